@@ -1,0 +1,79 @@
+"""Arguments that several verbs share, and opening an image as they say."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from byre.disks.disk import Disk
+from byre.units import parse_size
+
+
+def add_image(parser: argparse.ArgumentParser, *, snapshot: bool = True, name: str = "image") -> None:
+    """IMAGE and what is needed to open it."""
+    what = "path of an image, or IMAGE@SNAPSHOT" if snapshot else "path of an image"
+    parser.add_argument(name, metavar=name.upper(), help=what)
+    add_open_options(parser, snapshot=snapshot)
+
+
+def add_open_options(parser: argparse.ArgumentParser, *, snapshot: bool = True) -> None:
+    group = parser.add_argument_group("opening")
+    group.add_argument("-f", "--format", metavar="FORMAT", help="read it as this format instead of recognising it")
+    if snapshot:
+        group.add_argument(
+            "--snapshot", metavar="NAME", help="open this internal snapshot (IMAGE is then only a path)"
+        )
+    group.add_argument(
+        "--allow-path",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="references inside the image may also point beneath DIR; may be repeated",
+    )
+    group.add_argument("--backing-format", metavar="FORMAT", help="format of a backing image that doesn't state one")
+    group.add_argument(
+        "--parent",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="where the parent of a differencing image may be found; may be repeated",
+    )
+    group.add_argument("-U", "--force-share", action="store_true", help="read though a running machine has it open")
+
+
+def add_write_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force-unlocked",
+        action="store_true",
+        help="write in place where the file system can't lock the image",
+    )
+
+
+def open_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments for ``open_disk`` that the shared options mean."""
+    return {
+        "format": args.format,
+        "snapshot": getattr(args, "snapshot", None),
+        "allow_paths": args.allow_path,
+        "backing_format": args.backing_format,
+        "parents": args.parent,
+        "force_share": args.force_share,
+        "force_unlocked": getattr(args, "force_unlocked", False),
+    }
+
+
+def open_image(args: argparse.Namespace, *, name: str = "image", **overrides: Any) -> Disk:
+    """Open the IMAGE argument as the shared options say."""
+    from byre.disks.opening import open_disk
+
+    return open_disk(getattr(args, name), **{**open_options(args), **overrides})
+
+
+def size_argument(text: str) -> int:
+    """argparse type for sizes: UsageError becomes the parser's own complaint."""
+    from byre.errors import UsageError
+
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,0 +1,124 @@
+"""What a verb says, and where: results on stdout, progress and notices on stderr, errors as one paragraph."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from byre.cli.progress import Progress, start_progress
+from byre.errors import ByreError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Text from an image made safe for a terminal: control and direction-changing characters as escapes."""
+    return _CONTROL.sub(
+        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text
+    )
+
+
+class Output:
+    """Where one run of the program speaks. Mutable: it remembers the options that the parser found."""
+
+    def __init__(self, *, json: bool = False, debug: bool = False) -> None:
+        self.json = json
+        self.debug = debug
+        self._progress_mode = "auto"
+
+    def configure(self, *, progress: str) -> None:
+        self._progress_mode = progress
+
+    def result(self, verb: str, payload: Mapping[str, object], text: Callable[[Console], None]) -> None:
+        """Say the result: as one JSON object ``byre/<verb>/1``, or as ``text`` prints it to a console."""
+        if self.json:
+            self.json_line({"schema": f"byre/{verb}/1", **payload}, indent=2)
+        else:
+            text(self.console())
+
+    def json_line(self, payload: Mapping[str, object], *, indent: int | None = None) -> None:
+        """One JSON value on stdout; dataclasses become objects."""
+        print(
+            json.dumps(payload, default=_plain, indent=indent, ensure_ascii=False)
+            .encode("utf-8", "backslashreplace")
+            .decode()
+        )
+
+    def console(self, *, stderr: bool = False) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def line(self, text: str = "") -> None:
+        """One line of a result on stdout, never under --json."""
+        if not self.json:
+            print(printable(text))
+
+    def notice(self, text: str) -> None:
+        """Something the user should know that isn't the result: one line on stderr."""
+        print(f"byre: {printable(text)}", file=sys.stderr)
+
+    def error(self, error: ByreError) -> None:
+        """The error, as a paragraph on stderr, or as an object ``byre/error/1`` on stdout with --json."""
+        if self.debug:
+            traceback.print_exception(error)
+        if self.json:
+            self.json_line(
+                {
+                    "schema": "byre/error/1",
+                    "error": error.kind,
+                    "exit_status": error.exit_code,
+                    "message": str(error),
+                    "what": error.what,
+                    **error.fields(),
+                },
+                indent=2,
+            )
+        else:
+            print(f"byre: {printable(str(error))}", file=sys.stderr)
+
+    @contextmanager
+    def progress(self, what: str, total: int | None = None) -> Iterator[Progress]:
+        """Progress of a job in bytes; shows nothing for the first second."""
+        bar = start_progress(what, total, mode=self._progress_mode)
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+    def silence(self) -> None:
+        """After a broken pipe: let nothing else be written, also not by the interpreter's own exit."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+
+    def close(self) -> None:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.silence()
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    if hasattr(value, "item"):  # a numpy scalar
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

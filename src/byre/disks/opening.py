@@ -1,0 +1,145 @@
+"""From an address to an open disk: storage, format, chain, snapshot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from byre.disks.context import OpenContext, OpenOptions
+from byre.disks.disk import Disk, SnapshotDisk, SnapshotInfo
+from byre.disks.formats import format_named, probe
+from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.storage.base import Storage
+from byre.storage.local import open_file
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """``IMAGE`` or ``IMAGE@SNAPSHOT``, taken apart."""
+
+    path: str
+    snapshot: str | None = None
+
+
+def parse_address(text: str, *, snapshot: str | None = None) -> Address:
+    """Split ``IMAGE@SNAPSHOT`` at its last ``@``.
+
+    A file of exactly that name wins, and a ``snapshot`` said apart leaves the text whole.
+    """
+    if snapshot is not None:
+        return Address(text, snapshot)
+    if "@" not in text or os.path.lexists(text):
+        return Address(text)
+    path, _, name = text.rpartition("@")
+    if not path or not name or "/" in name:
+        return Address(text)
+    return Address(path, name)
+
+
+def open_disk(
+    address: str | os.PathLike[str],
+    *,
+    snapshot: str | None = None,
+    format: str | None = None,
+    writable: bool = False,
+    allow_paths: Iterable[str | os.PathLike[str]] = (),
+    backing_format: str | None = None,
+    parents: Iterable[str | os.PathLike[str]] = (),
+    with_backing: bool = True,
+    force_share: bool = False,
+    force_unlocked: bool = False,
+) -> Disk:
+    """Open ``IMAGE`` or ``IMAGE@SNAPSHOT`` as a disk.
+
+    ``format`` None recognises it by its bytes. A snapshot is named by its exact name or else its exact id,
+    and is read-only. ``writable=True`` gives a ``WritableDisk``. Raises any ByreError.
+    """
+    if isinstance(address, str):
+        where = parse_address(address, snapshot=snapshot)
+    else:
+        where = Address(os.fspath(address), snapshot)
+    options = OpenOptions(
+        writable=writable,
+        allow_paths=tuple(Path(os.path.realpath(path)) for path in allow_paths),
+        backing_format=backing_format,
+        parents=tuple(Path(os.path.realpath(path)) for path in parents),
+        with_backing=with_backing,
+        force_share=force_share,
+        force_unlocked=force_unlocked,
+    )
+    if where.snapshot is not None and writable:
+        raise UsageError("a snapshot can't be written to", path=where.path, hint="Revert to it first.")
+    context = OpenContext(options=options, folder=None, open_path=_open_path, open_storage=_open_storage)
+    disk = _open_path(Path(where.path), format, context)
+    if where.snapshot is None:
+        return disk
+    try:
+        if not isinstance(disk, SnapshotDisk):
+            raise UnsupportedError(f"{disk.format} has no internal snapshots", path=where.path)
+        found = find_snapshot(disk.snapshots(), where.snapshot, path=where.path)
+        return _OwningSnapshot.attach(disk, disk.open_snapshot(found.id))
+    except BaseException:
+        disk.close()
+        raise
+
+
+def find_snapshot(
+    snapshots: tuple[SnapshotInfo, ...], wanted: str, *, path: str, by_id: bool = False
+) -> SnapshotInfo:
+    """The one snapshot called ``wanted``: exact name, then exact id. A name that several have, or that is
+    another one's id, is a UsageError; none is a MissingError."""
+    named = [] if by_id else [entry for entry in snapshots if entry.name == wanted]
+    numbered = [entry for entry in snapshots if entry.id == wanted]
+    hits = {entry.id: entry for entry in (*named, *numbered)}
+    if len(named) > 1 or len(hits) > 1:
+        ids = ", ".join(hits)
+        raise UsageError(
+            f"several snapshots answer to {wanted!r}",
+            path=path,
+            found=f"ids {ids}",
+            hint="Say which with --id.",
+        )
+    if not hits:
+        known = ", ".join(repr(entry.name) for entry in snapshots[:10]) or "none"
+        raise MissingError(f"has no snapshot {wanted!r}", path=path, found=f"snapshots: {known}")
+    return next(iter(hits.values()))
+
+
+class _OwningSnapshot:
+    """Lets a snapshot's disk close the image that it was opened for."""
+
+    @staticmethod
+    def attach(owner: Disk, view: Disk) -> Disk:
+        close_view = view.close
+
+        def close() -> None:
+            close_view()
+            owner.close()
+
+        view.close = close  # type: ignore[method-assign]
+        return view
+
+
+def _open_path(path: Path, format: str | None, context: OpenContext) -> Disk:
+    storage = _open_storage(path, context.options)
+    try:
+        entry = probe(storage) if format is None else format_named(format)
+        status = path.stat()
+        module = entry.load()
+    except BaseException:
+        storage.close()
+        raise
+    here = OpenContext(
+        options=context.options,
+        folder=Path(os.path.realpath(path)).parent,
+        open_path=_open_path,
+        open_storage=_open_storage,
+        chain=(*context.chain, (status.st_dev, status.st_ino)),
+    )
+    return module.open_disk(storage, here)
+
+
+def _open_storage(path: Path, options: OpenOptions) -> Storage:
+    return open_file(path, writable=options.writable)

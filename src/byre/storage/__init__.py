@@ -1,0 +1,1 @@
+"""Bytes somewhere: a local file, memory, a range of another storage."""
