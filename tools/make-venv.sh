@@ -18,25 +18,29 @@ die() {
 
 version_of() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+# Beyond 3.14 not every dependency has a wheel yet, and without one pip wants a compiler: taken when nothing else is.
+has_wheels() { "$1" -c 'import sys; sys.exit(sys.version_info >= (3, 15))' 2>/dev/null; }
 has_pip_bootstrap() { "$1" -c 'import venv, ensurepip' 2>/dev/null; }
 
-# Sets $python to the first interpreter that is new enough and can make an environment with pip; $older and $bare
-# to what was passed over on the way.
+# Sets $python to the first interpreter that is new enough and can make an environment with pip; $older, $newer and
+# $bare to what was passed over on the way.
 find_python() {
-    python='' older='' bare=''
+    python='' older='' newer='' bare=''
     for name in ${PYTHON:-python3} $NEWEST python3 python; do
         found=$(version_of "$name") || continue # absent, or a pyenv shim with nothing behind it
         if ! new_enough "$name"; then
             [ -n "$older" ] || older="$name is Python $found"
         elif ! has_pip_bootstrap "$name"; then
             [ -n "$bare" ] || bare=$name
+        elif ! has_wheels "$name"; then
+            [ -n "$newer" ] || newer=$name
         else
             python=$name
             [ -z "$older" ] || say "$older, and Byre needs 3.11: taking $name ($found)."
             return 0
         fi
     done
-    return 1
+    [ -n "$newer" ] && python=$newer && say "$newer is newer than what Byre was tested with (3.11 to 3.14)."
 }
 
 explain_no_python() {
@@ -76,8 +80,9 @@ usable() { [ -x "$venv/bin/python" ] && new_enough "$venv/bin/python"; }
 with_uv() {
     if ! usable; then
         # The user's interpreter where it will do; else uv finds, or fetches, one.
-        if find_python; then wanted=$python; else wanted=">=3.11"; fi
-        uv venv --quiet --clear --python "$wanted" "$venv" || uv venv --quiet --python "$wanted" "$venv" || return 1
+        if find_python; then wanted=$python; else wanted=">=3.11,<3.15"; fi
+        rm -rf "$venv"
+        uv venv --quiet --python "$wanted" "$venv" || return 1
     fi
     uv pip install --quiet --python "$venv/bin/python" -e . || return 1
     if [ "$what" = dev ]; then
