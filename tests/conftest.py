@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator
 
 import pytest
+
 from oracles import UNDER_CI, require_tool
 
 os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
