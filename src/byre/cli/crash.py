@@ -12,9 +12,7 @@ from pathlib import PurePath
 from byre import __version__
 from byre.errors import ByreError
 
-_SECRETS = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?(?P<rest>[^?#\s]*)(?P<query>\?\S*)?", re.IGNORECASE
-)
+_URL = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^/@\s]*@)?(?P<rest>[^?#\s]*)(?P<query>\?\S*)?", re.I)
 
 
 def describe_crash(error: Exception, words: Sequence[str]) -> ByreError:

@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before_dashes = words[: words.index("--")] if "--" in words else words
     out = Output(json="--json" in before_dashes, debug="--debug" in before_dashes)
     _stop_on_signals()
+    status = 0
     try:
         status = _guarded(words, out)
         # What is still in the buffer can fail as any other write: a full disk, a reader that has gone.
@@ -89,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE_STATUS
     except OSError as error:
         out.silence()
-        print(f"byre: the result can't be written: {error.strerror}.", file=sys.stderr)
-        return StorageError.exit_code
+        if status < UsageError.exit_code:  # else that has been told, and is the first cause
+            print(f"byre: the result can't be written: {error.strerror}.", file=sys.stderr)
+            return StorageError.exit_code
     except KeyboardInterrupt:  # while the error was being told, or at the very end
         out.silence()
         return InterruptedByUserError.exit_code
@@ -112,7 +114,10 @@ def _guarded(words: list[str], out: Output) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        refused = StorageError(error.strerror or str(error), path=_path_of(error))
+        what = error.strerror or str(error)
+        path = _path_of(error)
+        # Images' own files raise StorageError with their path: without one it is most likely stdout.
+        refused = StorageError(what if path else f"the operating system refused: {what}", path=path)
         refused.__cause__ = error
         out.error(refused)
         return refused.exit_code
@@ -188,7 +193,7 @@ def build_parser(name: str, verb: Verb) -> _Parser:
     epilog = f"examples:\n{verb.EXAMPLES.strip(chr(10))}\n\nexit status:\n{verb.VERDICTS.strip(chr(10))}\n{STATUSES}"
     parser = _Parser(
         prog=f"byre {name}",
-        description=verb.SUMMARY,
+        description=_wrapped(verb.SUMMARY),
         epilog=epilog.replace("%", "%%"),
         formatter_class=RawDescriptionRichHelpFormatter,
         allow_abbrev=False,
@@ -204,6 +209,15 @@ def build_parser(name: str, verb: Verb) -> _Parser:
     )
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs for the terminal's width: the formatter leaves descriptions as they are."""
+    import shutil
+    import textwrap
+
+    width = max(40, min(100, shutil.get_terminal_size().columns - 2))
+    return "\n".join(textwrap.fill(line, width) if line else "" for line in text.strip().split("\n"))
 
 
 def _overview() -> str:

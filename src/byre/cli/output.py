@@ -62,9 +62,9 @@ class Output:
         print(text.encode("utf-8", "backslashreplace").decode())
 
     def console(self, *, stderr: bool = False) -> Console:
-        from rich.console import Console
+        from byre.cli.terminal import PlainConsole
 
-        return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        return PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def line(self, text: str = "") -> None:
         """One line of a result on stdout, never under --json."""
