@@ -298,24 +298,42 @@ class Moves:
     end: int
 
 
-def plan_moves(hosts: Int64Array, length: int, start: int) -> Moves:
+def plan_moves(
+    hosts: Int64Array, length: int, start: int, *, fixed: Int64Array | None = None, align: int = 1, phase: int = 0
+) -> Moves:
     """Fill the gaps between blocks with the blocks that lie furthest back.
 
-    ``hosts`` are the host offsets of blocks that are ``length`` bytes long each and don't overlap; nothing else
-    lies at or behind ``start``. A gap that is shorter than a block stays.
+    ``hosts`` are the host offsets of blocks of ``length`` bytes each; ``fixed`` has a row (begin, stop) for
+    everything else in the file that can't move; none of all these overlap, and nothing before ``start`` is
+    used. A target plus ``phase`` is a multiple of ``align`` where that doesn't cost the gap a block; a gap that
+    is shorter than a block stays.
     """
     order = np.argsort(hosts, kind="stable")
     ordered = hosts[order]
-    gap_start = np.concatenate(([start], ordered + length))
-    gap_stop = np.append(ordered, ordered[-1] + length if len(ordered) else start)
+    rows = np.stack((ordered, ordered + length), axis=1)
+    if fixed is not None and len(fixed):
+        rows = np.concatenate((rows, fixed))
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    gap_start = np.maximum.accumulate(np.concatenate(([start], rows[:, 1])))[: len(rows)]
+    gap_stop = rows[:, 0]
     slots = np.maximum(gap_stop - gap_start, 0) // length
-    total = int(slots.sum())
-    # The n-th slot of a gap is its start plus n blocks.
-    within = np.arange(total, dtype=np.int64) - np.repeat(np.cumsum(slots) - slots, slots)
-    free = np.repeat(gap_start, slots) + within * length
+    step = ceil_div(length, align) * align
+    begin = -(-(gap_start + phase) // align) * align - phase
+    aligned = np.where(gap_stop - begin >= length, (gap_stop - begin - length) // step + 1, 0)
+    keeps = aligned >= slots
+    free = _slots(np.where(keeps, begin, gap_start), slots, np.where(keeps, step, length))
     count = min(len(free), len(ordered))
     back = ordered[::-1][:count]
-    moved = int(np.count_nonzero(free[:count] < back))  # both are sorted, so those come first
+    moved = int(np.count_nonzero(free[:count] < back))  # one ascends, the other descends: these come first
     stay = ordered[: len(ordered) - moved]
     ends = [start, *(int(array.max()) + length for array in (stay, free[:moved]) if len(array))]
+    if fixed is not None and len(fixed):
+        ends.append(int(fixed[:, 1].max()))
     return Moves(index=order[::-1][:moved], source=back[:moved], target=free[:moved], end=max(ends))
+
+
+def _slots(begin: Int64Array, count: Int64Array, step: Int64Array) -> Int64Array:
+    """The places for blocks in all gaps, ascending: ``count`` of them from each ``begin``, ``step`` apart."""
+    within = np.arange(int(count.sum()), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
+    places: Int64Array = np.repeat(begin, count) + within * np.repeat(step, count)
+    return places

@@ -80,3 +80,16 @@ class CreateOptions:
             return UUID(str(value))
         except ValueError:
             raise self._wrong(name, "a UUID, such as 7f6e0f70-53fb-4c8e-9d8f-6b1d7f3a2c11") from None
+
+    def number(self, name: str, default: int, stop: int = 1 << 32) -> int:
+        """A whole number from 0 up to but not including ``stop``."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = -1
+        if not 0 <= number < stop:
+            raise self._wrong(name, f"a number from 0 to {stop - 1}")
+        return number

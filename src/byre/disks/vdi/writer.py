@@ -117,6 +117,8 @@ def create(target: Target, size: int, options: Mapping[str, object]) -> VdiWrite
         )
     blocks = ceil_div(size, block_size)
     own = given.uuid("uuid")
+    if own is None and given.flag("keep_uuid", False):
+        raise UsageError("keep_uuid needs a UUID to keep", path=target.name, hint="Give uuid as well.")
     header = VdiHeader(
         image_type={"dynamic": ImageType.DYNAMIC, "fixed": ImageType.FIXED}.get(subformat, ImageType.DIFFERENCING),
         disk_size=align_up(size, SECTOR),

@@ -28,6 +28,7 @@ UNUSED = 0xFFFFFFFF
 MAX_BLOCKS = 1 << 26
 MAX_BLOCK_SIZE = 1 << 30
 MAX_LOCATOR_BYTES = 64 << 10
+_NOTHING = UUID(int=0)
 
 _FOOTER = struct.Struct(">8sIIQI4sI4sQQHBBII16sB")
 _HEADER = struct.Struct(">8sQQIIII16sII512s")
@@ -112,7 +113,7 @@ class DynamicHeader:
     table_offset: int
     max_table_entries: int
     block_size: int
-    parent_uuid: UUID = UUID(int=0)
+    parent_uuid: UUID = _NOTHING
     parent_timestamp: int = 0
     parent_name: str = ""
     locators: tuple[Locator, ...] = ()
