@@ -98,6 +98,24 @@ FORMATS: tuple[Format, ...] = (
         ),
     ),
     Format(
+        name="vhdx",
+        title="VHDX",
+        recognise=_starts(b"vhdxfile"),
+        module="byre.disks.vhdx",
+        suffixes=(".vhdx", ".avhdx"),
+        writes=True,
+        options=(
+            "subformat",
+            "block_size",
+            "sector_size",
+            "physical_sector_size",
+            "backing_file",
+            "disk_guid",
+            "data_guid",
+            "parent_guid",
+        ),
+    ),
+    Format(
         name="raw",
         title="raw",
         recognise=lambda probe: False,  # nothing marks it: it is what is left
