@@ -10,13 +10,16 @@ from byre.disks.blockmap import BlockState
 from byre.disks.disk import CheckReport, Problem
 from byre.disks.vhdx.layout import HEADER_OFFSETS, REGION_TABLE_OFFSETS
 from byre.disks.vhdx.space import Claims, claims, payload_and_bitmap_indices
-from byre.units import MIB, ceil_div
+from byre.units import MIB
 
 if TYPE_CHECKING:
     from byre.disks.vhdx.image import VhdxDisk
 
 MAX_PROBLEMS = 50
 """Listed one by one for each kind of problem; the rest is only counted."""
+
+DATA_START = 8 * MIB
+"""QEMU begins a file's first block here, whatever its structures take: nothing is lost below."""
 
 
 class _Findings:
@@ -148,16 +151,12 @@ def _overlaps(disk: VhdxDisk, table: Claims, found: _Findings) -> None:
 
 
 def _leaks(disk: VhdxDisk, table: Claims, found: _Findings) -> None:
-    gaps = table.gaps(disk.storage.size)
-    found.leaks = sum(ceil_div(stop - start, MIB) for start, stop in gaps)
-    for start, stop in gaps[:MAX_PROBLEMS]:
-        found.problems.append(
-            Problem(
-                "leak",
-                "vhdx.unclaimed",
-                f"{stop - start} bytes that nothing uses",
-                start,
-                ceil_div(stop - start, MIB),
-                repairable=True,
-            )
-        )
+    """Room for whole blocks that nothing claims; less than a block is alignment."""
+    for start, stop in table.gaps(disk.storage.size):
+        count = (stop - max(start, DATA_START)) // disk.block_size
+        if count <= 0:
+            continue
+        found.leaks += count
+        if len(found.problems) < 2 * MAX_PROBLEMS:
+            message = f"room for {count} blocks that nothing uses"
+            found.problems.append(Problem("leak", "vhdx.unclaimed", message, start, count, repairable=True))

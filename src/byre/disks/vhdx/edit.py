@@ -151,7 +151,7 @@ class WritableVhdxDisk(VhdxDisk):
                     hint=f"See 'byre check {self.storage.name}'; convert the image to save what can be read.",
                 )
             end = max(self.storage.size, int(table.stop.max()))
-            self._room = Allocator(table.gaps(self.storage.size), end)
+            self._room = Allocator(claims(self, anchored=True).gaps(self.storage.size), end)
         return self._room
 
     def set_entry(self, index: int, state: int, host: int = 0) -> None:
@@ -225,8 +225,12 @@ class WritableVhdxDisk(VhdxDisk):
             if state == BlockState.PARTIAL:
                 self._mark(block, host, within, len(piece), self.present(block).copy())
             return
-        host, fresh = self.room.take(self.block_size)
-        if fresh:
+        anchor = int(here.host[0]) if self.structures.metadata.leave_block_allocated else 0
+        if MIB <= anchor < self.storage.size:
+            host, fresh = anchor, False  # a fixed disk's block has its room although it says that it is zeros
+        else:
+            host, fresh = self.room.take(self.block_size)
+        if self.storage.size < host + self.block_size:
             self.storage.truncate(host + self.block_size)
         if len(piece) < inside and state == BlockState.ABSENT and self.parent is not None:
             self.storage.write(host + within, piece)

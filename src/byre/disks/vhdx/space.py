@@ -42,15 +42,22 @@ class Claims:
         return list(zip(reached[rows].tolist(), after[rows].tolist(), strict=True))
 
 
-def claims(disk: VhdxDisk) -> Claims:
-    """What the BAT and the structures claim; entries whose offset no file can have are left out."""
+def claims(disk: VhdxDisk, *, anchored: bool = False) -> Claims:
+    """What the BAT and the structures claim; entries whose offset no file can have are left out.
+
+    An entry in a state without data may still hold an offset: a fixed disk's block then keeps its room, and
+    ``anchored`` counts those of the others too, which their writer may have meant to come back to.
+    """
     from byre.disks.vhdx.image import BITMAP_BLOCK_SIZE, BITMAP_PRESENT, file_offsets
 
     payload, bitmaps = payload_and_bitmap_indices(disk)
     states = disk.bat & np.uint64(7)
     offsets = file_offsets(disk.bat)
     kinds = disk._states[states[payload].astype(np.intp)]
-    stored = payload[np.isin(kinds, (int(BlockState.DATA), int(BlockState.PARTIAL))) & (offsets[payload] >= 0)]
+    holds = np.isin(kinds, (int(BlockState.DATA), int(BlockState.PARTIAL))) & (offsets[payload] >= 0)
+    if anchored or disk.structures.metadata.leave_block_allocated:
+        holds |= (offsets[payload] >= HEADER_AREA) & (offsets[payload] < disk.storage.size)
+    stored = payload[holds]
     bitmaps = bitmaps[(states[bitmaps] == BITMAP_PRESENT) & (offsets[bitmaps] >= 0)]
     fixed = [(0, HEADER_AREA)]
     header = disk.structures.header
