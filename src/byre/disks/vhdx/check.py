@@ -89,7 +89,9 @@ def _copies(disk: VhdxDisk, found: _Findings) -> None:
         found.note(
             "log-dirty",
             f"the log holds {disk.replay.entries} entries that were not yet written into the file; "
-            "read as if they had been",
+            "read as if they had been"
+            if disk.replay.entries
+            else "the header names a log in which nothing was written; read as if it were clean",
             structures.header.log_offset,
             repairable=True,
         )

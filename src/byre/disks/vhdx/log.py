@@ -90,6 +90,11 @@ class _Log:
             return None
         return LogEntry(offset, length, tail, sequence, flushed, last, patches)
 
+    def begun(self) -> bool:
+        """Whether any entry, valid or not, was written under the log's name."""
+        heads = (self.data[offset : offset + 48] for offset in range(0, len(self.data), LOG_SECTOR))
+        return any(head[:4] == b"loge" and head[32:48] == self.guid.bytes_le for head in heads)
+
     def sequence_from(self, tail: int) -> list[LogEntry]:
         """The valid entries from ``tail`` on, each with the next sequence number."""
         entries: list[LogEntry] = []
@@ -158,8 +163,9 @@ def _active_sequence(log: _Log) -> list[LogEntry]:
 def read_log(storage: Storage, header: Header) -> Replay | None:
     """What has to be replayed before anything else of the file counts, or None where the log is clean.
 
-    A header that names a log which holds no valid sequence is corrupt (section 2.3.2): what the file says
-    then can't be trusted.
+    A header that names a log whose entries form no valid sequence is corrupt (section 2.3.2): what the file says
+    then can't be trusted. A log under whose name nothing was written yet is one that holds nothing: QEMU names
+    it in the header before it writes the first entry, and a crash in between leaves this behind.
     """
     name = storage.name
     if header.log_guid.int == 0:
@@ -176,13 +182,16 @@ def read_log(storage: Storage, header: Header) -> Replay | None:
         )
     log = _Log(storage.read(header.log_offset, header.log_length), header.log_guid, path=name)
     entries = _active_sequence(log)
+    if not entries and not log.begun():
+        return Replay(patches=[], entries=0, file_size=storage.size)
     if not entries:
         raise CorruptImageError(
             "the log has to be replayed but holds no valid sequence of entries",
             path=name,
             offset=header.log_offset,
             expected=f"entries of log {header.log_guid}",
-            hint="A copy made while the machine ran, or a torn file: get a clean one.",
+            hint="A copy made while the machine ran, or a damaged file. If a crash tore the very first entry, "
+            "'qemu-img convert' reads the image as it was before.",
         )
     head = entries[-1]
     if storage.size < head.flushed_file_offset:
