@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
+    "targets": "where an image can go, what is made for it and what each place demands",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
 

@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from byre.disks.context import OpenContext
 from byre.disks.disk import Disk
+from byre.disks.refused import REFUSED
 from byre.disks.writer import ImageWriter, Target
 from byre.errors import UnsupportedError, UsageError
 from byre.storage.base import Storage
@@ -58,9 +59,10 @@ class Format:
     refusal: str | None = None
     """For a format without a module: what would read it."""
 
-    def load(self) -> FormatModule:
+    def load(self, path: str | None = None) -> FormatModule:
+        """Its module; an UnsupportedError that names ``path`` where the format is only known by sight."""
         if self.module is None:
-            raise UnsupportedError(f"{self.title} images are recognised but not read", hint=self.refusal)
+            raise UnsupportedError(f"{self.title} images are recognised but not read", path=path, hint=self.refusal)
         return cast(FormatModule, import_module(self.module))
 
 
@@ -144,6 +146,31 @@ FORMATS: tuple[Format, ...] = (
             "sparse",
         ),
     ),
+        name="vhdx",
+        title="VHDX",
+        recognise=_starts(b"vhdxfile"),
+        module="byre.disks.vhdx",
+        suffixes=(".vhdx", ".avhdx"),
+        writes=True,
+        options=(
+            "subformat",
+            "block_size",
+            "sector_size",
+            "physical_sector_size",
+            "backing_file",
+            "disk_guid",
+            "data_guid",
+            "parent_guid",
+        ),
+    ),
+    Format(
+        name="qcow",
+        title="qcow version 1",
+        recognise=_qcow((1,)),
+        module="byre.disks.qcow1",
+        suffixes=(".qcow1",),
+    ),
+    *(Format(entry.name, entry.title, entry.recognise, None, refusal=entry.refusal) for entry in REFUSED),
     Format(
         name="raw",
         title="raw",

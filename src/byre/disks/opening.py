@@ -127,7 +127,7 @@ def _open_path(path: Path, format: str | None, context: OpenContext) -> Disk:
     try:
         entry = probe(storage) if format is None else format_named(format)
         status = path.stat()
-        module = entry.load()
+        module = entry.load(storage.name)
     except BaseException:
         storage.close()
         raise
