@@ -127,7 +127,7 @@ def _open_path(path: Path, format: str | None, context: OpenContext) -> Disk:
     try:
         entry = probe(storage) if format is None else format_named(format)
         status = path.stat()
-        module = entry.load()
+        module = entry.load(storage.name)
     except BaseException:
         storage.close()
         raise
@@ -142,4 +142,9 @@ def _open_path(path: Path, format: str | None, context: OpenContext) -> Disk:
 
 
 def _open_storage(path: Path, options: OpenOptions) -> Storage:
-    return open_file(path, writable=options.writable)
+    return open_file(
+        path,
+        writable=options.writable,
+        force_share=options.force_share,
+        force_unlocked=options.force_unlocked,
+    )
