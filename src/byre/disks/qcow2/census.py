@@ -26,7 +26,7 @@ from byre.disks.qcow2.entries import (
     compressed_offsets,
 )
 from byre.disks.qcow2.findings import CORRUPTION, Findings
-from byre.disks.qcow2.tables import Batch, L2Walk
+from byre.disks.qcow2.l2_walk import Batch, L2Walk
 from byre.units import align_down
 
 Int32Array: TypeAlias = np.ndarray[Any, np.dtype[np.int32]]

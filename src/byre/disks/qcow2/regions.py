@@ -11,15 +11,16 @@ from byre.disks.qcow2.bitmap_directory import (
     TABLE_RESERVED,
     BitmapDirectory,
     bitmap_data_offsets,
-    read_bitmap_directory,
+    load_bitmap_directory,
     read_bitmap_table,
 )
+from byre.disks.qcow2.bitmaps import IN_USE
 from byre.disks.qcow2.entries import L1_RESERVED, OFFSET_MASK, I64Array, U64Array
 from byre.disks.qcow2.findings import CORRUPTION, NOTE, Findings
 from byre.disks.qcow2.header import BITMAPS, CORRUPT, CRYPT_LUKS, DIRTY, EXT_BITMAPS, EXT_ENCRYPTION, Header
 from byre.disks.qcow2.snapshot_table import Snapshot, pack_snapshot_table, read_snapshot_table
 from byre.disks.qcow2.stored_refcounts import StoredRefcounts
-from byre.disks.qcow2.tables import TableSet, clusters_of, read_table
+from byre.disks.qcow2.l2_walk import TableSet, clusters_of, read_table
 from byre.errors import CorruptImageError
 from byre.storage.base import Storage
 
@@ -161,7 +162,7 @@ class _Collector:
 
     def bitmaps(self) -> BitmapDirectory | None:
         try:
-            directory = read_bitmap_directory(self.storage, self.header)
+            directory = load_bitmap_directory(self.storage, self.header)
         except CorruptImageError as error:
             self.findings.add(CORRUPTION, "bitmap-directory", str(error), offset=error.offset)
             return None
@@ -185,7 +186,7 @@ class _Collector:
                     count=int(bad) + int(outside.sum()),
                 )
             self.scattered.append(offsets[~outside] >> self.header.cluster_bits)
-            if not entry.info.consistent:
+            if entry.flags & IN_USE:
                 self.findings.add(NOTE, "bitmap-inconsistent", "a bitmap is marked as in use: it can't be trusted")
         return directory
 

@@ -116,11 +116,9 @@ def apply_repair(found: Survey, plan: RepairPlan) -> None:
             found.storage.flush()
         _settle(found, lower=True)
         found.storage.flush()
-    if plan.refcounts or plan.structures or plan.flags or (plan.leaks and plan.mode == ALL):
-        rebuild_flags(found, active)
-        found.storage.flush()
-    elif plan.leaks:
-        rebuild_flags(found, active)  # a refcount that fell to 1 lets the flag be set
+    trusted = plan.refcounts or plan.structures or not found.findings.has("refcount-too-low")
+    if trusted and (plan.refcounts or plan.structures or plan.flags or plan.leaks):
+        rebuild_flags(found, active)  # also where a refcount fell to 1, which lets the flag be set
         found.storage.flush()
     if plan.dirty or plan.corrupt:
         _clear_bits(found, (DIRTY if plan.dirty else 0) | (CORRUPT if plan.corrupt else 0))
@@ -192,7 +190,8 @@ def _counted(found: Survey) -> Iterator[tuple[int, U64Array]]:
 
 
 def _counted_once(found: Survey, window: tuple[int, int]) -> U8Array:
-    return (count_all(found, window).counts == 1).astype(np.uint8)
+    once: U8Array = (count_all(found, window).counts == 1).astype(np.uint8)
+    return once
 
 
 def _settle(found: Survey, *, lower: bool) -> None:
@@ -203,7 +202,7 @@ def _settle(found: Survey, *, lower: bool) -> None:
         for first, old in stored.slices(*window):
             piece = counts[first - window[0] : first - window[0] + len(old)].astype(np.uint64)
             wanted = old.copy()  # behind the end of the file nothing was counted
-            wanted[: len(piece)] = piece if lower else np.maximum(old[: len(piece)], piece)
+            wanted[: len(piece)] = (np.minimum if lower else np.maximum)(old[: len(piece)], piece)
             changed = (wanted != old).reshape(-1, stored.per_block).any(axis=1)
             if not changed.any():
                 continue

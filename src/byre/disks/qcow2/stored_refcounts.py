@@ -17,7 +17,7 @@ from byre.disks.qcow2.refcounts import (
     pack_refcounts,
     unpack_refcounts,
 )
-from byre.disks.qcow2.tables import read_clusters, read_table
+from byre.disks.qcow2.l2_walk import read_clusters, read_table
 from byre.errors import CorruptImageError
 from byre.storage.base import Storage
 
