@@ -151,14 +151,8 @@ def _parse_entry(reader: _Reader, header: Header) -> Snapshot:
         reader.take(padding)
     elif padding:
         reader.position += padding  # the last entry's padding may lie past the end of the file
-    if header.version >= 3 and extra_size < 16:
-        raise CorruptImageError(
-            "a snapshot lacks the extra data that version 3 requires",
-            path=name,
-            offset=at,
-            found=f"{extra_size} bytes",
-            expected="at least 16",
-        )
+    # Version 3 requires 16 bytes of extra data, but QEMU opens images that were upgraded without: so do we, and
+    # leave it to 'check' to say so (version 3 and disk_size None).
     large, disk_size, icount = (
         int.from_bytes(extra[start : start + 8], "big") if extra_size >= start + 8 else None for start in (0, 8, 16)
     )
