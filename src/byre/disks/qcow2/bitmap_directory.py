@@ -36,7 +36,9 @@ def load_bitmap_directory(storage: Storage, header: Header) -> BitmapDirectory |
         return None
     place = directory_place(header)
     if place is None:
-        raise CorruptImageError("the bitmaps bit is set but there is no bitmaps extension", path=storage.name, offset=88)
+        raise CorruptImageError(
+            "the bitmaps bit is set but there is no bitmaps extension", path=storage.name, offset=88
+        )
     entries = read_directory(storage, header)
     for entry in entries:
         if entry.table_size > MAX_TABLE_ENTRIES or entry.table_offset % header.cluster_size:

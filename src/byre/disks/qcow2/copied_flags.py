@@ -12,8 +12,8 @@ import numpy as np
 
 from byre.disks.qcow2.census import note_spans, reach, windows
 from byre.disks.qcow2.entries import COPIED, OFFSET_MASK, U8Array, U64Array, encode_table
-from byre.disks.qcow2.survey import Survey
 from byre.disks.qcow2.l2_walk import RAW_COPIED, L2Walk, RawArray, TableSet
+from byre.disks.qcow2.survey import Survey
 
 
 def clear_flags(found: Survey, tables: TableSet) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from byre.disks.qcow2.census import WindowCounts, count_window, windows
 from byre.disks.qcow2.entries import BoolArray, U64Array
-from byre.disks.qcow2.survey import Survey
 from byre.disks.qcow2.l2_walk import L2Walk, TableSet
+from byre.disks.qcow2.survey import Survey
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.units import ceil_div
 

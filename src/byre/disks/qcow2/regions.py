@@ -18,9 +18,9 @@ from byre.disks.qcow2.bitmaps import IN_USE
 from byre.disks.qcow2.entries import L1_RESERVED, OFFSET_MASK, I64Array, U64Array
 from byre.disks.qcow2.findings import CORRUPTION, NOTE, Findings
 from byre.disks.qcow2.header import BITMAPS, CORRUPT, CRYPT_LUKS, DIRTY, EXT_BITMAPS, EXT_ENCRYPTION, Header
+from byre.disks.qcow2.l2_walk import TableSet, clusters_of, read_table
 from byre.disks.qcow2.snapshot_table import Snapshot, pack_snapshot_table, read_snapshot_table
 from byre.disks.qcow2.stored_refcounts import StoredRefcounts
-from byre.disks.qcow2.l2_walk import TableSet, clusters_of, read_table
 from byre.errors import CorruptImageError
 from byre.storage.base import Storage
 

@@ -9,8 +9,8 @@ import numpy as np
 from byre.disks.disk import SnapshotInfo
 from byre.disks.qcow2.entries import COPIED, OFFSET_MASK, U64Array
 from byre.disks.qcow2.header import Header, read_header
-from byre.disks.qcow2.snapshot_table import Snapshot, read_snapshot_table
 from byre.disks.qcow2.l2_walk import read_clusters, read_table
+from byre.disks.qcow2.snapshot_table import Snapshot, read_snapshot_table
 from byre.storage.base import Storage
 
 MAX_TABLE_READS = 20_000

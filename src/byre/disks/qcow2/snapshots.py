@@ -25,12 +25,12 @@ from byre.disks.qcow2.header import (
     MAX_SNAPSHOTS,
     Header,
 )
+from byre.disks.qcow2.l2_walk import TableSet, read_table
 from byre.disks.qcow2.refcount_change import RefcountChange
 from byre.disks.qcow2.refcounts import max_refcount
 from byre.disks.qcow2.repair import rebuild_dirty
 from byre.disks.qcow2.snapshot_table import MAX_TABLE_BYTES, Snapshot, pack_snapshot_table
 from byre.disks.qcow2.survey import Survey, survey
-from byre.disks.qcow2.l2_walk import TableSet, read_table
 from byre.errors import CorruptImageError, ExistsError, UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.units import align_up

@@ -9,6 +9,7 @@ import numpy as np
 from byre.disks.qcow2.entries import BoolArray, I64Array, U64Array
 from byre.disks.qcow2.findings import CORRUPTION, Findings
 from byre.disks.qcow2.header import Header
+from byre.disks.qcow2.l2_walk import read_clusters, read_table
 from byre.disks.qcow2.refcounts import (
     TABLE_OFFSET_MASK,
     TABLE_RESERVED,
@@ -17,7 +18,6 @@ from byre.disks.qcow2.refcounts import (
     pack_refcounts,
     unpack_refcounts,
 )
-from byre.disks.qcow2.l2_walk import read_clusters, read_table
 from byre.errors import CorruptImageError
 from byre.storage.base import Storage
 

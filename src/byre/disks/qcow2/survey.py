@@ -25,9 +25,9 @@ from byre.disks.qcow2.census import (
 from byre.disks.qcow2.entries import COPIED, OFFSET_MASK, BoolArray, I64Array, U8Array, U64Array
 from byre.disks.qcow2.findings import CORRUPTION, LEAK, Findings
 from byre.disks.qcow2.header import Header, read_header
+from byre.disks.qcow2.l2_walk import Batch, L2Walk
 from byre.disks.qcow2.regions import Roots, load_roots
 from byre.disks.qcow2.stored_refcounts import StoredRefcounts, load_stored
-from byre.disks.qcow2.l2_walk import Batch, L2Walk
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.storage.base import Storage
 
