@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from builders.qcow2_images import RECIPES, make
 from builders.qemu import assert_sound
-from crash.recording import RecordingStorage, crash_states
-
 from byre.disks.context import OpenContext, OpenOptions
 from byre.disks.disk import Disk
 from byre.disks.opening import open_disk as open_path
@@ -20,6 +19,7 @@ from byre.disks.qcow2.image import Qcow2Disk
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.storage.base import Storage
 from byre.storage.memory import MemoryStorage
+from crash.recording import RecordingStorage, crash_states
 
 SECTOR = 512
 STATES = int(os.environ.get("BYRE_CRASH_STATES", "60"))
@@ -64,7 +64,15 @@ def _grows(disk: WritableQcow2Disk, rng: random.Random) -> None:
     disk.write(0, rng.randbytes(1000))
 
 
-NAMES = ("v2-backing", "v3-backing", "cluster-512", "cluster-512-refcount-64", "zlib", "extended-backing", "refcount-2")
+NAMES = (
+    "v2-backing",
+    "v3-backing",
+    "cluster-512",
+    "cluster-512-refcount-64",
+    "zlib",
+    "extended-backing",
+    "refcount-2",
+)
 CHANGES: tuple[Change, ...] = (_writes, _zeroes, _discards, _fills, _grows)
 
 
