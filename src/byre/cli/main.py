@@ -14,6 +14,11 @@ from byre.errors import ByreError, InterruptedByUserError, UsageError
 
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
+    "create": "a new, empty image, or an overlay over a backing image",
+    "convert": "a disk or a snapshot as a new image of any format",
+    "compare": "whether two disks are the same, and every range that differs",
+    "map": "where the bytes of a disk lie",
+    "read": "a byte range of a disk, as bytes or a hex dump",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
 
