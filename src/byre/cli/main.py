@@ -22,6 +22,11 @@ VERBS: dict[str, str] = {
     "targets": "where an image can go, what is made for it and what each place demands",
     "snapshot": "list, create, revert to, delete and rename internal snapshots",
     "check": "check an image's own metadata, and repair it",
+    "create": "a new, empty image, or an overlay over a backing image",
+    "convert": "a disk or a snapshot as a new image of any format",
+    "compare": "whether two disks are the same, and every range that differs",
+    "map": "where the bytes of a disk lie",
+    "read": "a byte range of a disk, as bytes or a hex dump",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
 
