@@ -146,6 +146,7 @@ FORMATS: tuple[Format, ...] = (
             "sparse",
         ),
     ),
+    Format(
         name="vhdx",
         title="VHDX",
         recognise=_starts(b"vhdxfile"),
