@@ -180,7 +180,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if description.data_file:
         yield "data file", description.data_file
     for depth, link in enumerate(report.chain):
-        yield ("backing image" if depth == 0 else f"{'  ' * depth}below it"), _told(link)
+        yield ("backing image" if depth == 0 else f"{'  ' * depth}below it"), _told(link, report.image)
     yield "in use", {True: "yes: another program has it open", False: "no", None: "can't be told here"}[report.in_use]
 
 
@@ -191,7 +191,7 @@ def _sort_details(details: object) -> tuple[list[str], list[tuple[str, str]]]:
     if not isinstance(details, dict):
         return features, values
     for key, value in details.items():
-        label = str(key).replace("_", " ")
+        label = str(key).replace("_", " ").replace(" l2", " L2")
         if key in _TOLD_ELSEWHERE or value is None or value is False or value == "":
             continue
         if value is True:
@@ -205,12 +205,12 @@ def _sort_details(details: object) -> tuple[list[str], list[tuple[str, str]]]:
     return features, values
 
 
-def _told(link: ChainLink) -> str:
+def _told(link: ChainLink, image: str) -> str:
     text = link.name
     if link.format:
         text += f" ({link.format}"
         text += f", {format_size(link.virtual_size)})" if link.virtual_size is not None else ")"
-    return f"{text}: {link.reason}" if link.reason else text
+    return f"{text}: {link.reason.removeprefix(image + ': ')}" if link.reason else text
 
 
 def _used(report: Report) -> str:

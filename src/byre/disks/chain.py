@@ -52,7 +52,7 @@ def describe_chain(
             links[-1] = _because(link, "the image above doesn't state its format; --backing-format says it")
             break
         try:
-            status = os.stat(link.resolved)
+            status = Path(link.resolved).stat()
             if (status.st_dev, status.st_ino) in seen or len(links) > MAX_CHAIN:
                 links[-1] = _because(link, "the chain loops" if len(links) <= MAX_CHAIN else "the chain is too long")
                 break
