@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""``make demo``: what Byre is for, on a copy of the image that ships with it. Every line of output is the real one."""
+"""``make demo``: what Byre is for, on a copy of the image that ships with it. All output is the verbs' own."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def keep() -> None:
     step(
         2,
         "Before anybody touches it: a snapshot",
-        "It shares every cluster with the disk, so it costs next to nothing.",
+        "It shares its clusters with the disk, so it costs next to nothing.",
     )
     run("snapshot", "create", IMAGE, "before-the-visit")
     run("snapshot", "list", IMAGE)
@@ -73,7 +73,7 @@ def break_it() -> None:
     step(
         3,
         "The accident",
-        "Somebody overwrites the first sector, where the partition table is. As the library does it:",
+        "Somebody overwrites the first sector, the partition table with it. In Python:",
     )
     source = (
         f'with byre.open_disk("{IMAGE}", writable=True) as disk:\n'
@@ -89,9 +89,7 @@ def break_it() -> None:
 
 
 def bring_back() -> None:
-    step(
-        4, "Undo", "Back to the snapshot; a power cut in the middle would leave the old state or the new, never half."
-    )
+    step(4, "Undo", "Back to the snapshot. A power cut halfway would leave the old state or the new, never half.")
     run("snapshot", "revert", IMAGE, "before-the-visit")
     run("compare", IMAGE, f"{IMAGE}@before-the-visit")
 
@@ -100,7 +98,7 @@ def move_on() -> None:
     step(
         5,
         "Take it elsewhere",
-        "One state as a raw disk for any hypervisor; and all of them, compressed, for the shelf.",
+        "One state as a raw disk for any hypervisor; all of them, compressed, for the shelf.",
     )
     run("convert", f"{IMAGE}@clean", "farm-as-it-was.raw")
     run("convert", IMAGE, "farm-for-the-shelf.qcow2", "--with-snapshots", "--compress", "zstd")
