@@ -8,6 +8,8 @@ from uuid import UUID
 FREE = 0xFFFFFFFF
 ZERO = 0xFFFFFFFE
 BLOCK = 4096
+OWN, NONE = UUID(int=1), UUID(int=0)
+MODIFIED = UUID(int=101)
 
 
 def vdi(
@@ -15,10 +17,10 @@ def vdi(
     *,
     size: int | None = None,
     image_type: int = 1,
-    own: UUID = UUID(int=1),
-    modified: UUID = UUID(int=101),
-    parent: UUID = UUID(int=0),
-    parent_modified: UUID = UUID(int=0),
+    own: UUID = OWN,
+    modified: UUID = MODIFIED,
+    parent: UUID = NONE,
+    parent_modified: UUID = NONE,
     header_size: int = 400,
     block_size: int = BLOCK,
     extra: int = 0,

@@ -6,6 +6,7 @@ import struct
 from uuid import UUID
 
 BLOCK = 4096
+OWN, NONE = UUID(int=1), UUID(int=0)
 UNUSED = 0xFFFFFFFF
 
 
@@ -20,7 +21,7 @@ def footer(
     size: int,
     kind: int,
     *,
-    own: UUID = UUID(int=1),
+    own: UUID = OWN,
     creator: bytes = b"win ",
     geometry: tuple[int, int, int] = (1, 4, 17),
     data_offset: int | None = None,
@@ -41,7 +42,7 @@ def header(
     *,
     block_size: int = BLOCK,
     table: int = 1536,
-    parent: UUID = UUID(int=0),
+    parent: UUID = NONE,
     parent_timestamp: int = 0,
     parent_name: str = "",
     locators: tuple[tuple[bytes, int, int, int], ...] = (),
@@ -63,7 +64,7 @@ def dynamic(
     blocks: list[dict[int, bytes] | None],
     *,
     size: int | None = None,
-    own: UUID = UUID(int=1),
+    own: UUID = OWN,
     parent: UUID | None = None,
     parent_name: str = "",
     names: tuple[tuple[bytes, bytes], ...] = (),
