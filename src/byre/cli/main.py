@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
     "targets": "where an image can go, what is made for it and what each place demands",
+    "snapshot": "list, create, revert to, delete and rename internal snapshots",
+    "check": "check an image's own metadata, and repair it",
+    "create": "a new, empty image, or an overlay over a backing image",
+    "convert": "a disk or a snapshot as a new image of any format",
+    "compare": "whether two disks are the same, and every range that differs",
+    "map": "where the bytes of a disk lie",
+    "read": "a byte range of a disk, as bytes or a hex dump",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
 
@@ -200,6 +207,22 @@ def build_parser(name: str, verb: Verb) -> _Parser:
         allow_abbrev=False,
     )
     verb.configure(parser)
+    for one in _subparsers(parser) or [parser]:
+        _add_output_options(one, name)
+    return parser
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of a verb's own verbs (``byre snapshot create``), as ``configure`` added them."""
+    return [
+        entry
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for entry in action.choices.values()
+    ]
+
+
+def _add_output_options(parser: argparse.ArgumentParser, name: str) -> None:
     shared = parser.add_argument_group("output")
     shared.add_argument("--json", action="store_true", help=f"print one JSON object, schema byre/{name}/1")
     shared.add_argument(
@@ -209,7 +232,6 @@ def build_parser(name: str, verb: Verb) -> _Parser:
         help="on stderr: a bar where it is a terminal (auto), JSON lines, or none",
     )
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
 def _wrapped(text: str) -> str:

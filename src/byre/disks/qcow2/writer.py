@@ -54,6 +54,9 @@ _ALL_SUBCLUSTERS = np.uint64(0xFFFF_FFFF)
 _FEATURE_NAMES_FROM = 4096
 """The name table takes 400 bytes: too many for the first cluster where clusters are tiny."""
 
+_QEMU_NAMES = {"vhd": "vpc"}
+"""What the backing format extension calls formats for which Byre has another name."""
+
 
 class Qcow2Writer:
     """Implements ``ImageWriter``. Mutable: it remembers entries until their L2 table is written."""
@@ -302,7 +305,8 @@ def _new_header(options: CreateOptions, size: int) -> Header:
 def _extensions(options: CreateOptions) -> list[Extension]:
     found = []
     if options.backing_format is not None:
-        found.append(Extension(EXT_BACKING_FORMAT, options.backing_format.encode()))
+        name = _QEMU_NAMES.get(options.backing_format, options.backing_format)
+        found.append(Extension(EXT_BACKING_FORMAT, name.encode()))
     if options.data_file is not None:
         found.append(Extension(EXT_DATA_FILE, PurePath(options.data_file).name.encode("utf-8", "surrogateescape")))
     if options.version >= 3 and options.cluster_size >= _FEATURE_NAMES_FROM:

@@ -160,13 +160,13 @@ class VdiDisk(BlockMapDisk):
         self.write_zeroes(offset, length)
 
     def flush(self) -> None:
+        if self._next > self.header.blocks_allocated:
+            # VirtualBox puts its next block at this count: no entry may reach the file before a count above it.
+            self._write_header(replace(self.header, blocks_allocated=self._next))
         self.storage.flush()
-        if not self.map.dirty:
-            return
-        # VirtualBox puts its next block at this count, so no entry may ever be at or past it.
-        self._write_header(replace(self.header, blocks_allocated=max(self.header.blocks_allocated, self._next)))
-        self.map.flush()
-        self.storage.flush()
+        if self.map.dirty:
+            self.map.flush()
+            self.storage.flush()
 
     def close(self) -> None:
         try:

@@ -11,7 +11,7 @@ from byre.disks.disk import Backing, CheckReport, Description, Disk, Problem
 from byre.disks.maptable import MapTable, copy_bytes, is_zero, pieces, zero_in_place
 from byre.disks.vhd.fixed import check_size, resized
 from byre.disks.vhd.footer import FOOTER_BYTES, UNUSED, DiskType, DynamicHeader, Footer
-from byre.disks.vhd.layout import check_table, metadata_ranges
+from byre.disks.vhd.layout import FOOTER_BROKEN, blocks_end, check_table, metadata_ranges
 from byre.disks.writer import BoolArray
 from byre.errors import CorruptImageError, UnsupportedError, UsageError
 from byre.storage.base import Buffer, Storage
@@ -125,7 +125,7 @@ class DynamicVhdDisk(BlockMapDisk):
 
     def _end(self) -> int:
         """Where the blocks stop and the footer at the end begins."""
-        return max(0, self.storage.size - FOOTER_BYTES)
+        return blocks_end(self.storage.size, self._problems)
 
     # Writing
 
@@ -243,6 +243,17 @@ class DynamicVhdDisk(BlockMapDisk):
     def _need_writable(self) -> None:
         if not self.writable:
             raise UsageError("was opened for reading only", path=self.storage.name)
+        if self._problems:
+            self._restore_footers()
+
+    def _restore_footers(self) -> None:
+        """Both footers as they should be, before anything else is written: a crash may have cost one of them."""
+        if any(problem.code == FOOTER_BROKEN for problem in self._problems):
+            self.storage.write(align_up(self.storage.size, SECTOR), self.footer.encode())
+            self.storage.flush()
+        self.storage.write(0, self.footer.encode())
+        self.storage.flush()
+        self._problems = ()
 
     # Size
 

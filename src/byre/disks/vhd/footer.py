@@ -151,7 +151,7 @@ def find_footer(tail: bytes) -> bytes | None:
     """The footer in the last 512 bytes of a file: whole, or the 511 bytes of old tools with a zero added."""
     if len(tail) == FOOTER_BYTES and tail.startswith(COOKIE):
         return tail
-    if tail[-OLD_FOOTER_BYTES:].startswith(COOKIE):
+    if len(tail) >= OLD_FOOTER_BYTES and tail[-OLD_FOOTER_BYTES:].startswith(COOKIE):
         return tail[-OLD_FOOTER_BYTES:] + b"\0"
     return None
 

@@ -11,6 +11,14 @@ from byre.disks.writer import Int64Array
 from byre.units import SECTOR, align_up
 
 SHOWN = 20
+FOOTER_BROKEN = "vhd.footer-broken"
+COPY_BROKEN = "vhd.footer-copy-broken"
+
+
+def blocks_end(file_size: int, problems: tuple[Problem, ...]) -> int:
+    """Where the blocks must stop: at the footer, or where that is lost at the end of the file."""
+    lost = any(problem.code == FOOTER_BROKEN for problem in problems)
+    return file_size if lost else max(0, file_size - FOOTER_BYTES)
 
 
 def metadata_ranges(footer: Footer, header: DynamicHeader) -> Int64Array:

@@ -21,7 +21,7 @@ from byre.disks.vhd.footer import (
     parse_footer,
     parse_header,
 )
-from byre.disks.vhd.layout import check_table
+from byre.disks.vhd.layout import COPY_BROKEN, FOOTER_BROKEN, blocks_end, check_table
 from byre.disks.vhd.parent import open_vhd_parent
 from byre.errors import ByreError, CorruptImageError, UnsupportedError
 from byre.storage.base import Storage
@@ -68,9 +68,9 @@ def _choose_footer(storage: Storage) -> tuple[Footer, list[Problem], str]:
                 "a fixed VHD ends without its footer: the file was cut short", path=name, offset=at
             )
         what = "the footer at the end is missing or broken; the copy in front was used"
-        return copy, [Problem("corruption", "vhd.footer-broken", what, offset=at)], "copy"
+        return copy, [Problem("corruption", FOOTER_BROKEN, what, offset=at)], "copy"
     what = "the copy of the footer in front is missing or broken"
-    return end, [Problem("corruption", "vhd.footer-copy-broken", what, offset=0)], "end"
+    return end, [Problem("corruption", COPY_BROKEN, what, offset=0)], "end"
 
 
 def _attempt(data: bytes | None, path: str, offset: int) -> tuple[Footer | None, ByreError | None]:
@@ -169,8 +169,13 @@ def _read_header(storage: Storage, footer: Footer) -> tuple[DynamicHeader, MapTa
 def _check_writable(
     storage: Storage, footer: Footer, header: DynamicHeader, table: MapTable, problems: list[Problem]
 ) -> None:
-    report = check_table(footer, header, table.entries, max(0, storage.size - FOOTER_BYTES))
-    found = [problem for problem in (*problems, *report.problems) if problem.kind == "corruption"]
+    report = check_table(footer, header, table.entries, blocks_end(storage.size, tuple(problems)))
+    mended = (COPY_BROKEN, FOOTER_BROKEN)  # the first write restores these
+    found = [
+        problem
+        for problem in (*problems, *report.problems)
+        if problem.kind == "corruption" and problem.code not in mended
+    ]
     if found or table.offset % SECTOR:
         raise CorruptImageError(
             "is damaged and can't be written to without more damage",

@@ -154,8 +154,13 @@ def _overlaps(disk: VhdxDisk, table: Claims, found: _Findings) -> None:
 
 def _leaks(disk: VhdxDisk, table: Claims, found: _Findings) -> None:
     """Room for whole blocks that nothing claims; less than a block is alignment."""
+    payload, _ = payload_and_bitmap_indices(disk)
+    # A fixed disk keeps room for the blocks that it hasn't placed yet, anywhere.
+    kept = len(payload) - int((table.owner >= 0).sum()) if disk.structures.metadata.leave_block_allocated else 0
     for start, stop in table.gaps(disk.storage.size):
-        count = (stop - max(start, DATA_START)) // disk.block_size
+        room = (stop - max(start, DATA_START)) // disk.block_size
+        count = room - min(max(kept, 0), max(room, 0))
+        kept -= max(room, 0)
         if count <= 0:
             continue
         found.leaks += count

@@ -179,7 +179,7 @@ def _parent(child: str, name: str, options: Mapping[str, object]) -> _Parent:
             linkage = linkage or header.data_write_guid
     relative = os.path.relpath(path, folder).replace("/", "\\")
     locator = {
-        "parent_linkage": f"{{{str(linkage).upper()}}}",
+        "parent_linkage": f"{{{linkage}}}",  # in small letters: libvhdi reads capitals as zeros
         "relative_path": relative if relative.startswith("..") else f".\\{relative}",
     }
     return _Parent(locator, disk_id, sector)

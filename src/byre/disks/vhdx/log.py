@@ -91,9 +91,24 @@ class _Log:
         return LogEntry(offset, length, tail, sequence, flushed, last, patches)
 
     def begun(self) -> bool:
-        """Whether any entry, valid or not, was written under the log's name."""
-        heads = (self.data[offset : offset + 48] for offset in range(0, len(self.data), LOG_SECTOR))
-        return any(head[:4] == b"loge" and head[32:48] == self.guid.bytes_le for head in heads)
+        """Whether an entry was ever written to its end under the log's name, valid now or not.
+
+        A first entry whose sectors don't all bear its sequence number was torn while it was being written, and
+        nothing of the file may have changed before it was whole. One that is all there with a wrong checksum is
+        damaged: it may have been applied in part.
+        """
+        heads = [
+            offset
+            for offset in range(0, len(self.data), LOG_SECTOR)
+            if self.data[offset : offset + 4] == b"loge"
+            and self.data[offset + 32 : offset + 48] == self.guid.bytes_le
+        ]
+        if len(heads) != 1:
+            return bool(heads)
+        _, _, length, _, sequence, count, *_ = _ENTRY.unpack_from(self.data, heads[0])
+        if length > len(self.data) or count > MAX_DESCRIPTORS:
+            return True
+        return _patches(self._circular(heads[0], length), count, sequence) is not None
 
     def sequence_from(self, tail: int) -> list[LogEntry]:
         """The valid entries from ``tail`` on, each with the next sequence number."""
@@ -115,6 +130,8 @@ def _patches(data: bytes, count: int, sequence: int) -> tuple[Patch, ...] | None
     """What the descriptors of one entry write; None where the entry contradicts itself."""
     sector = align_up(_ENTRY.size + 32 * count, LOG_SECTOR)
     patches: list[Patch] = []
+    if _ENTRY.size + 32 * count > len(data):
+        return None
     for index in range(count):
         place = _ENTRY.size + 32 * index
         kind = data[place : place + 4]
@@ -164,8 +181,8 @@ def read_log(storage: Storage, header: Header) -> Replay | None:
     """What has to be replayed before anything else of the file counts, or None where the log is clean.
 
     A header that names a log whose entries form no valid sequence is corrupt (section 2.3.2): what the file says
-    then can't be trusted. A log under whose name nothing was written yet is one that holds nothing: QEMU names
-    it in the header before it writes the first entry, and a crash in between leaves this behind.
+    then can't be trusted. A log under whose name nothing was written whole yet is one that holds nothing: QEMU
+    names it in the header before it writes the first entry, and a crash in between leaves this behind.
     """
     name = storage.name
     if header.log_guid.int == 0:
@@ -190,8 +207,7 @@ def read_log(storage: Storage, header: Header) -> Replay | None:
             path=name,
             offset=header.log_offset,
             expected=f"entries of log {header.log_guid}",
-            hint="A copy made while the machine ran, or a damaged file. If a crash tore the very first entry, "
-            "'qemu-img convert' reads the image as it was before.",
+            hint="A copy made while the machine ran, or a damaged file.",
         )
     head = entries[-1]
     if storage.size < head.flushed_file_offset:
