@@ -35,7 +35,7 @@ def parse_size(text: str) -> int:
     base: int = 1000 if decimal else 1024
     whole, _, fraction = match["number"].partition(".")
     scale = int(base ** _POWERS[letter])
-    value, rest = divmod(int(whole + fraction) * scale, 10 ** len(fraction))
+    value, rest = divmod(int(whole + fraction) * scale, int(10 ** len(fraction)))
     if rest:
         if scale == 1:
             raise UsageError(f"{text!r} is not a whole number of bytes")

@@ -1,0 +1,60 @@
+"""Running QEMU's tools as oracles."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def need(tool: str) -> None:
+    """Skip where the tool is missing; under CI that is a failure."""
+    if shutil.which(tool) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{tool} is missing: the oracle tests need qemu-utils")
+        pytest.skip(f"{tool} is not installed")
+
+
+def qemu_img(*words: str | Path, ok: tuple[int, ...] = (0,)) -> str:
+    """Run qemu-img; its standard output."""
+    need("qemu-img")
+    done = subprocess.run(["qemu-img", *map(str, words)], capture_output=True, text=True)
+    assert done.returncode in ok, (
+        f"qemu-img {' '.join(map(str, words))}: {done.returncode} {done.stderr}{done.stdout}"
+    )
+    return done.stdout
+
+
+def qemu_io(image: Path, commands: Iterable[str], *options: str) -> str:
+    """Run qemu-io with one command after the other."""
+    need("qemu-io")
+    script = "\n".join([*commands, "quit"]) + "\n"
+    done = subprocess.run(["qemu-io", *options, str(image)], input=script, capture_output=True, text=True)
+    failed = [line for line in done.stdout.splitlines() if "failed" in line or "rror" in line]
+    assert done.returncode == 0 and not failed, f"qemu-io {image}: {failed} {done.stderr}"
+    return done.stdout
+
+
+def qemu_check(image: Path) -> dict[str, Any]:
+    """What ``qemu-img check`` says, as its JSON; a broken image doesn't raise."""
+    text = qemu_img("check", "-f", "qcow2", "--output=json", image, ok=(0, 2, 3))
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def assert_sound(image: Path, *, leaks: bool = False) -> None:
+    """Fail unless ``qemu-img check`` finds nothing; ``leaks``: leaked clusters are allowed."""
+    found = qemu_check(image)
+    assert not found.get("corruptions") and not found.get("check-errors"), found
+    assert leaks or not found.get("leaks"), found
+
+
+def assert_same(left: Path, right: Path, left_format: str = "qcow2", right_format: str = "raw") -> None:
+    """Fail unless ``qemu-img compare`` sees the same bytes."""
+    qemu_img("compare", "-f", left_format, "-F", right_format, left, right)
