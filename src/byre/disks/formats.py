@@ -66,6 +66,16 @@ def _starts(magic: bytes) -> Callable[[Probe], bool]:
     return lambda probe: probe.head.startswith(magic)
 
 
+def _vmdk(probe: Probe) -> bool:
+    """A hosted sparse, COWD or seSparse header, or a descriptor's first line."""
+    if probe.head[:4] in (b"KDMV", b"COWD"):
+        return True
+    if probe.head[:8] == b"\xbe\xba\xfe\xca\0\0\0\0" and probe.head[8:16] == b"\1\0\0\0\2\0\0\0":
+        return True
+    first = probe.head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")[:64].split(b"\n", 1)[0]
+    return b"".join(first.lower().split()) == b"#diskdescriptorfile"
+
+
 def _qcow(version: tuple[int, ...]) -> Callable[[Probe], bool]:
     def recognise(probe: Probe) -> bool:
         return probe.head.startswith(b"QFI\xfb") and int.from_bytes(probe.head[4:8], "big") in version
@@ -95,6 +105,26 @@ FORMATS: tuple[Format, ...] = (
             "backing_format",
             "data_file",
             "data_file_raw",
+        ),
+    ),
+    Format(
+        name="vmdk",
+        title="VMDK",
+        recognise=_vmdk,
+        module="byre.disks.vmdk",
+        suffixes=(".vmdk",),
+        writes=True,
+        options=(
+            "subformat",
+            "adapter_type",
+            "hw_version",
+            "grain_size",
+            "backing_file",
+            "parent_cid",
+            "cid",
+            "header_version",
+            "level",
+            "uuid",
         ),
     ),
     Format(
