@@ -104,8 +104,7 @@ def _open_target(args: argparse.Namespace, name: str) -> Disk:
     target = open_disk(
         path, format=args.new_format, allow_paths=[folder, *args.allow_path], backing_format=args.backing_format
     )
-    own = os.stat(args.image)
-    if any(storage.path is not None and os.path.samestat(os.stat(storage.path), own) for storage in target.files):
+    if any(storage.path is not None and storage.path.samefile(args.image) for storage in target.files):
         target.close()
         raise UsageError("the new backing image is the image itself, or lies over it", path=path)
     return target
