@@ -14,6 +14,7 @@ from byre.errors import ByreError, InterruptedByUserError, UsageError
 
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
+    "serve": "serve an image, a snapshot or a partition read-only over NBD",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
 

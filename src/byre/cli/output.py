@@ -96,6 +96,10 @@ class Output:
         finally:
             bar.close()
 
+    def flush(self) -> None:
+        """Let what was said be seen now: for a verb that goes on running."""
+        sys.stdout.flush()
+
     def silence(self) -> None:
         """After a broken pipe: let nothing else be written, also not by the interpreter's own exit."""
         null = os.open(os.devnull, os.O_WRONLY)
