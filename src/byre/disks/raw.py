@@ -88,7 +88,6 @@ class RawWriter:
     def __init__(self, storage: Storage, size: int) -> None:
         self.files = (storage,)
         self.size = size
-        storage.truncate(size)
 
     def place(self, blocks: Int64Array, stored: Int64Array, compressed: BoolArray) -> Placement:
         return Placement(file=np.zeros(len(blocks), dtype=np.int64), host=blocks * self.block_size)
@@ -105,7 +104,24 @@ def open_disk(storage: Storage, context: OpenContext) -> RawDisk:
 
 
 def create(target: Target, size: int, options: Mapping[str, object]) -> RawWriter:
-    return RawWriter(target.storage, size)
+    """Begin a raw image. Its only option is ``preallocation``: off (a sparse file), falloc or full."""
+    given = {name: value for name, value in options.items() if value is not None}
+    preallocation = given.pop("preallocation", "off")
+    if given:
+        raise UsageError(f"raw has no option {next(iter(given))!r}", path=target.name, expected="preallocation")
+    if preallocation not in ("off", "falloc", "full"):
+        raise UsageError(
+            "preallocation is unknown", path=target.name, found=preallocation, expected="off, falloc, full"
+        )
+    storage = target.storage
+    storage.truncate(size)
+    if preallocation == "falloc" and size and not storage.preallocate(0, size):
+        raise UsageError("this file system can't reserve space", path=target.name, hint="Use full instead.")
+    if preallocation == "full":
+        zeros = bytes(1 << 20)
+        for position in range(0, size, len(zeros)):
+            storage.write(position, memoryview(zeros)[: size - position])
+    return RawWriter(storage, size)
 
 
 def _check_range(name: str, offset: int, length: int, size: int) -> None:

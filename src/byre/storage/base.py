@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, runtime_checkable
@@ -50,9 +50,21 @@ class Storage(Protocol):
         """Write all of ``data``; past the end the file grows."""
         ...
 
+    def write_vector(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        """Write the buffers one after the other from ``offset``."""
+        ...
+
     def punch(self, offset: int, length: int) -> bool:
         """Make the range read as zeros and give its space back; False if that can't be done here, and then
         nothing has changed."""
+        ...
+
+    def preallocate(self, offset: int, length: int) -> bool:
+        """Reserve space that reads as zeros; the file grows to hold it. False if that can't be done here."""
+        ...
+
+    def start_writeback(self, offset: int, length: int) -> None:
+        """A hint: begin to bring this range to stable storage, so that ``flush`` has less to wait for."""
         ...
 
     def truncate(self, size: int) -> None: ...
@@ -93,5 +105,17 @@ class StorageDefaults:
         self.read_into(offset, buffer)
         return bytes(buffer)
 
+    def write(self, offset: int, data: Buffer) -> None:
+        raise NotImplementedError
+
+    def write_vector(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        self.write(offset, b"".join(buffers))
+
     def punch(self, offset: int, length: int) -> bool:
         return False
+
+    def preallocate(self, offset: int, length: int) -> bool:
+        return False
+
+    def start_writeback(self, offset: int, length: int) -> None:
+        return None

@@ -5,21 +5,32 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from byre.errors import MissingError, StorageError
+from byre.errors import ByreError, LockedError, MissingError, StorageError
+from byre.storage import locks
 from byre.storage.base import Buffer, StorageDefaults
+from byre.units import format_size
+
+_IOV_MAX = 1024
+"""Linux's own limit on the buffers of one pwritev."""
+_SEEKING = threading.Lock()
+"""Windows has no pread: there a seek and its read or write must not be parted by another thread's."""
 
 
 class LocalFile(StorageDefaults):
-    """An open file descriptor behind the Storage protocol. Made by ``open_file``."""
+    """An open file descriptor behind the Storage protocol. Made by ``open_file``; mutable: it knows its size."""
 
-    def __init__(self, fd: int, *, name: str, path: Path, writable: bool, block_device: bool) -> None:
+    def __init__(self, fd: int, *, name: str, path: Path, writable: bool, block_device: bool = False) -> None:
         self.name = name
         self.path: Path | None = path
         self.writable = writable
         self.block_device = block_device
+        self.locked = False
+        """Whether QEMU's locks are held on it."""
         self._fd = fd
         self._size = os.lseek(fd, 0, os.SEEK_END) if block_device else os.fstat(fd).st_size
 
@@ -31,7 +42,15 @@ class LocalFile(StorageDefaults):
     def allocated(self) -> int:
         if self.block_device:
             return self._size
-        return os.fstat(self._fd).st_blocks * 512
+        status = os.fstat(self._fd)
+        blocks: int | None = getattr(status, "st_blocks", None)  # Windows has none
+        return status.st_size if blocks is None else blocks * 512
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """(device, inode): what tells that two names are one file."""
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
 
     def fileno(self) -> int | None:
         return self._fd
@@ -41,7 +60,7 @@ class LocalFile(StorageDefaults):
         done = 0
         while done < len(view):
             try:
-                count = os.preadv(self._fd, [view[done:]], offset + done)
+                count = _read_at(self._fd, view[done:], offset + done)
             except (OSError, OverflowError, ValueError) as error:
                 raise StorageError(f"read failed: {_reason(error)}", path=self.name, offset=offset + done) from error
             if count == 0:
@@ -59,23 +78,63 @@ class LocalFile(StorageDefaults):
         done = 0
         while done < len(view):
             try:
-                done += os.pwrite(self._fd, view[done:], offset + done)
-            except OSError as error:
-                raise StorageError(f"write failed: {_reason(error)}", path=self.name, offset=offset + done) from error
+                done += _write_at(self._fd, view[done:], offset + done)
+            except (OSError, OverflowError, ValueError) as error:
+                raise self._failed("write failed", error, offset + done) from error
         self._size = max(self._size, offset + len(view))
+
+    def write_vector(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        if not hasattr(os, "pwritev"):
+            super().write_vector(offset, buffers)
+            return
+        for first in range(0, len(buffers), _IOV_MAX):
+            group = buffers[first : first + _IOV_MAX]
+            total = sum(map(len, group))
+            try:
+                count = os.pwritev(self._fd, group, offset)
+            except (OSError, OverflowError, ValueError) as error:
+                raise self._failed("write failed", error, offset) from error
+            if count < total:  # a full disk says so at the next write; anything else goes on there
+                self.write(offset + count, memoryview(b"".join(group))[count:])
+            offset += total
+        self._size = max(self._size, offset)
+
+    def punch(self, offset: int, length: int) -> bool:
+        from byre.storage import native
+
+        try:
+            return native.fallocate(self._fd, native.PUNCH_HOLE | native.KEEP_SIZE, offset, length)
+        except OSError as error:
+            raise self._failed("giving space back failed", error, offset) from error
+
+    def preallocate(self, offset: int, length: int) -> bool:
+        from byre.storage import native
+
+        try:
+            done = not self.block_device and native.fallocate(self._fd, 0, offset, length)
+        except OSError as error:
+            raise self._failed("reserving space failed", error, offset) from error
+        if done:
+            self._size = max(self._size, offset + length)
+        return done
+
+    def start_writeback(self, offset: int, length: int) -> None:
+        from byre.storage import native
+
+        native.start_writeback(self._fd, offset, length)
 
     def truncate(self, size: int) -> None:
         try:
             os.ftruncate(self._fd, size)
-        except OSError as error:
-            raise StorageError(f"changing the length failed: {_reason(error)}", path=self.name) from error
+        except (OSError, OverflowError) as error:
+            raise self._failed("changing the length failed", error, None) from error
         self._size = size
 
     def flush(self) -> None:
         try:
-            os.fdatasync(self._fd)
+            getattr(os, "fdatasync", os.fsync)(self._fd)
         except OSError as error:
-            raise StorageError(f"flush failed: {_reason(error)}", path=self.name) from error
+            raise self._failed("flush failed", error, None) from error
 
     def data_ranges(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         stop = min(stop, self._size)
@@ -84,8 +143,15 @@ class LocalFile(StorageDefaults):
             try:
                 begin = os.lseek(self._fd, position, os.SEEK_DATA)
                 end = os.lseek(self._fd, begin, os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
+            except (OSError, AttributeError, OverflowError) as error:
+                if getattr(error, "errno", None) == errno.ENXIO:
+                    if os.fstat(self._fd).st_size < stop and not self.block_device:
+                        raise StorageError(
+                            "the file has become shorter while it was read",
+                            path=self.name,
+                            found=f"{os.fstat(self._fd).st_size} bytes",
+                            expected=f"{self._size} bytes",
+                        ) from error
                     return
                 yield position, stop
                 return
@@ -99,22 +165,97 @@ class LocalFile(StorageDefaults):
             os.close(self._fd)
             self._fd = -1
 
+    def _failed(self, what: str, error: Exception, offset: int | None) -> ByreError:
+        hint = None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = f"{_free_space(self._fd)} free on its file system; make room, or write elsewhere."
+        elif isinstance(error, OSError) and error.errno == errno.EFBIG:
+            hint = "The file system, or a limit on file sizes (ulimit -f), doesn't allow a file this large."
+        return StorageError(f"{what}: {_reason(error)}", path=self.name, offset=offset, hint=hint)
 
-def open_file(path: str | os.PathLike[str], *, writable: bool = False) -> LocalFile:
-    """Open an existing file or block device; nothing is created. Raises MissingError, StorageError."""
+
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    writable: bool = False,
+    force_share: bool = False,
+    force_unlocked: bool = False,
+) -> LocalFile:
+    """Open an existing file or block device with QEMU's locks; nothing is created.
+
+    ``force_share`` reads without taking or heeding locks; ``force_unlocked`` writes where there are none.
+    Raises MissingError, LockedError, StorageError.
+    """
     name = os.fspath(path)
-    flags = os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_NONBLOCK", 0)
+    flags = getattr(os, "O_CLOEXEC", 0) | (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_NONBLOCK", 0)
     try:
-        fd = os.open(name, flags)
+        if sys.platform == "win32":
+            fd = locks.open_shared_windows(name, writable=writable, share_writes=force_share and not writable)
+        else:
+            fd = os.open(name, flags)
     except FileNotFoundError as error:
         raise MissingError("no such file", path=name) from error
     except (OSError, ValueError) as error:
         raise StorageError(f"can't be opened: {_reason(error)}", path=name) from error
-    mode = os.fstat(fd).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+    try:
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise StorageError("is neither a file nor a block device", path=name)
+        file = LocalFile(fd, name=name, path=Path(name).resolve(), writable=writable, block_device=stat.S_ISBLK(mode))
+        if sys.platform != "win32" and (writable or not force_share):
+            file.locked = _lock(fd, name, writable=writable, force_unlocked=force_unlocked)
+    except BaseException:
         os.close(fd)
-        raise StorageError("is neither a file nor a block device", path=name)
-    return LocalFile(fd, name=name, path=Path(name).resolve(), writable=writable, block_device=stat.S_ISBLK(mode))
+        raise
+    return file
+
+
+def _lock(fd: int, name: str, *, writable: bool, force_unlocked: bool) -> bool:
+    try:
+        locked = locks.lock(fd, name=name, writable=writable)
+    except LockedError as error:
+        error.path = name
+        raise
+    if locked:
+        return True
+    if writable and not force_unlocked:
+        raise LockedError(
+            "this file system can't lock the image, so a running machine wouldn't be noticed",
+            path=name,
+            hint="If nothing else has it open: --force-unlocked.",
+        )
+    import logging
+
+    logging.getLogger("byre.storage").warning(
+        "%s: this file system has no locks; whether a running machine uses the image can't be told", name
+    )
+    return False
+
+
+def _read_at(fd: int, view: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [view], offset)
+    with _SEEKING:
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, len(view))
+    view[: len(data)] = data
+    return len(data)
+
+
+def _write_at(fd: int, view: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(fd, view, offset)
+    with _SEEKING:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.write(fd, view)
+
+
+def _free_space(fd: int) -> str:
+    try:
+        status = os.fstatvfs(fd)
+    except (OSError, AttributeError):
+        return "Too little space is"
+    return f"{format_size(status.f_bavail * status.f_frsize)} are"
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,96 @@
+"""Convert a disk into a new image file: checks, backing names, pipeline, publication."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from byre.convert.pipeline import Copied, copy_disk
+from byre.disks.disk import Disk
+from byre.disks.formats import Format, format_named
+from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.storage.publish import Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A finished conversion. Sizes in bytes; ``actual_size`` is what the new image takes on its file system."""
+
+    path: str
+    format: str
+    virtual_size: int
+    actual_size: int
+    copied: Copied
+    snapshots: int = 0
+
+
+def convert_image(
+    source: Disk,
+    path: str | os.PathLike[str],
+    format: str | Format,
+    options: Mapping[str, object] | None = None,
+    *,
+    force: bool = False,
+    keep_backing: bool = False,
+    with_snapshots: bool = False,
+    threads: int | None = None,
+    advance: Callable[[int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Converted:
+    """Write ``source`` as a new image at ``path``.
+
+    Nothing appears under that name before all of it is on stable storage. ``keep_backing`` writes only what
+    the source's top image holds, over the same backing image (qcow2 only). ``with_snapshots`` keeps every
+    internal snapshot (qcow2 to qcow2). Raises any ByreError; the source is never written to.
+    """
+    entry = format_named(format) if isinstance(format, str) else format
+    if not entry.writes:
+        raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
+    chosen = dict(options or {})
+    unknown = next((name for name in chosen if name not in entry.options), None)
+    if unknown is not None:
+        raise UsageError(
+            f"{entry.title} images have no option {unknown!r}",
+            path=path,
+            expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
+        )
+    if keep_backing:
+        chosen |= backing_options(source, path, entry)
+    with Publication(path, force=force, keep_off=source.files) as target:
+        if with_snapshots:
+            from byre.convert.snapshots import copy_with_snapshots
+
+            copied, count = copy_with_snapshots(
+                source,
+                target,
+                chosen,
+                keep_backing=keep_backing,
+                threads=threads,
+                advance=advance,
+                cancelled=cancelled,
+            )
+        else:
+            writer = entry.load().create(target, source.size, chosen)
+            count = 0
+            copied = copy_disk(
+                source, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
+            )
+        target.storage.flush()
+        actual = target.storage.allocated
+    return Converted(os.fspath(path), entry.name, source.size, actual, copied, count)
+
+
+def backing_options(source: Disk, path: str | os.PathLike[str], entry: Format) -> dict[str, object]:
+    """The options that put the new image over the backing image of the source."""
+    if "backing_file" not in entry.options:
+        raise UsageError(f"{entry.title} images can't keep a backing image", path=path)
+    backing = source.describe().backing
+    if backing is None:
+        raise MissingError("has no backing image to keep", path=source.files[0].name)
+    name = backing.name
+    folder = os.path.dirname(os.path.realpath(path))  # noqa: PTH120
+    if backing.resolved is not None and not os.path.isabs(name):  # noqa: PTH117
+        # The name is read from the image's own folder, and the new one may stand elsewhere.
+        name = os.path.relpath(backing.resolved, folder)
+    return {"backing_file": name, "backing_format": backing.format}
