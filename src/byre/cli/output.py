@@ -110,10 +110,6 @@ class Output:
         if sys.stdout is not None:  # None: started with stdout closed
             sys.stdout.flush()
 
-    def flush(self) -> None:
-        """Let what was said be seen now: for a verb that goes on running."""
-        sys.stdout.flush()
-
     def silence(self) -> None:
         """After a failed write: let nothing else be written, also not by the interpreter's own exit."""
         try:
