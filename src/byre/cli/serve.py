@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     with open_image(args) as disk:
         served = disk
         if args.partition is not None:
-            from byre.volumes import open_partition
+            from byre.filesystems.opening import open_partition
 
             served = open_partition(disk, args.partition)
         if args.socket:
