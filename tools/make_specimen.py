@@ -88,9 +88,7 @@ def wrap(volume: Path, disk: Path) -> None:
     sector = bytearray(512)
     sector[: len(BOOT_CODE)] = BOOT_CODE
     struct.pack_into("<I", sector, 0x1B8, xp.DISK_SIGNATURE)
-    struct.pack_into(
-        "<BBBBBBBBII", sector, 0x1BE, 0x80, 1, 1, 0, 7, HEADS - 1, 0xFF, 0xFF, START_LBA, size // 512
-    )
+    struct.pack_into("<BBBBBBBBII", sector, 0x1BE, 0x80, 1, 1, 0, 7, HEADS - 1, 0xFF, 0xFF, START_LBA, size // 512)
     sector[510:] = b"\x55\xaa"
     with disk.open("wb") as target, volume.open("rb") as source:
         target.truncate(DISK_SIZE)
@@ -105,8 +103,12 @@ def wrap(volume: Path, disk: Path) -> None:
 
 TEXT = b"Byre specimen: nothing to boot here.\r\n\0"
 BOOT_CODE = (
-    bytes.fromhex("31c08ed88ed0bc007c") + b"\xbe" + struct.pack("<H", 0x7C00 + 27) + bytes.fromhex("ac08c07406b40ecd10ebf5f4ebfd")
-    + b"\x90" + TEXT
+    bytes.fromhex("31c08ed88ed0bc007c")
+    + b"\xbe"
+    + struct.pack("<H", 0x7C00 + 27)
+    + bytes.fromhex("ac08c07406b40ecd10ebf5f4ebfd")
+    + b"\x90"
+    + TEXT
 )
 """16-bit code of our own that prints ``TEXT`` and halts."""
 
@@ -116,7 +118,9 @@ def make_qcow2(states: list[Path], output: Path) -> None:
     made = output.with_suffix(".part")
     byre = [sys.executable, "-m", "byre"]
     made.unlink(missing_ok=True)
-    subprocess.run([*byre, "convert", "-O", "qcow2", "--compress", "zlib", "--level", "9", states[0], made], check=True)
+    subprocess.run(
+        [*byre, "convert", "-O", "qcow2", "--compress", "zlib", "--level", "9", states[0], made], check=True
+    )
     subprocess.run([*byre, "snapshot", "create", made, "clean"], check=True)
     write_differences(states[0], states[1], made)
     subprocess.run([*byre, "snapshot", "create", made, "infected"], check=True)
@@ -124,7 +128,8 @@ def make_qcow2(states: list[Path], output: Path) -> None:
     packed = output.with_suffix(".packed")
     packed.unlink(missing_ok=True)
     subprocess.run(
-        [*byre, "convert", "-O", "qcow2", "--with-snapshots", "--compress", "zlib", "--level", "9", made, packed], check=True
+        [*byre, "convert", "-O", "qcow2", "--with-snapshots", "--compress", "zlib", "--level", "9", made, packed],
+        check=True,
     )
     for name, raw in zip(("clean", "infected"), states, strict=True):
         check = folder_compare(packed, name, raw)
@@ -157,9 +162,12 @@ def folder_compare(image: Path, snapshot: str, raw: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         flat = Path(folder) / "flat.raw"
         subprocess.run(
-            ["qemu-img", "convert", "-l", f"snapshot.name={snapshot}", "-O", "raw", "--image-opts", address, flat], check=True
+            ["qemu-img", "convert", "-l", f"snapshot.name={snapshot}", "-O", "raw", "--image-opts", address, flat],
+            check=True,
         )
-        done = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "raw", flat, raw], capture_output=True, text=True)
+        done = subprocess.run(
+            ["qemu-img", "compare", "-f", "raw", "-F", "raw", flat, raw], capture_output=True, text=True
+        )
     return "" if done.returncode == 0 else done.stdout
 
 

@@ -471,7 +471,8 @@ _CRITICAL = {
     "*pnp0303": "i8042prt",
     "root#swenum": "swenum",
 }
-_CLASS_HDC = "{4D36E96A-E325-11CE-BFC1-08002BE10318}"
+_CLASS_HDC, _CLASS_SYSTEM = "{4D36E96A-E325-11CE-BFC1-08002BE10318}", "{4D36E97D-E325-11CE-BFC1-08002BE10318}"
+_IDE_SERVICES = ("atapi", "pciide", "intelide")
 
 
 def clean_files() -> dict[str, bytes]:
@@ -724,7 +725,10 @@ def _control_set(root: Node) -> None:
     }
     manager.at(r"Memory Management").values = {"PagingFiles": [r"C:\pagefile.sys 384 768"]}
     for identifier, service in _CRITICAL.items():
-        control.at(rf"CriticalDeviceDatabase\{identifier}").values = {"Service": service, "ClassGUID": _CLASS_HDC}
+        control.at(rf"CriticalDeviceDatabase\{identifier}").values = {
+            "Service": service,
+            "ClassGUID": _CLASS_HDC if service in _IDE_SERVICES else _CLASS_SYSTEM,
+        }
     control.at(r"Class\{4D36E972-E325-11CE-BFC1-08002BE10318}\0000").values = {
         "DriverDesc": "Realtek RTL8139 Family PCI Fast Ethernet NIC"
     }

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
+    "inspect": "what is on a disk: partitions, file systems, the installed system and what starts with it",
+    "ls": "list a folder inside the guest",
+    "tree": "a folder inside the guest with everything below it",
+    "find": "files inside the guest by name, size and time",
+    "stat": "all of one file: times, streams, where its bytes lie on the disk",
+    "cat": "a file inside the guest, on stdout",
+    "cp": "files and trees out of the guest",
+    "hash": "digests of files inside the guest",
     "serve": "serve an image, a snapshot or a partition read-only over NBD",
     "targets": "where an image can go, what is made for it and what each place demands",
     "snapshot": "list, create, revert to, delete and rename internal snapshots",

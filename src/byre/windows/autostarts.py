@@ -136,7 +136,9 @@ def _of_place(
                     command = _server_of(value.name, classes)
                 elif place.data_are_clsids:
                     command = _server_of(text, classes)
-                yield _row(place, location, value.name, command, user, files, paths)
+                # Where one value of many keys counts, the key says more than the value's name.
+                name = key.name if place.each and place.values else value.name
+                yield _row(place, location, name, command, user, files, paths)
 
 
 def _keys(place: Place, base: Key, where: str) -> Iterable[tuple[Key, str]]:

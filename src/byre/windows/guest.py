@@ -51,6 +51,8 @@ _KERNELS = {
     "ntkrpamp.exe": "multiprocessor, PAE",
 }
 _PRODUCT_TYPES = {"winnt": "workstation", "servernt": "server", "lanmannt": "domain controller"}
+_STORAGE_CLASSES = ("{4D36E96A-E325-11CE-BFC1-08002BE10318}", "{4D36E97B-E325-11CE-BFC1-08002BE10318}")
+"""Device setup classes: IDE controllers, SCSI and RAID controllers."""
 MAX_PE = 64 << 20
 
 
@@ -305,7 +307,8 @@ class _Reader:
         by_name = {service.name.lower(): service for service in services.value}
         found = []
         for device in devices.value:
-            if not device.id.startswith("pci#") or not device.service:
+            storage = device.class_guid is None or device.class_guid.upper() in _STORAGE_CLASSES
+            if not device.id.startswith("pci#") or not device.service or not storage:
                 continue
             service = by_name.get(device.service.lower())
             file = service.file if service else None
