@@ -127,7 +127,6 @@ def closing(seconds: float) -> None:
 
 
 def step(number: int, what: str, why: str) -> None:
-    console.print()
     console.print(Rule(Text(f"{number}. {what}", style="bold"), align="left", style="green"))
     note(why)
 
