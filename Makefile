@@ -22,5 +22,8 @@ lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(BIN)/.ready ## Byre against qemu-img, into bench/runs/ (BENCH=--quick for a smoke run)
+	$(BIN)/python bench/run.py $(BENCH)
+
 clean: ## what make made
 	rm -rf $(VENV) demo bench/work

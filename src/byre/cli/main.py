@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -48,6 +49,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    # numpy's linear algebra, which nothing here uses, would start a thread for each CPU when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     out = Output(json="--json" in words, debug="--debug" in words)
     try:
@@ -91,14 +94,12 @@ def _run(words: list[str], out: Output) -> int:
 
 def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
     """The parser of one verb, with what every verb has: --json, --progress, --debug, examples, statuses."""
-    from rich_argparse import RawDescriptionRichHelpFormatter
-
     epilog = f"examples:\n{verb.EXAMPLES.strip(chr(10))}\n\nexit status:\n{verb.VERDICTS.strip(chr(10))}\n{STATUSES}"
     parser = _Parser(
         prog=f"byre {name}",
         description=verb.SUMMARY,
         epilog=epilog.replace("%", "%%"),
-        formatter_class=RawDescriptionRichHelpFormatter,
+        formatter_class=_help_formatter,
         allow_abbrev=False,
     )
     verb.configure(parser)
@@ -112,6 +113,13 @@ def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
     )
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    """Made only when help is printed: its import takes longer than many a verb."""
+    from rich_argparse import RawDescriptionRichHelpFormatter
+
+    return RawDescriptionRichHelpFormatter(prog)
 
 
 def _overview() -> str:

