@@ -9,9 +9,17 @@ PYTEST_WORKERS ?= auto
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 16
 
-$(BIN)/.ready: pyproject.toml tools/make-venv.sh
-	@PYTHON="$(PYTHON)" sh tools/make-venv.sh $(VENV)
+# Two states of one environment: .runtime has what the program needs, .ready also what tests and lint need.
+$(BIN)/.runtime: pyproject.toml tools/make-venv.sh
+	@PYTHON="$(PYTHON)" sh tools/make-venv.sh $(VENV) run
 	@touch $@
+
+$(BIN)/.ready: pyproject.toml tools/make-venv.sh
+	@PYTHON="$(PYTHON)" sh tools/make-venv.sh $(VENV) dev
+	@touch $(BIN)/.runtime $@
+
+demo: $(BIN)/.runtime ## see what Byre is for, on a copy of a real image in ./demo
+	@$(BIN)/python tools/demo.py
 
 test: $(BIN)/.ready ## the environment, the oracle tools, then the whole suite
 	@sh tools/oracle-tools.sh
@@ -24,6 +32,10 @@ lint: $(BIN)/.ready ## ruff and mypy --strict
 
 bench: $(BIN)/.ready ## Byre against qemu-img, into bench/runs/ (BENCH=--quick for a smoke run)
 	$(BIN)/python bench/run.py $(BENCH)
+
+FUZZ_CASES ?= 20000
+fuzz: $(BIN)/.ready ## the fuzz suites with many more cases (FUZZ_CASES=20000)
+	BYRE_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -k fuzz --timeout 3600
 
 clean: ## what make made
 	rm -rf $(VENV) demo bench/work

@@ -26,7 +26,7 @@ SECTOR = 512
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """``data`` was written at ``offset``."""
+    """``data``, whole sectors but at the end of the file, was written at ``offset``."""
 
     offset: int
     data: bytes
@@ -68,8 +68,13 @@ class RecordingStorage(MemoryStorage):
         self.fail_after = fail_after
 
     def write(self, offset: int, data: Buffer) -> None:
-        self._record(Write(offset, bytes(data)))
+        self._refuse_when_full()
         super().write(offset, data)
+        # A disk takes whole sectors, as they are in the page cache by then: what is lost of two writes to one
+        # sector can never be the earlier one alone.
+        start = offset - offset % SECTOR
+        stop = min(offset + len(data) + -(offset + len(data)) % SECTOR, len(self.data))
+        self.log.append(Write(start, bytes(self.data[start:stop])))
 
     def punch(self, offset: int, length: int) -> bool:
         self._record(Punch(offset, length))
@@ -83,9 +88,12 @@ class RecordingStorage(MemoryStorage):
         self._record(Flush())
 
     def _record(self, event: Event) -> None:
+        self._refuse_when_full()
+        self.log.append(event)
+
+    def _refuse_when_full(self) -> None:
         if self.fail_after is not None and len(self.log) >= self.fail_after:
             raise StorageError("write failed: No space left on device", path=self.name)
-        self.log.append(event)
 
 
 def apply(image: bytearray, event: Event) -> None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from byre import __version__
 from byre.cli.output import Output
-from byre.errors import ByreError, InterruptedByUserError, UsageError
+from byre.errors import ByreError, InterruptedByUserError, StorageError, UsageError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
+    "targets": "where an image can go, what is made for it and what each place demands",
+    "snapshot": "list, create, revert to, delete and rename internal snapshots",
+    "check": "check an image's own metadata, and repair it",
     "create": "a new, empty image, or an overlay over a backing image",
     "convert": "a disk or a snapshot as a new image of any format",
     "compare": "whether two disks are the same, and every range that differs",
@@ -40,11 +48,39 @@ class Verb(Protocol):
     def run(self, args: argparse.Namespace, out: Output) -> int: ...
 
 
+BROKEN_PIPE_STATUS = 141
+"""What a shell reports for a program that SIGPIPE ended: nobody reads the output any more."""
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse with our exit status for usage errors, and errors that are raised rather than printed."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"See '{self.prog} --help'.")
+
+    def check_options(self, words: Sequence[str]) -> None:
+        """A mistyped option is named, with the nearest one that exists, before argparse complains of what it hid."""
+        known = _options_of(self)
+        for word in words:
+            if word == "--":
+                return
+            option = word.partition("=")[0]
+            if option.startswith("--") and option not in known:
+                hint = f"See '{self.prog} --help'."
+                close = _closest(option, known)
+                raise UsageError(
+                    f"there is no option {option!r}", hint=f"Did you mean '{close}'? {hint}" if close else hint
+                )
+
+
+def _options_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Every option that the parser or one of its subcommands knows."""
+    known = list(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                known += _options_of(below)
+    return known
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,57 +88,142 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # numpy's linear algebra, which nothing here uses, would start a thread for each CPU when it is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    out = Output(json="--json" in words, debug="--debug" in words)
+    before_dashes = words[: words.index("--")] if "--" in words else words
+    out = Output(json="--json" in before_dashes, debug="--debug" in before_dashes)
+    _stop_on_signals()
+    status = 0
+    try:
+        status = _guarded(words, out)
+        # What is still in the buffer can fail as any other write: a full disk, a reader that has gone.
+        out.flush()
+    except BrokenPipeError:
+        out.silence()
+        return BROKEN_PIPE_STATUS
+    except OSError as error:
+        out.silence()
+        if status < UsageError.exit_code:  # else that has been told, and is the first cause
+            print(f"byre: the result can't be written: {error.strerror}.", file=sys.stderr)
+            return StorageError.exit_code
+    except KeyboardInterrupt:  # while the error was being told, or at the very end
+        out.silence()
+        return InterruptedByUserError.exit_code
+    return status
+
+
+def _guarded(words: list[str], out: Output) -> int:
+    """Run the verb; whatever it raises is told, and becomes an exit status."""
     try:
         return _run(words, out)
     except ByreError as error:
         out.error(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        out.error(InterruptedByUserError("interrupted; nothing half-made was left behind"))
-        return InterruptedByUserError.exit_code
+    except KeyboardInterrupt as interrupt:
+        stopped = InterruptedByUserError("interrupted; nothing half-made was left behind")
+        stopped.__cause__ = interrupt
+        out.error(stopped)
+        return stopped.exit_code
     except BrokenPipeError:
-        out.silence()
-        return 141
-    finally:
-        out.close()
+        raise
+    except OSError as error:
+        what = error.strerror or str(error)
+        path = _path_of(error)
+        # Images' own files raise StorageError with their path: without one it is most likely stdout.
+        refused = StorageError(what if path else f"the operating system refused: {what}", path=path)
+        refused.__cause__ = error
+        out.error(refused)
+        return refused.exit_code
+    except Exception as error:
+        from byre.cli.crash import describe_crash
+
+        crash = describe_crash(error, words)
+        out.error(crash)
+        return crash.exit_code
+
+
+def _path_of(error: OSError) -> str | None:
+    name = error.filename
+    return (
+        name.decode(errors="backslashreplace") if isinstance(name, bytes) else name if isinstance(name, str) else None
+    )
+
+
+def _stop_on_signals() -> None:
+    """A polite end from outside takes the path of Ctrl-C, so that temporary files go and images stay whole.
+
+    A signal that is ignored stays so: that is what nohup asks for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _closest(word: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(known), 1)), None)
 
 
 def _run(words: list[str], out: Output) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] in ("-h", "--help") or words == ["help"]:
         print(_overview())
         return 0
     if words[0] in ("-V", "--version"):
         print(f"byre {__version__}")
         return 0
+    if words[0] == "help":  # 'byre help info', as git and apt have it
+        words = [words[1], "--help"]
     name = words[0]
     if name not in VERBS:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, VERBS, 1)
-        hint = f"Did you mean 'byre {close[0]}'?" if close else "'byre --help' lists the verbs."
+        if name.startswith("-"):
+            raise UsageError("the verb comes first, its options after it", found=name, hint="See 'byre --help'.")
+        close = _closest(name, VERBS)
+        hint = f"Did you mean 'byre {close}'?" if close else "'byre --help' lists the verbs."
         raise UsageError(f"there is no verb {name!r}", hint=hint)
     verb = cast(Verb, import_module(f"byre.cli.{name.replace('-', '_')}"))
     parser = build_parser(name, verb)
     try:
+        parser.check_options(words[1:])
         args = parser.parse_args(words[1:])
     except SystemExit as stop:  # --help
-        return stop.code if isinstance(stop.code, int) else 64
+        return stop.code if isinstance(stop.code, int) else UsageError.exit_code
     out.configure(progress=args.progress)
     return verb.run(args, out)
 
 
-def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
+def build_parser(name: str, verb: Verb) -> _Parser:
     """The parser of one verb, with what every verb has: --json, --progress, --debug, examples, statuses."""
     epilog = f"examples:\n{verb.EXAMPLES.strip(chr(10))}\n\nexit status:\n{verb.VERDICTS.strip(chr(10))}\n{STATUSES}"
     parser = _Parser(
         prog=f"byre {name}",
-        description=verb.SUMMARY,
+        description=_wrapped(verb.SUMMARY),
         epilog=epilog.replace("%", "%%"),
         formatter_class=_help_formatter,
         allow_abbrev=False,
     )
     verb.configure(parser)
+    for one in _subparsers(parser) or [parser]:
+        _add_output_options(one, name)
+    return parser
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of a verb's own verbs (``byre snapshot create``), as ``configure`` added them."""
+    return [
+        entry
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for entry in action.choices.values()
+    ]
+
+
+def _add_output_options(parser: argparse.ArgumentParser, name: str) -> None:
     shared = parser.add_argument_group("output")
     shared.add_argument("--json", action="store_true", help=f"print one JSON object, schema byre/{name}/1")
     shared.add_argument(
@@ -112,7 +233,15 @@ def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
         help="on stderr: a bar where it is a terminal (auto), JSON lines, or none",
     )
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs for the terminal's width: the formatter leaves descriptions as they are."""
+    import shutil
+    import textwrap
+
+    width = max(40, min(100, shutil.get_terminal_size().columns - 2))
+    return "\n".join(textwrap.fill(line, width) if line else "" for line in text.strip().split("\n"))
 
 
 def _help_formatter(prog: str) -> argparse.HelpFormatter:

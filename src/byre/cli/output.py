@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -18,11 +19,14 @@ from byre.errors import ByreError
 if TYPE_CHECKING:
     from rich.console import Console
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Text from an image made safe for a terminal: control and direction-changing characters as escapes."""
+    """Text from an image made safe for a terminal: control and direction-changing characters as escapes.
+
+    Line ends too: a name with one in it could forge a line of ours.
+    """
     return _CONTROL.sub(
         lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text
     )
@@ -35,6 +39,10 @@ class Output:
         self.json = json
         self.debug = debug
         self._progress_mode = "auto"
+        for stream in (sys.stdout, sys.stderr):
+            # A file name that isn't UTF-8, or a terminal that isn't, must not stop a result half-way.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
 
     def configure(self, *, progress: str) -> None:
         self._progress_mode = progress
@@ -48,16 +56,15 @@ class Output:
 
     def json_line(self, payload: Mapping[str, object], *, indent: int | None = None) -> None:
         """One JSON value on stdout; dataclasses become objects."""
-        print(
-            json.dumps(payload, default=_plain, indent=indent, ensure_ascii=False)
-            .encode("utf-8", "backslashreplace")
-            .decode()
-        )
+        unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+        text = json.dumps(payload, default=_plain, indent=indent, ensure_ascii=not unicode)
+        # Half of a surrogate pair, as a file name that isn't UTF-8 gives, becomes JSON's own escape of it.
+        print(text.encode("utf-8", "backslashreplace").decode())
 
     def console(self, *, stderr: bool = False) -> Console:
-        from rich.console import Console
+        from byre.cli.terminal import PlainConsole
 
-        return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        return PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def line(self, text: str = "") -> None:
         """One line of a result on stdout, never under --json."""
@@ -91,21 +98,27 @@ class Output:
     def progress(self, what: str, total: int | None = None) -> Iterator[Progress]:
         """Progress of a job in bytes; shows nothing for the first second."""
         bar = start_progress(what, total, mode=self._progress_mode)
+        finished = False
         try:
             yield bar
+            finished = True
         finally:
-            bar.close()
+            bar.close(finished=finished)
+
+    def flush(self) -> None:
+        """Hand everything said so far to the operating system; raises OSError when it won't have it."""
+        if sys.stdout is not None:  # None: started with stdout closed
+            sys.stdout.flush()
 
     def silence(self) -> None:
-        """After a broken pipe: let nothing else be written, also not by the interpreter's own exit."""
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-
-    def close(self) -> None:
+        """After a failed write: let nothing else be written, also not by the interpreter's own exit."""
         try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            self.silence()
+            descriptor = sys.stdout.fileno()
+        except (AttributeError, OSError, ValueError):  # closed, or not a real file
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 def _plain(value: object) -> Any:

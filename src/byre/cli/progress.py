@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -33,8 +34,8 @@ class Progress:
     def draw(self, now: float) -> None:
         """Show the state; the base draws nothing."""
 
-    def close(self) -> None:
-        """Leave the line clean."""
+    def close(self, *, finished: bool = True) -> None:
+        """Leave the line clean. ``finished`` False: the job was cut short."""
 
 
 class _JsonProgress(Progress):
@@ -45,8 +46,8 @@ class _JsonProgress(Progress):
     def draw(self, now: float) -> None:
         self._say(now, finished=False)
 
-    def close(self) -> None:
-        self._say(time.monotonic(), finished=True)
+    def close(self, *, finished: bool = True) -> None:
+        self._say(time.monotonic(), finished=finished)
 
     def _say(self, now: float, *, finished: bool) -> None:
         state = {
@@ -65,25 +66,54 @@ class _BarProgress(Progress):
 
     def draw(self, now: float) -> None:
         self._drawn = True
-        rate = self.done / max(now - self.started, 1e-9)
-        if self.total:
-            share = min(1.0, self.done / self.total)
-            filled = int(share * 24)
-            left = (self.total - self.done) / rate if rate else 0
-            tail = f"{'█' * filled}{'░' * (24 - filled)} {share:4.0%}  {format_size(int(rate))}/s  {left:.0f} s left"
-        else:
-            tail = f"{format_size(self.done)}  {format_size(int(rate))}/s"
-        print(f"\r\x1b[K{self.what} {tail}", end="", file=sys.stderr, flush=True)
+        line = bar_line(self, now - self.started, _columns() - 1, unicode=_speaks_unicode())
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = True) -> None:
         if self._drawn:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def bar_line(progress: Progress, seconds: float, width: int, *, unicode: bool = True) -> str:
+    """The line to draw, never wider than ``width`` columns: a line that wraps can't be drawn over."""
+    rate = progress.done / max(seconds, 1e-9)
+    speed = f"{format_size(int(rate))}/s"
+    if not progress.total:
+        return f"{progress.what}  {format_size(progress.done)}  {speed}"[:width]
+    share = min(1.0, progress.done / progress.total)
+    left = (progress.total - progress.done) / rate if rate else 0.0
+    facts = f"{share:4.0%}  {speed}  {_duration(left)} left"
+    room = min(24, width - len(progress.what) - len(facts) - 2)
+    if room < 4:
+        return f"{progress.what} {share:.0%}"[:width]
+    filled = int(share * room)
+    full, empty = ("█", "░") if unicode else ("#", "-")
+    return f"{progress.what} {full * filled}{empty * (room - filled)} {facts}"
+
+
+def _duration(seconds: float) -> str:
+    whole = max(0, int(seconds + 0.5))
+    if whole < 100:
+        return f"{whole} s"
+    minutes = (whole + 30) // 60
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _speaks_unicode() -> bool:
+    return (sys.stderr.encoding or "").lower().startswith("utf")
 
 
 def start_progress(what: str, total: int | None, *, mode: str) -> Progress:
     """The right kind for ``mode`` (auto, json, none) and for what stderr is."""
     if mode == "json":
         return _JsonProgress(what, total)
-    if mode == "auto" and sys.stderr.isatty():
+    if mode == "auto" and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return _BarProgress(what, total)
     return Progress(what, total)

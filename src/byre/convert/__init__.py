@@ -1,1 +1,1 @@
-"""From one disk to another: plan (pure), pipeline (moves bytes), compare, and qcow2 with its snapshots."""
+"""From one disk to another: plan (pure), pipeline (moves bytes), compare, targets, and qcow2 with its snapshots."""

@@ -203,3 +203,23 @@ class CheckedDisk(Disk, Protocol):
     """A disk whose format can check its own metadata. Changes nothing."""
 
     def check(self) -> CheckReport: ...
+
+
+@runtime_checkable
+class ResizableDisk(WritableDisk, Protocol):
+    """A disk whose virtual size can be changed in place; it must have been opened writable."""
+
+    def resize(self, size: int) -> None:
+        """Grow or shrink to ``size`` bytes. What is new reads as zeros, whatever a parent has there; what is cut
+        off is lost, and the caller has seen to it that this was wanted."""
+        ...
+
+
+@runtime_checkable
+class CompactableDisk(WritableDisk, Protocol):
+    """A disk that can give back the room of blocks that hold nothing."""
+
+    def compact(self) -> int:
+        """Pack the file and cut it; returns the bytes by which it became shorter. A crash at any time leaves an
+        image that reads the same."""
+        ...

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from byre.disks.context import OpenContext, OpenOptions
 from byre.disks.disk import Disk, SnapshotDisk, SnapshotInfo
-from byre.disks.formats import format_named, probe
+from byre.disks.formats import Format, format_named, probe
 from byre.errors import MissingError, UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.storage.local import open_file
@@ -85,6 +85,27 @@ def open_disk(
         raise
 
 
+def open_bare(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    writable: bool = False,
+    force_share: bool = False,
+    force_unlocked: bool = False,
+) -> tuple[Storage, Format]:
+    """Open an image's own file and say its format, without reading its tables or what it refers to.
+
+    For whoever works on metadata itself: snapshots, check, repair. Locks are taken as for ``open_disk``.
+    """
+    options = OpenOptions(writable=writable, force_share=force_share, force_unlocked=force_unlocked)
+    storage = _open_storage(Path(path), options)
+    try:
+        return storage, probe(storage) if format is None else format_named(format)
+    except BaseException:
+        storage.close()
+        raise
+
+
 def find_snapshot(
     snapshots: tuple[SnapshotInfo, ...], wanted: str, *, path: str, by_id: bool = False
 ) -> SnapshotInfo:
@@ -127,7 +148,7 @@ def _open_path(path: Path, format: str | None, context: OpenContext) -> Disk:
     try:
         entry = probe(storage) if format is None else format_named(format)
         status = path.stat()
-        module = entry.load()
+        module = entry.load(storage.name)
     except BaseException:
         storage.close()
         raise

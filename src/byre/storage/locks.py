@@ -18,8 +18,10 @@ from enum import IntEnum
 
 from byre.errors import LockedError, StorageError
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 PERMISSION_BASE = 100
 UNSHARED_BASE = 200

@@ -14,6 +14,7 @@ import numpy as np
 
 U64Array: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 I64Array: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 U8Array: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 COPIED = np.uint64(1 << 63)

@@ -102,6 +102,10 @@ class Qcow2View(DiskDefaults):
         end = self.size if stop is None else min(stop, self.size)
         return merged_slices(self.source.own_extents(self.l1, start, end))
 
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(self.storage.name, offset, length, self.size)  # before a buffer of that length is made
+        return super().read(offset, length)
+
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
         view = memoryview(buffer).cast("B")
         check_range(self.storage.name, offset, len(view), self.size)
@@ -192,12 +196,15 @@ def open_disk(storage: Storage, context: OpenContext) -> Qcow2Disk:
     opened: list[Storage | Disk] = [storage]
     try:
         header = read_header(storage)
-        if context.options.writable:
-            raise UnsupportedError("writing into qcow2 images is not done yet", path=storage.name)
         data, backing, missing = _open_references(storage, header, context, opened)
         source = Source(storage, header, data=data, backing=backing, missing=missing)
         l1 = _read_active_l1(storage, header)
-        return Qcow2Disk(source, l1, read_snapshot_table(storage, header), context)
+        snapshots = read_snapshot_table(storage, header)
+        if context.options.writable:
+            from byre.disks.qcow2.writing import WritableQcow2Disk  # it is built on this module
+
+            return WritableQcow2Disk(source, l1, snapshots, context)
+        return Qcow2Disk(source, l1, snapshots, context)
     except BaseException:
         for owned in reversed(opened):
             owned.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from byre.disks.disk import SLICE_ROWS
-from byre.disks.qcow2.entries import OFFSET_MASK, SUBCLUSTERS, Geometry, U64Array, decode_table
+from byre.disks.qcow2.entries import OFFSET_MASK, SUBCLUSTERS, Geometry, U64Array, decode_table, encode_table
 from byre.disks.qcow2.mapping import Layout, map_range
 from byre.errors import CorruptImageError
 from byre.extents import ExtentTable, Kind, one_extent
@@ -42,12 +42,17 @@ class TableReader:
         self.storage = storage
         self.layout = layout
         self.geometry: Geometry = layout.geometry
+        self.pinned: dict[int, U64Array] = {}
+        """Tables that a writer has changed and the disk doesn't have yet, by host offset."""
         self._cache: OrderedDict[int, U64Array] = OrderedDict()
         self._room = max(4, CACHE_BYTES >> self.geometry.cluster_bits)
         self._lock = threading.Lock()
 
     def table(self, offset: int) -> U64Array:
         """One L2 table, from the cache where it is there. Not to be changed in place."""
+        pinned = self.pinned.get(offset)
+        if pinned is not None:
+            return pinned
         with self._lock:
             found = self._cache.get(offset)
             if found is not None:
@@ -126,7 +131,16 @@ class TableReader:
         first = 0
         while first < len(offsets):
             after = first + 1
-            while after < len(offsets) and offsets[after] == offsets[after - 1] + size:
+            pinned = self.pinned.get(offsets[first])
+            if pinned is not None:
+                view[first * size : after * size] = encode_table(pinned)
+                first = after
+                continue
+            while (
+                after < len(offsets)
+                and offsets[after] == offsets[after - 1] + size
+                and offsets[after] not in self.pinned
+            ):
                 after += 1
             self.check_offset(offsets[first])
             self.check_offset(offsets[after - 1])

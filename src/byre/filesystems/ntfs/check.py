@@ -1,0 +1,110 @@
+"""A consistency check that goes beyond a walk: mirror, bitmaps, and clusters that two files claim."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from byre.disks.disk import CheckReport
+from byre.errors import ByreError
+from byre.filesystems.ntfs.names import IN_USE
+from byre.filesystems.ntfs.records import IS_SPARSE
+from byre.filesystems.ntfs.runs import decode_runs
+from byre.filesystems.ntfs.table import SOUND
+
+if TYPE_CHECKING:
+    from byre.filesystems.ntfs.filesystem import NtfsFileSystem
+
+MAX_CHECKED_CLUSTERS = 1 << 28
+"""A byte for each cluster: 1 TiB of disk at 4 KiB takes 256 MiB."""
+BAD_CLUSTERS = 8
+
+
+def check(fs: NtfsFileSystem) -> CheckReport:
+    """Everything that ``problems`` holds after a walk and these comparisons."""
+    for _ in fs.walk(system=True):
+        pass
+    used = 0
+    for step in (_mirror, _mft_bitmap):
+        try:
+            step(fs)
+        except ByreError as error:
+            fs.problems.add("ntfs.check", f"can't be compared: {error}")
+    try:
+        used = _clusters(fs)
+    except ByreError as error:
+        fs.problems.add("ntfs.check", f"clusters can't be compared: {error}")
+    found = tuple(fs.problems)
+    return CheckReport(
+        format="ntfs",
+        corruptions=sum(each.count for each in found if each.kind == "corruption"),
+        leaks=sum(each.count for each in found if each.kind == "leak"),
+        problems=found,
+        allocated_blocks=used,
+        total_blocks=fs.boot.clusters,
+    )
+
+
+def _mirror(fs: NtfsFileSystem) -> None:
+    """$MFTMirr repeats the first records, at least four."""
+    size = fs.boot.record_size
+    count = min(max(4, fs.boot.cluster_size // size), fs.mft.count)
+    mirror = fs.volume.read(fs.boot.mftmirr_lcn * fs.boot.cluster_size, count * size)
+    if mirror != fs.mft.raw(0, count):
+        different = [
+            number for number in range(count) if mirror[number * size : (number + 1) * size] != fs.mft.raw(number)
+        ]
+        fs.problems.add("ntfs.mirror", f"$MFTMirr differs from $MFT in records {different}")
+
+
+def _mft_bitmap(fs: NtfsFileSystem) -> None:
+    bits = np.unpackbits(np.frombuffer(fs.mft_bitmap(), dtype=np.uint8), bitorder="little")
+    facts = fs.table.facts
+    count = min(len(bits), len(facts))
+    in_use = (facts["flags"][:count] & IN_USE != 0) & (facts["marks"][:count] & SOUND != 0)
+    # Records 12 to 23 are reserved: marked as used, whatever their own flag says.
+    differs = np.flatnonzero((bits[:count] != 0) != in_use)
+    for number in differs[differs >= 24].tolist()[:1000]:
+        state = "free" if in_use[number] else "in use"
+        fs.problems.add("ntfs.mft-bitmap", f"MFT record {number} is {state} by $MFT's bitmap, not by its own flag")
+
+
+def _clusters(fs: NtfsFileSystem) -> int:
+    """Count every cluster's owners and compare with $Bitmap."""
+    total = fs.boot.clusters
+    if total > MAX_CHECKED_CLUSTERS:
+        fs.problems.add("ntfs.check-skipped", "too many clusters to compare with $Bitmap", kind="note")
+        return 0
+    owned = np.zeros(total, dtype=np.uint8)
+    facts = fs.table.facts
+    alive = np.flatnonzero((facts["marks"] & SOUND != 0) & (facts["flags"] & IN_USE != 0))
+    for number in alive.tolist():
+        try:
+            attributes = fs.mft.record(number).attributes
+        except ByreError:
+            continue
+        for each in attributes:
+            if each.resident or (number == BAD_CLUSTERS and each.flags & IS_SPARSE == 0 and each.name == "$Bad"):
+                continue
+            try:
+                runs = decode_runs(each.value, each.lowest_vcn, total)
+            except ByreError as error:
+                fs.problems.add("ntfs.runs", f"MFT record {number}: {error}")
+                continue
+            for _, lcn, count in runs:
+                if lcn < 0:
+                    continue
+                part = owned[lcn : lcn + count]
+                if part.any():
+                    fs.problems.add("ntfs.cross-linked", f"MFT record {number} claims clusters of another file")
+                part[:] = 1
+    for first, bits in fs.bitmap():
+        mine = owned[first : first + len(bits)]
+        free_but_owned = int(np.count_nonzero((mine != 0) & (bits == 0)))
+        used_but_lost = int(np.count_nonzero((mine == 0) & (bits != 0)))
+        if free_but_owned:
+            fs.problems.add("ntfs.bitmap-free", "clusters of files are free by $Bitmap", count=free_but_owned)
+        if used_but_lost:
+            fs.problems.add("ntfs.bitmap-lost", "clusters in use belong to no file", kind="leak", count=used_but_lost)
+    return int(np.count_nonzero(owned))

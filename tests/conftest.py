@@ -1,0 +1,46 @@
+"""What every test has: the oracle tools, and under CI no skipped oracle test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+
+import pytest
+
+from oracles import UNDER_CI, require_tool
+
+os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+# What a developer's shell has set must not change what Byre prints.
+for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
+    os.environ.pop(_name, None)
+
+
+@pytest.fixture
+def tool() -> Callable[[str], str]:
+    """``tool("qemu-img")`` is its path; without it the test is skipped, naming the package."""
+    return require_tool
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    marked = item.get_closest_marker("oracle") is not None
+    if UNDER_CI and marked and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"an oracle test was skipped, which is a failure under CI: {_reason(report)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A whole module that skips itself hides whether there were oracle tests in it."""
+    report = yield
+    if UNDER_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"a test module was skipped, which is a failure under CI: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    skipped = report.longrepr
+    return str(skipped[2] if isinstance(skipped, tuple) else skipped)

@@ -1,0 +1,38 @@
+"""Running ``byre`` as a user does: as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+COMMAND = [sys.executable, "-m", "byre"]
+
+
+def byre(
+    *arguments: str | os.PathLike[str],
+    status: int | None = 0,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run it; another exit status than ``status`` (None: any) fails with what it said."""
+    done = subprocess.run(
+        [*COMMAND, *map(os.fspath, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
+    assert status is None or done.returncode == status, f"{done.args}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def byre_json(*arguments: str | os.PathLike[str], status: int = 0) -> dict[str, Any]:
+    """Run it with --json and parse the one object on stdout."""
+    payload = json.loads(byre(*arguments, "--json", status=status).stdout)
+    assert isinstance(payload, dict)
+    return payload

@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""``make demo``: what Byre is for, on a copy of the image that ships with it. All output is the verbs' own."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.text import Text
+
+import byre
+
+FOLDER = Path("demo")
+IMAGE = "farm.qcow2"
+SAMPLE = Path(byre.__file__).parent / "samples" / IMAGE
+
+console = Console(highlight=False, emoji=False)
+
+
+def main() -> int:
+    began = time.monotonic()
+    if not SAMPLE.exists():
+        console.print(f"the sample image is missing: {SAMPLE}", markup=False)
+        return 1
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    shutil.copyfile(SAMPLE, FOLDER / IMAGE)
+    opening()
+    look()
+    keep()
+    break_it()
+    bring_back()
+    move_on()
+    closing(time.monotonic() - began)
+    return 0
+
+
+def opening() -> None:
+    console.print()
+    text = Text.assemble(
+        ("Byre", "bold"),
+        ", a home for the disk images of machines that can't be replaced.\n",
+        "You will see one such disk inspected, snapshotted, broken, brought back, converted and checked.\n",
+        (f"It is a real one: NTFS, 24 MiB, two snapshots made by QEMU. All happens in ./{FOLDER}/.", "dim"),
+    )
+    console.print(Panel(text, border_style="green", padding=(0, 1)))
+
+
+def look() -> None:
+    step(1, "What have we got?", "No root, no mounting, no QEMU: only the file.")
+    run("info", IMAGE)
+
+
+def keep() -> None:
+    step(
+        2,
+        "Before anybody touches it: a snapshot",
+        "It shares its clusters with the disk, so it costs next to nothing.",
+    )
+    run("snapshot", "create", IMAGE, "before-the-visit")
+    run("snapshot", "list", IMAGE)
+
+
+def break_it() -> None:
+    step(
+        3,
+        "The accident",
+        "Somebody overwrites the first sector, the partition table with it. In Python:",
+    )
+    source = (
+        f'with byre.open_disk("{IMAGE}", writable=True) as disk:\n'
+        '    disk.write(0, b"Kilroy was here. " * 30 + bytes(2))'
+    )
+    console.print(Padding(Text(source, style="cyan"), (0, 0, 0, 2)))
+    console.print()
+    with byre.open_disk(FOLDER / IMAGE, writable=True) as disk:
+        disk.write(0, b"Kilroy was here. " * 30 + bytes(2))  # type: ignore[attr-defined]
+    run("read", IMAGE, "0", "64", "--hex")
+    note("This machine would not start any more. What else was changed? Only this:")
+    run("compare", IMAGE, f"{IMAGE}@before-the-visit", expected=1)
+
+
+def bring_back() -> None:
+    step(4, "Undo", "Back to the snapshot. A power cut halfway would leave the old state or the new, never half.")
+    run("snapshot", "revert", IMAGE, "before-the-visit")
+    run("compare", IMAGE, f"{IMAGE}@before-the-visit")
+
+
+def move_on() -> None:
+    step(
+        5,
+        "Take it elsewhere",
+        "One state as a raw disk for any hypervisor; all of them, compressed, for the shelf.",
+    )
+    run("convert", f"{IMAGE}@clean", "farm-as-it-was.raw")
+    run("convert", IMAGE, "farm-for-the-shelf.qcow2", "--with-snapshots", "--compress", "zstd")
+    run("compare", f"{IMAGE}@spring", "farm-for-the-shelf.qcow2@spring")
+    step(6, "Is it all sound?", "Every reference, refcount, flag and snapshot table, in both images.")
+    run("check", IMAGE)
+    run("check", "farm-for-the-shelf.qcow2")
+
+
+def closing(seconds: float) -> None:
+    sizes = "\n".join(
+        f"  {path.name:<26} {path.stat().st_size / 1024:>8,.0f} KiB" for path in sorted(FOLDER.iterdir())
+    )
+    text = Text.assemble(
+        (f"Done in {seconds:.1f} s. ", "bold green"),
+        f"In ./{FOLDER}/ you have\n{sizes}\n\n",
+        ("Now your own image:", "bold"),
+        "\n  .venv/bin/byre info YOUR.qcow2              what it is; changes nothing\n"
+        "  .venv/bin/byre check YOUR.qcow2             whether it is sound; changes nothing\n"
+        "  .venv/bin/byre snapshot create YOUR.qcow2 before-i-touch-it\n"
+        "  .venv/bin/byre convert YOUR.vmdk NEW.qcow2  from one format to another\n"
+        "  .venv/bin/byre --help                       all verbs",
+    )
+    console.print()
+    console.print(Panel(text, border_style="green", padding=(0, 1)))
+
+
+def step(number: int, what: str, why: str) -> None:
+    console.print(Rule(Text(f"{number}. {what}", style="bold"), align="left", style="green"))
+    note(why)
+
+
+def note(text: str) -> None:
+    console.print(Text(text, style="dim"))
+    console.print()
+
+
+def run(*arguments: str, expected: int = 0) -> None:
+    """Show the command as one would type it, then run it for real and show what it says."""
+    console.print(Text.assemble(("$ ", "dim"), (shlex.join(["byre", *arguments]), "bold cyan")), soft_wrap=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "byre", *arguments],
+        cwd=FOLDER,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    for line in done.stdout.rstrip().splitlines():
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    if done.returncode != expected:
+        console.print(f"the demo stops: exit status {done.returncode}, not {expected}", style="bold red")
+        sys.exit(1)
+    if expected:
+        console.print(Text(f"  (exit status {expected})", style="dim"))
+    console.print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
