@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -97,6 +98,8 @@ def _options_of(parser: argparse.ArgumentParser) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    # numpy's linear algebra, which nothing here uses, would start a thread for each CPU when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     before_dashes = words[: words.index("--")] if "--" in words else words
     out = Output(json="--json" in before_dashes, debug="--debug" in before_dashes)
@@ -209,14 +212,12 @@ def _run(words: list[str], out: Output) -> int:
 
 def build_parser(name: str, verb: Verb) -> _Parser:
     """The parser of one verb, with what every verb has: --json, --progress, --debug, examples, statuses."""
-    from rich_argparse import RawDescriptionRichHelpFormatter
-
     epilog = f"examples:\n{verb.EXAMPLES.strip(chr(10))}\n\nexit status:\n{verb.VERDICTS.strip(chr(10))}\n{STATUSES}"
     parser = _Parser(
         prog=f"byre {name}",
         description=_wrapped(verb.SUMMARY),
         epilog=epilog.replace("%", "%%"),
-        formatter_class=RawDescriptionRichHelpFormatter,
+        formatter_class=_help_formatter,
         allow_abbrev=False,
     )
     verb.configure(parser)
@@ -254,6 +255,13 @@ def _wrapped(text: str) -> str:
 
     width = max(40, min(100, shutil.get_terminal_size().columns - 2))
     return "\n".join(textwrap.fill(line, width) if line else "" for line in text.strip().split("\n"))
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    """Made only when help is printed: its import takes longer than many a verb."""
+    from rich_argparse import RawDescriptionRichHelpFormatter
+
+    return RawDescriptionRichHelpFormatter(prog)
 
 
 def _overview() -> str:
