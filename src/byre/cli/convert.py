@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     with open_image(args) as disk:
         if not args.with_snapshots:
             _tell_what_stays_behind(disk, out)
-        total = live_bytes(disk, own=args.keep_backing)
+        total = None if args.with_snapshots else live_bytes(disk, own=args.keep_backing)
         with out.progress("converting", total) as bar:
             done = convert_image(
                 disk,
@@ -131,6 +131,8 @@ def collect_options(args: argparse.Namespace, entry: Format) -> dict[str, object
         options["compress"] = True
         if args.compress:
             options["compression"] = args.compress
+    if getattr(args, "keep_backing", False) and args.backing_format is not None:
+        options["backing_format"] = args.backing_format
     for name in ("level", "preallocation"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)

@@ -56,7 +56,9 @@ def convert_image(
             expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
         )
     if keep_backing:
-        chosen |= backing_options(source, path, entry)
+        backing = backing_options(source, path, entry)
+        # What the image states counts; the caller may say what it doesn't.
+        chosen |= {name: value for name, value in backing.items() if value is not None}
     with Publication(path, force=force, keep_off=source.files) as target:
         if with_snapshots:
             from byre.convert.snapshots import copy_with_snapshots

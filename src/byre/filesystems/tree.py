@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from byre.errors import ByreError, CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
@@ -32,9 +32,10 @@ class TreeFileSystem:
     def extents(self, entry: Entry, stream: str = "", *, slack: bool = False) -> FileExtents:
         raise NotImplementedError
 
-    def directory_key(self, entry: Entry) -> int:
-        """What two names of one directory have in common: where its bytes lie."""
-        return entry.id
+    def directory_blocks(self, entry: Entry) -> Iterable[int]:
+        """The clusters or blocks of a directory: no walk reads one of them for two directories, or a crafted
+        volume of n blocks would make it read n * n."""
+        raise NotImplementedError
 
     def fold(self, name: str) -> str:
         """Names that fold to the same are the same name."""
@@ -63,7 +64,7 @@ class TreeFileSystem:
 
     def walk(self, where: str | Entry = "/", *, deleted: bool = False, system: bool = False) -> Iterator[Entry]:
         top = self.lookup(where) if isinstance(where, str) else where
-        seen = {self.directory_key(top)}
+        seen: set[int] = set(self._blocks(top))
         waiting = [iter(self._rows(top, deleted))]
         while waiting:
             row = next(waiting[-1], None)
@@ -73,14 +74,20 @@ class TreeFileSystem:
             yield row
             if not row.is_dir or row.reparse is not None or row.deleted:
                 continue
-            key = self.directory_key(row)
-            if key in seen:
-                self.problems.add(f"{self.type}.directory-twice", f"{row.path!r} is a directory seen already")
+            blocks = self._blocks(row)
+            if not seen.isdisjoint(blocks):
+                self.problems.add(f"{self.type}.directory-twice", f"{row.path!r} shares its bytes with another")
             elif len(row.path) > MAX_PATH:
                 self.problems.add(f"{self.type}.too-deep", "directories nest deeper than any path can say")
             else:
-                seen.add(key)
+                seen.update(blocks)
                 waiting.append(iter(self._rows(row, deleted)))
+
+    def _blocks(self, folder: Entry) -> set[int]:
+        try:
+            return set(self.directory_blocks(folder))
+        except ByreError:
+            return set()  # listing it will say why
 
     def _rows(self, folder: Entry, deleted: bool) -> list[Entry]:
         try:

@@ -102,6 +102,10 @@ class Qcow2View(DiskDefaults):
         end = self.size if stop is None else min(stop, self.size)
         return merged_slices(self.source.own_extents(self.l1, start, end))
 
+    def read(self, offset: int, length: int) -> bytes:
+        check_range(self.storage.name, offset, length, self.size)  # before a buffer of that length is made
+        return super().read(offset, length)
+
     def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
         view = memoryview(buffer).cast("B")
         check_range(self.storage.name, offset, len(view), self.size)

@@ -32,6 +32,8 @@ from byre.units import MIB, SECTOR, align_up, ceil_div, is_power_of_two
 
 DATA_ALIGNMENT = MIB
 """VirtualBox's own since 4.0: blocks lie on whole mebibytes, and the map has room to grow to 255 GiB of disk."""
+FORMAT_NAMES = ("vdi",)
+"""What a parent may be."""
 OPTIONS = (
     "subformat",
     "uuid",
@@ -40,6 +42,7 @@ OPTIONS = (
     "parent_uuid",
     "parent_modification_uuid",
     "backing_file",
+    "backing_format",
     "block_size",
     "sparse",
 )
@@ -137,6 +140,7 @@ def create(target: Target, size: int, options: Mapping[str, object]) -> VdiWrite
 
 def _parent(given: CreateOptions, target: Target) -> tuple[UUID, UUID] | None:
     """(UUID, modification UUID) of the parent: as given, else read from the file that is named."""
+    given.choice("backing_format", FORMAT_NAMES, FORMAT_NAMES[0])
     named = given.text("backing_file")
     own = given.uuid("parent_uuid")
     modified = given.uuid("parent_modification_uuid")

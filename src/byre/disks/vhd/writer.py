@@ -35,6 +35,8 @@ from byre.errors import UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.units import MIB, SECTOR, align_up, ceil_div, is_power_of_two
 
+FORMAT_NAMES = ("vhd", "vpc")
+"""What a parent may be."""
 OPTIONS = (
     "subformat",
     "uuid",
@@ -44,6 +46,7 @@ OPTIONS = (
     "parent_uuid",
     "parent_timestamp",
     "backing_file",
+    "backing_format",
     "block_size",
     "sparse",
 )
@@ -213,6 +216,7 @@ def _with_parent(header: DynamicHeader, parent: _Parent) -> tuple[DynamicHeader,
 
 def _parent(given: CreateOptions, target: Target) -> _Parent | None:
     """As given, else read from the file that ``backing_file`` names, seen from the new image's folder."""
+    given.choice("backing_format", FORMAT_NAMES, FORMAT_NAMES[0])
     named = given.text("backing_file") or ""
     own = given.uuid("parent_uuid")
     if own is None and not named:

@@ -12,7 +12,7 @@ from byre.volumes.problems import Problems
 
 OEM_ID = b"NTFS    "
 
-_BPB = struct.Struct("<HB5xBHHHII4xQQQb3xb3xQ")
+_BPB = struct.Struct("<HB10xHHI8xQQQb3xb3xQ")
 """Bytes per sector at 0x0B … serial number at 0x48."""
 
 
@@ -41,7 +41,7 @@ class BootSector:
         if sector[3:11] != OEM_ID:
             raise CorruptImageError("no NTFS boot sector", offset=3, found=sector[3:11], expected=OEM_ID)
         fields = _BPB.unpack_from(sector, 0x0B)
-        sector_size, per_cluster, _, _, _, heads, hidden, _, total, mft, mirror, record, index, serial = fields
+        sector_size, per_cluster, _, heads, hidden, total, mft, mirror, record, index, serial = fields
         if not is_power_of_two(sector_size) or not 256 <= sector_size <= 4096:
             raise CorruptImageError("impossible sector size", offset=0x0B, found=sector_size)
         # Clusters above 64 KiB (Windows 10) store the power of two as a negative byte.

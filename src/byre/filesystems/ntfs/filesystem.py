@@ -37,6 +37,7 @@ from byre.filesystems.ntfs.records import (
     VOLUME_INFORMATION,
     VOLUME_NAME,
     Attribute,
+    Record,
 )
 from byre.filesystems.ntfs.reparse import MAX_REPARSE, STUBS, parse_reparse
 from byre.filesystems.ntfs.streams import (
@@ -57,7 +58,6 @@ from byre.volumes.problems import Problems
 MFT, MFT_MIRROR, LOG_FILE, VOLUME, ROOT, BITMAP_FILE, UPCASE = 0, 1, 2, 3, 5, 6, 10
 BITMAP_SLICE = 1 << 20
 """Bytes of $Bitmap at a time: 8 million clusters, 8 MB unpacked."""
-MAX_FLAT_CACHE = 4096
 
 
 class NtfsFileSystem:
@@ -134,9 +134,8 @@ class NtfsFileSystem:
         record = self.mft.record(number)
         if record.sequence != entry.id >> 48:
             raise MissingError("the file is no longer in its MFT record", path=self.volume.name, found=entry.path)
-        wanted = name
-        attributes = self.attributes(number)
-        found = self._map(attributes, DATA, wanted)
+        attributes = self._attributes_of(record)
+        found = self._map(attributes, DATA, name)
         if found is None and name:
             folded = self.tree.index.fold(name)
             wanted = next(
@@ -151,7 +150,9 @@ class NtfsFileSystem:
 
     def attributes(self, number: int) -> list[Attribute]:
         """Every attribute of a file, those of its extension records too."""
-        record = self.mft.record(number)
+        return self._attributes_of(self.mft.record(number))
+
+    def _attributes_of(self, record: Record) -> list[Attribute]:
         return all_attributes(record, self.mft.record, lambda part: list_bytes(self.volume, self.boot, part))
 
     def _map(self, attributes: list[Attribute], kind: int, name: str) -> StreamMap | None:
