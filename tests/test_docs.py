@@ -82,3 +82,14 @@ def comparable(text: str) -> list[str]:
     text = re.sub(r"(space used +).*", r"\1SPACE", text)
     text = re.sub(r"; [\d.]+ [KM]iB freed", "; SPACE freed", text)
     return [line.rstrip() for line in text.rstrip("\n").splitlines()]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "verbs").glob("*.md")), ids=lambda page: page.stem)
+def test_the_sessions_on_the_verbs_pages_are_what_the_program_says_today(page: Path, tmp_path: Path) -> None:
+    """A shown output may be cut short at its end, or with '...'."""
+    shutil.copyfile(SAMPLE, tmp_path / "farm.qcow2")
+    for command, shown in shown_sessions(page):
+        done = byre(*command.split("#")[0].split()[1:], status=None, folder=tmp_path)
+        assert done.returncode < 64, done.stderr
+        expected = comparable(shown.removesuffix("..."))
+        assert comparable(done.stdout)[: len(expected)] == expected, command

@@ -240,7 +240,7 @@ def _wrapped(text: str) -> str:
     import textwrap
 
     width = max(40, min(100, shutil.get_terminal_size().columns - 2))
-    return "\n".join(textwrap.fill(line, width) if line else "" for line in text.strip().split("\n"))
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), width) for part in text.strip().split("\n\n"))
 
 
 def _overview() -> str:
