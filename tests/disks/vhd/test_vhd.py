@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from builders.qemu import need, qemu_img
+from builders.qemu import qemu_img
 from builders.vhd import BLOCK, dynamic, footer, summed
 from builders.written import write_image
 from byre.disks.disk import CheckedDisk, ResizableDisk, WritableDisk
@@ -28,6 +28,7 @@ from byre.errors import (
     UsageError,
 )
 from byre.extents import Kind
+from oracles import require_tool
 
 S = 512
 FULL = BLOCK // S
@@ -337,7 +338,7 @@ def test_libvhdi_and_7zip_read_the_same_chain(tmp_path: Path, written: bool) -> 
 
 @pytest.mark.oracle
 def test_vhdiinfo_takes_what_is_written(tmp_path: Path) -> None:
-    need("vhdiinfo")
+    require_tool("vhdiinfo")
     base = write_image(tmp_path / "base.vhd", "vhd", b"x" * (3 << 20), uuid=UUID(int=5))
     child = write_image(tmp_path / "child.vhd", "vhd", {}, 3 << 20, backing_file="base.vhd")
     for path, kind in ((base, "Dynamic"), (child, "Differential")):

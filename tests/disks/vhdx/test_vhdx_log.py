@@ -13,12 +13,13 @@ from uuid import UUID
 
 import pytest
 
-from builders.qemu import need, qemu_img
+from builders.qemu import qemu_img
 from builders.vhdx import BAT_AT, FULLY, LOG_GUID, MIB, ZERO, Vhdx, log_entry
 from byre.disks.opening import open_disk
 from byre.disks.vhdx.overlay import OverlayStorage, Patch, flatten
 from byre.errors import CorruptImageError, StorageError
 from byre.storage.memory import MemoryStorage
+from oracles import require_tool
 
 
 def bat_page(made: Vhdx, *entries: int) -> bytes:
@@ -175,7 +176,7 @@ def test_writing_zeros_of_absurd_length_ends_soon(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_image_of_a_killed_qemu_reads_as_qemu_repairs_it(tmp_path: Path) -> None:
     """qemu-io is killed at its n-th write, which leaves every kind of half-written log."""
-    need("qemu-io")
+    require_tool("qemu-io")
     if shutil.which("strace") is None:
         if os.environ.get("CI"):
             pytest.fail("strace is missing")
