@@ -248,13 +248,17 @@ def _add_output_options(parser: argparse.ArgumentParser, name: str) -> None:
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _wrapped(text: str) -> str:
-    """Paragraphs for the terminal's width: the formatter leaves descriptions as they are."""
+def _wrapped(text: str, indent: int = 0) -> str:
+    """Paragraphs for the terminal's width, all lines but the first indented."""
     import shutil
     import textwrap
 
     width = max(40, min(100, shutil.get_terminal_size().columns - 2))
-    return "\n".join(textwrap.fill(line, width) if line else "" for line in text.strip().split("\n"))
+    hanging = " " * indent
+    return "\n\n".join(
+        textwrap.fill(" ".join(part.split()), width, initial_indent=hanging, subsequent_indent=hanging)
+        for part in text.strip().split("\n\n")
+    ).removeprefix(hanging)
 
 
 def _help_formatter(prog: str) -> argparse.HelpFormatter:
@@ -265,18 +269,21 @@ def _help_formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _overview() -> str:
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in VERBS.items())
+    longest = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{longest}}  {_wrapped(summary, longest + 4)}" for name, summary in VERBS.items())
+    about = _wrapped("""\
+A home for the disk images of legacy machines: qcow2 first, no root, no helper VM, no qemu-img.
+
+IMAGE is a path, or IMAGE@SNAPSHOT for the disk as it was in an internal snapshot.""")
     return f"""\
 usage: byre VERB IMAGE ... [--json] [--help]
 
-A home for the disk images of legacy machines: qcow2 first, no root, no helper VM, no qemu-img.
-IMAGE is a path, or IMAGE@SNAPSHOT for the disk as it was in an internal snapshot.
+{about}
 
 verbs ('byre VERB --help' has examples and exit statuses):
 {verbs}
 
-exit status: 0 to 3 are a verb's verdict; a failure is 64 or more:
+exit status: 0 to 3 are a verb's verdict; 64 or more is a failure:
 {STATUSES}"""
 
 
