@@ -184,9 +184,10 @@ def _footer(given: CreateOptions, size: int, subformat: str) -> Footer:
         sectors = min(sectors, MAX_SIZE // SECTOR)
         creator = b"vpc "
     own = given.uuid("uuid")
-    if own is None and given.flag("keep_uuid", False):
+    kept = given.flag("keep_uuid", False)
+    if own is None and kept:
         raise UsageError("keep_uuid needs a UUID to keep", path=given.path, hint="Give uuid as well.")
-    now = 0 if own is not None else max(0, int(time.time()) - EPOCH)
+    now = 0 if own is not None and not kept else max(0, int(time.time()) - EPOCH)
     kinds = {"fixed": DiskType.FIXED, "dynamic": DiskType.DYNAMIC, "differencing": DiskType.DIFFERENCING}
     footer = Footer(
         disk_type=kinds[subformat],
