@@ -117,7 +117,10 @@ def _by_guid(wanted: tuple[UUID, ...], context: OpenContext, image: str) -> tupl
         for path in files_in(folder):
             if path.suffix.lower() not in (".vhdx", ".avhdx"):
                 continue
-            with suppress(ByreError):
+            with suppress(ByreError, OSError):
+                status = path.stat()
+                if (status.st_dev, status.st_ino) in context.chain:
+                    continue  # no disk is its own parent
                 if _data_write_guid(str(path), where, image) in wanted:
                     return str(path), where
     return None
