@@ -26,7 +26,7 @@ NO_PARENT = 0xFFFFFFFF
 _ACCESS = ("RW", "RDONLY", "NOACCESS")
 TYPES = ("FLAT", "SPARSE", "ZERO", "VMFS", "VMFSSPARSE", "SESPARSE", "VMFSRDM", "VMFSRAW")
 _EXTENT = re.compile(
-    r'(?P<access>RW|RDONLY|NOACCESS)\s+(?P<sectors>\d{1,20})\s+(?P<type>[A-Za-z0-9]+)'
+    r"(?P<access>RW|RDONLY|NOACCESS)\s+(?P<sectors>\d{1,20})\s+(?P<type>[A-Za-z0-9]+)"
     r'(?:\s+"(?P<name>[^"]*)"(?:\s+(?P<offset>\d{1,20}))?(?P<rest>.*))?',
     re.IGNORECASE | re.ASCII,
 )

@@ -276,7 +276,9 @@ def parse_se_header(data: bytes, *, path: str) -> SeSparseHeader:
             found=f"{fields[17]} sectors",
             expected=f"{ceil_div(needed * 8, SECTOR)} sectors",
         )
-    return SeSparseHeader(capacity, 8, fields[10], fields[16], fields[17], fields[18], fields[19], fields[24], fields[25])
+    return SeSparseHeader(
+        capacity, 8, fields[10], fields[16], fields[17], fields[18], fields[19], fields[24], fields[25]
+    )
 
 
 def check_se_volatile(data: bytes, *, path: str, offset: int) -> None:

@@ -87,9 +87,9 @@ def load_fat(volume: VolumeDisk, kind: str, offset: int, size: int, clusters: in
         wide = np.frombuffer(data, dtype="<u4", count=entries) & np.uint32(mask)
         ends = wide >= mask - 7
         bad = wide == mask - 8
-        raw = np.minimum(wide, np.uint32(0x7FFFFFFF)).astype(np.int32)
-        raw[ends], raw[bad] = END, BAD
-        return raw
+        narrow: npt.NDArray[np.int32] = np.minimum(wide, np.uint32(0x7FFFFFFF)).astype(np.int32)
+        narrow[ends], narrow[bad] = END, BAD
+        return narrow
     ends, bad = raw >= top - 7, raw == top - 8
     raw[ends], raw[bad] = END, BAD
     return raw
