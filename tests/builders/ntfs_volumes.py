@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,14 +46,21 @@ def mkntfs(image: Path, size: int, *options: str) -> Path:
 def mounted(image: Path, options: str = "streams_interface=windows,compression") -> Iterator[Path]:
     folder = image.with_suffix(".mnt")
     folder.mkdir(exist_ok=True)
-    done = subprocess.run(["ntfs-3g", "-o", options, image, folder], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"ntfs-3g can't mount here: {done.stderr!r}")
-    try:
-        yield folder
-    finally:
-        run_tool("umount", folder)
-        folder.rmdir()
+    # In the foreground: a detached ntfs-3g holds its lock for a moment after umount has returned.
+    with subprocess.Popen(
+        ["ntfs-3g", "-o", f"no_detach,{options}", image, folder], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as server:
+        while not folder.is_mount():
+            if server.poll() is not None:
+                message = server.stderr.read().decode("utf-8", "replace") if server.stderr else ""
+                pytest.skip(f"ntfs-3g can't mount here: {message}")
+            time.sleep(0.01)
+        try:
+            yield folder
+        finally:
+            run_tool("umount", folder)
+            server.wait(60)
+    folder.rmdir()
 
 
 def record(manifest: Manifest, root: Path) -> None:

@@ -43,13 +43,14 @@ def test_every_file_that_mtools_wrote_is_there(fat: tuple[Path, dict[str, bytes]
 
 
 def test_a_fat_s_extents_lead_to_the_same_bytes(fat: tuple[Path, dict[str, bytes], int]) -> None:
-    image, written, _ = fat
+    image, written, bits = fat
     disk = byre.open_disk(image, format="raw")
     fs = open_filesystem(disk)
     for path, data in written.items():
         table = fs.extents(fs.lookup(path.upper()))
         assert b"".join(disk.read(row[3], row[1]) for row in table.tolist()) == data
-    assert len(fs.extents(fs.lookup("/fragmented.bin"))) > 3
+    # mtools takes FAT32's hint of the next free cluster, and so leaves the holes alone.
+    assert bits == 32 or len(fs.extents(fs.lookup("/fragmented.bin"))) > 3
 
 
 def test_a_fat_says_what_minfo_says(fat: tuple[Path, dict[str, bytes], int]) -> None:
@@ -106,7 +107,7 @@ def test_chains_hop_by_fragment_and_stop_at_damage() -> None:
     chains = Chains(successors)
     assert chains.follow(2, 100) == ([(2, 3), (8, 2)], None)
     assert chains.follow(2, 2) == ([(2, 2)], None)
-    assert chains.follow(7, 9)[1] == "runs into the bad cluster 6" or chains.follow(7, 9)[1] is not None
+    assert chains.follow(6, 9) == ([(6, 1)], "runs into the bad cluster 6")
     assert chains.follow(12, 100)[1] == "loops at cluster 12"
     assert chains.follow(5, 9)[1] == "runs into the free cluster 5"
     assert chains.follow(99, 9)[1] == "points to cluster 99, outside the volume"

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 import byre
+from builders.memory_disks import memory_disk
 from builders.ntfs_volumes import Manifest, mkntfs, mounted
-from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.errors import CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
-from byre.filesystems import Entry, FileSystem, open_filesystem
+from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_filesystem
+from byre.filesystems.ntfs.logfile import parse_log
+from byre.filesystems.ntfs.lznt1 import decompress
 from oracles import run_tool
 
 pytestmark = pytest.mark.oracle
@@ -204,7 +207,7 @@ def test_pyfsntfs_sees_the_same_files_sizes_and_times(rich: Manifest) -> None:
                 continue
             stamp = (child.get_modification_time_as_integer() - 116444736000000000) * 100
             theirs[name] = (child.size or 0, stamp)
-            if child.has_directory_entries_index() and not child.is_symbolic_link():
+            if child.has_directory_entries_index():
                 visit(child, name)
 
     visit(volume.get_root_directory(), "")
@@ -226,27 +229,98 @@ def test_twenty_thousand_files_are_all_listed(many_ntfs: Manifest) -> None:
     assert sum("file number" in line for line in listed.splitlines()) == 20_000
 
 
-def test_a_file_with_no_start_is_no_directory_loop(many_ntfs: Manifest) -> None:
-    fs = open_ntfs(many_ntfs.image)
-    assert len({entry.path for entry in fs.walk()}) == len(list(fs.walk()))
+def facts_of(image: Path) -> VolumeFacts:
+    with byre.open_disk(image, format="raw") as disk:
+        return open_filesystem(disk).facts()
 
 
-def test_hibernated_dirty_and_encrypted(tmp_path: Path) -> None:
+def test_hibernated_and_resumed(tmp_path: Path) -> None:
     image = mkntfs(tmp_path / "hibernated.img", 8 << 20)
     with mounted(image) as root:
         (root / "hiberfil.sys").write_bytes(b"hibr" + bytes(9000))
-        (root / "near full.bin").write_bytes(bytes(2 << 20))
-    assert open_ntfs(image).facts().hibernated is True
+    assert facts_of(image).hibernated is True
     with mounted(image, "remove_hiberfile") as root:
         (root / "hiberfil.sys").write_bytes(b"wake" + bytes(9000))
-    fs = open_ntfs(image)
-    assert fs.facts().hibernated is False
+    assert facts_of(image).hibernated is False
+
+
+def test_a_dirty_volume_says_so(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "dirty.img", 8 << 20)
     data = bytearray(image.read_bytes())
-    offset = data.index(b"\x03\x01\x00\x00", data.index(b"FILE", data.index("$Volume".encode("utf-16-le")) - 0x200))
-    data[offset + 2] |= 1
+    name = data.index("$Volume".encode("utf-16-le"))
+    # The resident value of $VOLUME_INFORMATION: 8 bytes reserved, version 3.1, flags.
+    version = data.index(b"\0" * 8 + b"\x03\x01\0\0", name)
+    assert facts_of(image).dirty is False
+    data[version + 10] |= 1
     image.write_bytes(data)
-    assert open_ntfs(image).facts().dirty is True
-    with pytest.raises(UnsupportedError):
-        data[3:11] = b"ReFS\0\0\0\0"
-        image.write_bytes(data)
-        open_ntfs(image)
+    assert facts_of(image).dirty is True
+
+
+def test_a_full_volume(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "full.img", 4 << 20)
+    wanted = {}
+    with mounted(image) as root:
+        for number in range(3000):
+            data = bytes([number % 256]) * 3000
+            try:
+                (root / f"filling {number}").write_bytes(data)
+            except OSError:
+                break
+            wanted[f"/filling {number}"] = data
+    with byre.open_disk(image, format="raw") as disk:
+        fs = open_filesystem(disk)
+        found = {entry.path: fs.read(entry) for entry in fs.walk() if entry.path in wanted}
+        assert found == wanted and len(wanted) > 100
+        assert (fs.facts().free or 0) < 64 << 10
+        assert fs.check().problems == ()
+
+
+def test_the_backup_boot_sector_and_the_mirror_are_used_and_it_is_said(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    record = int.from_bytes(data[0x30:0x38], "little") * 4096
+    data[0x0D] = 3
+    data[record : record + 4] = b"BAAD"
+    fs = open_filesystem(memory_disk(data), Detected("ntfs", "NTFS"))
+    assert {problem.code for problem in fs.problems} == {"ntfs.boot-sector", "ntfs.mft-record"}
+    assert fs.lookup("/WINDOWS/system32/hal.dll").size == 81_280
+    codes = {problem.code for problem in fs.check().problems}
+    assert {"ntfs.mirror", "ntfs.bad-record"} <= codes
+
+
+def test_a_torn_record_is_reported_and_the_rest_goes_on(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    where = fs.mft.place(fs.lookup("/linked").id & 0xFFFFFFFF)  # type: ignore[attr-defined]
+    data[where + 510] ^= 0xFF
+    fs = open_filesystem(memory_disk(data))
+    paths = {entry.path for entry in fs.walk()}
+    assert "/linked" not in paths and len(paths) > 1900
+    [problem] = fs.problems
+    assert (problem.code, problem.offset) == ("ntfs.fixup", where)
+
+
+def test_lznt1_fills_what_is_short_and_refuses_nonsense() -> None:
+    assert decompress(b"\x03\xb0\x00abc", 4096)[:3] == b"abc"
+    # 'a', then a copy of 4095 bytes from one byte back: the whole chunk.
+    assert decompress(b"\x03\xb0\x02a\xfc\x0f", 4096) == b"a" * 4096
+    with pytest.raises(CorruptImageError):
+        decompress(b"\x02\xb0\x01\xff\xff", 4096)
+    with pytest.raises(CorruptImageError):
+        decompress(b"\xff\xbfabc", 4096)
+
+
+@pytest.mark.parametrize(("client", "flags", "state"), [(0xFFFF, 0, "clean"), (0, 2, "clean"), (0, 0, "unclean")])
+def test_the_log_s_restart_page(client: int, flags: int, state: str) -> None:
+    page = bytearray(4096)
+    page[:4] = b"RSTR"
+    page[4:8] = (30).to_bytes(2, "little") + (9).to_bytes(2, "little")
+    page[16:24] = (4096).to_bytes(4, "little") * 2
+    page[24:30] = (48).to_bytes(2, "little") + (1).to_bytes(2, "little") * 2
+    page[30:32] = page[510:512] = b"\x01\x00"
+    for end in range(512, 4097, 512):
+        page[end - 2 : end] = b"\x01\x00"
+    page[60:64] = client.to_bytes(2, "little") + flags.to_bytes(2, "little")
+    found = parse_log(bytes(page) * 2)
+    assert (found.state, found.version) == (state, "1.1")
+    page[510] = 7
+    assert parse_log(bytes(page) * 2).state == "unknown"
