@@ -29,7 +29,9 @@ def descriptor(
     ]
     if hint is not None:
         lines.append(f'parentFileNameHint="{hint}"')
-    return "\n".join([*lines, "", "# Extent description", *extents, "", "#DDB", 'ddb.adapterType = "ide"', *extra, ""])
+    return "\n".join(
+        [*lines, "", "# Extent description", *extents, "", "#DDB", 'ddb.adapterType = "ide"', *extra, ""]
+    )
 
 
 def sparse_header(

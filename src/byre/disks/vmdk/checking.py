@@ -58,7 +58,7 @@ def check_disk(disk: VmdkDisk) -> CheckReport:
     allocated = total = end = 0
     for part in disk.parts:
         if isinstance(part, SparseExtent):
-            result = _check_extent(part, found)
+            result = _check_extent(part, found, footer=disk.source.footer_offset is not None)
             allocated += result.grains
             total += part.grains
             end = max(end, result.end)
@@ -101,7 +101,7 @@ class _Result:
     end: int
 
 
-def _check_extent(part: SparseExtent, found: _Findings) -> _Result:
+def _check_extent(part: SparseExtent, found: _Findings, *, footer: bool) -> _Result:
     header = part.header
     if header is not None:
         _check_header(header, found)
@@ -115,7 +115,7 @@ def _check_extent(part: SparseExtent, found: _Findings) -> _Result:
     end = max([SECTOR, *(int(array.max()) for array in (ends, hosts + lengths) if len(array))])
     if header is not None and not part.compressed:
         _check_leaks(part, header, starts, ends, hosts, found)
-    elif part.compressed and part.markers and header is not None:
+    elif part.markers and not footer:
         _check_stream_end(part, end, found)
     return _Result(len(hosts), end)
 
@@ -298,17 +298,17 @@ def _check_leaks(
 
 
 def _check_stream_end(part: SparseExtent, end: int, found: _Findings) -> None:
-    """A stream whose directory is in front, as qemu-img writes it, ends after its last grain."""
+    """A stream without a footer, as qemu-img writes it, ends after its last grain or its directory."""
     header = part.header
     if header is None:
         return
     after = (header.gd_offset + -(-header.grain_tables * 4 // SECTOR)) * SECTOR
     rest = part.file.size - max(-(-end // SECTOR) * SECTOR, after)
-    # The footer's marker, the footer and the end-of-stream marker may still follow.
-    if after <= end and rest > 3 * SECTOR:
+    # An end-of-stream marker, with or without a footer, may still follow.
+    if rest > 3 * SECTOR:
         found.add(
             "note",
             "trailing-bytes",
-            f"{rest} bytes follow the last grain; some products refuse such a stream",
+            f"{rest} bytes follow all that the stream holds; some products refuse such a stream",
             offset=part.file.size - rest,
         )

@@ -139,7 +139,7 @@ class _Packing:
         return starts, ends
 
     def _end(self, grains: _Grains) -> int:
-        starts, ends = self._metadata()
+        _, ends = self._metadata()
         last = max(int(ends.max()), int(grains.host.max()) + self._extent.grain_bytes if len(grains.host) else 0)
         return max(align_up(last, SECTOR), self._editor.header.overhead * SECTOR)
 
@@ -147,10 +147,12 @@ class _Packing:
         """Which grains are all zeros, read in runs as they lie in the file."""
         grain = self._extent.grain_bytes
         empty = np.zeros(len(grains.host), dtype=np.bool_)
+        if not len(empty):
+            return empty
         order = np.argsort(grains.host)
         per_run = max(1, _RUN // grain)
         follows = np.diff(grains.host[order]) == grain
-        heads = np.flatnonzero(np.concatenate(([True], ~follows))) if len(order) else np.zeros(0, dtype=np.int64)
+        heads = np.flatnonzero(np.concatenate(([True], ~follows)))
         for head, tail in zip(heads.tolist(), [*heads[1:].tolist(), len(order)], strict=True):
             for first in range(head, tail, per_run):
                 members = order[first : min(tail, first + per_run)]
@@ -169,10 +171,12 @@ class _Packing:
 
     def _enter(self, numbers: Int64Array, values: Int64Array) -> None:
         """New entries for these grains, on the disk when this returns."""
+        if not len(numbers):
+            return
         tables = self._extent.tables
         order = np.argsort(numbers)
         numbers, values = numbers[order], values[order]
-        heads = np.flatnonzero(np.diff(numbers // tables.gtes_per_gt, prepend=-1)) if len(numbers) else numbers
+        heads = np.flatnonzero(np.diff(numbers // tables.gtes_per_gt, prepend=-1))
         for head, tail in zip(heads.tolist(), [*heads[1:].tolist(), len(numbers)], strict=True):
             table = int(numbers[head]) // tables.gtes_per_gt
             entries = tables.table(table).copy()

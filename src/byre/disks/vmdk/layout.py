@@ -129,7 +129,10 @@ def parse_sparse_header(data: bytes, *, path: str, offset: int = 0) -> SparseHea
         )
     fields = _SPARSE.unpack_from(data)
     header = SparseHeader(
-        *fields[1:11], unclean_shutdown=bool(fields[11]), newline_test=fields[12], compression=fields[13]
+        *fields[1:11],  # type: ignore[misc]  # mypy can't count a slice
+        unclean_shutdown=bool(fields[11]),
+        newline_test=fields[12],
+        compression=fields[13],
     )
     if header.version not in (1, 2, 3):
         raise UnsupportedError(
