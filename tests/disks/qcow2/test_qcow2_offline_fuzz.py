@@ -21,7 +21,7 @@ from byre.errors import ByreError
 from byre.storage.base import Storage
 from byre.storage.memory import MemoryStorage
 
-CASES = int(os.environ.get("BYRE_FUZZ_CASES", "60"))
+CASES = int(os.environ.get("BYRE_FUZZ_CASES", "30"))
 NAMES = ("v2", "cluster-512", "refcount-2", "zlib", "extended-backing", "data-file")
 
 

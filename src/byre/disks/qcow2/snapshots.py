@@ -19,6 +19,7 @@ from byre.disks.qcow2.bitmap_directory import mark_in_use
 from byre.disks.qcow2.copied_flags import clear_flags, clear_l1_flags, rebuild_flags
 from byre.disks.qcow2.entries import COPIED, U64Array, encode_table
 from byre.disks.qcow2.header import (
+    CORRUPT,
     DIRTY,
     EXTERNAL_DATA_FILE,
     KNOWN_AUTOCLEAR,
@@ -170,6 +171,13 @@ def prepare(storage: Storage, what: str) -> Survey:
     header = found.header
     if header.incompatible & EXTERNAL_DATA_FILE:
         raise UnsupportedError(f"{what} is not possible: its data lie in an external data file", path=storage.name)
+    if header.incompatible & CORRUPT:
+        raise CorruptImageError(
+            "is marked corrupt, so it is only read",
+            path=storage.name,
+            offset=72,
+            hint=f"Run 'byre check --repair all {storage.name}'.",
+        )
     if header.incompatible & DIRTY:
         rebuild_dirty(found)
         found = survey(storage)
