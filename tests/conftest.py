@@ -14,6 +14,12 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(_name, None)
 
+# The same cases on every machine and in every run, however busy it is; more of them are what 'make fuzz' is for.
+settings.register_profile(
+    "byre", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("byre")
+
 
 @pytest.fixture
 def tool() -> Callable[[str], str]:
