@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -19,14 +20,27 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
-    "targets": "where an image can go, what is made for it and what each place demands",
-    "snapshot": "list, create, revert to, delete and rename internal snapshots",
-    "check": "check an image's own metadata, and repair it",
+    "inspect": "what is on a disk: partitions, file systems, the installed system and what starts with it",
     "create": "a new, empty image, or an overlay over a backing image",
     "convert": "a disk or a snapshot as a new image of any format",
-    "compare": "whether two disks are the same, and every range that differs",
+    "snapshot": "list, create, revert to, delete and rename internal snapshots",
+    "check": "check an image's own metadata, and repair it",
+    "compact": "give unused space back to the host, in place or as a copy",
+    "resize": "another virtual size, in place",
     "map": "where the bytes of a disk lie",
+    "compare": "whether two disks are the same, and every range that differs",
     "read": "a byte range of a disk, as bytes or a hex dump",
+    "commit": "write what an overlay holds into its backing image",
+    "rebase": "put an overlay onto another backing image, or onto none",
+    "ls": "list a folder inside the guest",
+    "tree": "a folder inside the guest with everything below it",
+    "find": "files inside the guest by name, size and time",
+    "stat": "all of one file: times, streams, where its bytes lie on the disk",
+    "cat": "a file inside the guest, on stdout",
+    "cp": "files and trees out of the guest",
+    "hash": "digests of files inside the guest",
+    "serve": "serve an image, a snapshot or a partition read-only over NBD",
+    "targets": "where an image can go, what is made for it and what each place demands",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
 
@@ -84,6 +98,8 @@ def _options_of(parser: argparse.ArgumentParser) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
+    # numpy's linear algebra, which nothing here uses, would start a thread for each CPU when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     before_dashes = words[: words.index("--")] if "--" in words else words
     out = Output(json="--json" in before_dashes, debug="--debug" in before_dashes)
@@ -196,14 +212,12 @@ def _run(words: list[str], out: Output) -> int:
 
 def build_parser(name: str, verb: Verb) -> _Parser:
     """The parser of one verb, with what every verb has: --json, --progress, --debug, examples, statuses."""
-    from rich_argparse import RawDescriptionRichHelpFormatter
-
     epilog = f"examples:\n{verb.EXAMPLES.strip(chr(10))}\n\nexit status:\n{verb.VERDICTS.strip(chr(10))}\n{STATUSES}"
     parser = _Parser(
         prog=f"byre {name}",
         description=_wrapped(verb.SUMMARY),
         epilog=epilog.replace("%", "%%"),
-        formatter_class=RawDescriptionRichHelpFormatter,
+        formatter_class=_help_formatter,
         allow_abbrev=False,
     )
     verb.configure(parser)
@@ -245,6 +259,13 @@ def _wrapped(text: str, indent: int = 0) -> str:
         textwrap.fill(" ".join(part.split()), width, initial_indent=hanging, subsequent_indent=hanging)
         for part in text.strip().split("\n\n")
     ).removeprefix(hanging)
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    """Made only when help is printed: its import takes longer than many a verb."""
+    from rich_argparse import RawDescriptionRichHelpFormatter
+
+    return RawDescriptionRichHelpFormatter(prog)
 
 
 def _overview() -> str:
