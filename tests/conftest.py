@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from oracles import UNDER_CI, require_tool
 
