@@ -68,7 +68,7 @@ def serve(data: bytes, behaviour: str = "right", *, auth: str | None = None) -> 
                 return None
             return self._send(206, body, headers)
 
-        def do_HEAD(self) -> None:  # noqa: N802 - the library's name
+        def do_HEAD(self) -> None:
             self.send_response(404 if behaviour == "missing" or self.path.endswith("/none") else 200)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Last-Modified", "Tue, 15 Apr 2008 12:00:00 GMT")
