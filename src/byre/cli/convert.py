@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from byre.cli.options import add_image, open_image
-from byre.cli.output import Output, printable
+from byre.cli.output import Output
 from byre.errors import UsageError
 from byre.units import format_size
 
@@ -95,13 +95,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
             "snapshots": done.snapshots,
         }
     kept = f", {done.snapshots} snapshots kept" if done.snapshots else ""
-    out.result(
-        "convert",
-        payload,
-        lambda console: console.print(
-            f"{printable(args.target)}: {done.format}, {format_size(done.virtual_size)} disk, "
-            f"{format_size(done.actual_size)} on the host{kept}"
-        ),
+    if out.json:
+        out.json_line({"schema": "byre/convert/1", **payload}, indent=2)
+    out.line(
+        f"{args.target}: {done.format}, {format_size(done.virtual_size)} disk, "
+        f"{format_size(done.actual_size)} on the host{kept}"
     )
     return 0
 
