@@ -16,6 +16,7 @@ from byre.filesystems.ntfs.mft import Mft
 from byre.filesystems.ntfs.records import (
     DATA,
     FILE_NAME,
+    IN_USE,
     IS_COMPRESSED,
     IS_SPARSE,
     REFERENCE_MASK,
@@ -139,8 +140,9 @@ def _scan_slice(state: _Scan, mft: Mft, first: int, rows: Bytes2D, problems: Pro
     facts["flags"][numbers] = words[:, 11]
     facts["marks"][numbers] |= np.where(base != 0, SOUND | IS_EXTENSION, SOUND).astype(np.uint8)
     owner = np.where(base != 0, (base & REFERENCE_MASK).astype(np.int64), numbers)
-    # An extension whose base lies outside the table belongs to nobody.
-    kept = owner < mft.count
+    # An extension belongs to its base only while it is in use: a freed one names a base that may be another file's
+    # by now. One whose base lies outside the table belongs to nobody.
+    kept = (owner < mft.count) & ((base == 0) | (words[:, 11] & IN_USE != 0))
     position = words[:, 10].astype(np.int64)
     limit = np.minimum(head.view("<u4")[:, 6].astype(np.int64), width)
     good, owner, position, limit = good[kept], owner[kept], position[kept], limit[kept]
