@@ -30,6 +30,9 @@ lint: $(BIN)/.ready ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: $(BIN)/.ready ## Byre against qemu-img, into bench/runs/ (BENCH=--quick for a smoke run)
+	$(BIN)/python bench/run.py $(BENCH)
+
 FUZZ_CASES ?= 20000
 fuzz: $(BIN)/.ready ## the fuzz suites with many more cases (FUZZ_CASES=20000)
 	BYRE_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -k fuzz --timeout 3600

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-
-def need(tool: str) -> None:
-    """Skip where the tool is missing; under CI that is a failure."""
-    if shutil.which(tool) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{tool} is missing: the oracle tests need qemu-utils")
-        pytest.skip(f"{tool} is not installed")
+from oracles import require_tool
 
 
 def qemu_img(*words: str | Path, ok: tuple[int, ...] = (0,)) -> str:
     """Run qemu-img; its standard output."""
-    need("qemu-img")
+    require_tool("qemu-img")
     done = subprocess.run(["qemu-img", *map(str, words)], capture_output=True, text=True)
     assert done.returncode in ok, (
         f"qemu-img {' '.join(map(str, words))}: {done.returncode} {done.stderr}{done.stdout}"
@@ -33,7 +23,7 @@ def qemu_img(*words: str | Path, ok: tuple[int, ...] = (0,)) -> str:
 
 def qemu_io(image: Path, commands: Iterable[str], *options: str) -> str:
     """Run qemu-io with one command after the other."""
-    need("qemu-io")
+    require_tool("qemu-io")
     script = "\n".join([*commands, "quit"]) + "\n"
     done = subprocess.run(["qemu-io", *options, str(image)], input=script, capture_output=True, text=True)
     failed = [line for line in done.stdout.splitlines() if "failed" in line or "rror" in line]

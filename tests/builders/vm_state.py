@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from builders.qemu import need, qemu_img
+from builders.qemu import qemu_img
+from oracles import require_tool
 
 
 def save_vm(folder: Path, name: str = "running") -> Path:
     """A tiny image whose snapshot ``name`` holds the state of a stopped machine."""
-    need("qemu-system-x86_64")
+    require_tool("qemu-system-x86_64")
     image = folder / "vm.qcow2"
     qemu_img("create", "-f", "qcow2", image, "4M")
     command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-accel", "tcg", "-m", "2", "-S"]

@@ -68,8 +68,8 @@ from byre.errors import StorageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with open_file(sys.argv[1], writable=True) as file:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, resource.RLIM_INFINITY))
-    past = 1 << 16
-    for write in (lambda: file.write(past, bytes(1 << 17)), lambda: file.write_vector(past, [bytes(past)] * 2)):
+    half = bytes(1 << 16)
+    for write in (lambda: file.write(1 << 16, half * 2), lambda: file.write_vector(1 << 16, [half, half])):
         try:
             write()
         except StorageError as error:

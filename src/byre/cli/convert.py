@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from byre.cli.options import add_image, open_image
-from byre.cli.output import Output, printable
+from byre.cli.output import Output
 from byre.errors import UsageError
 from byre.units import format_size
 
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     with open_image(args) as disk:
         if not args.with_snapshots:
             _tell_what_stays_behind(disk, out)
-        total = live_bytes(disk, own=args.keep_backing)
+        total = None if args.with_snapshots else live_bytes(disk, own=args.keep_backing)
         with out.progress("converting", total) as bar:
             done = convert_image(
                 disk,
@@ -95,13 +95,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
             "snapshots": done.snapshots,
         }
     kept = f", {done.snapshots} snapshots kept" if done.snapshots else ""
-    out.result(
-        "convert",
-        payload,
-        lambda console: console.print(
-            f"{printable(args.target)}: {done.format}, {format_size(done.virtual_size)} disk, "
-            f"{format_size(done.actual_size)} on the host{kept}"
-        ),
+    if out.json:
+        out.json_line({"schema": "byre/convert/1", **payload}, indent=2)
+    out.line(
+        f"{args.target}: {done.format}, {format_size(done.virtual_size)} disk, "
+        f"{format_size(done.actual_size)} on the host{kept}"
     )
     return 0
 
@@ -131,6 +129,8 @@ def collect_options(args: argparse.Namespace, entry: Format) -> dict[str, object
         options["compress"] = True
         if args.compress:
             options["compression"] = args.compress
+    if getattr(args, "keep_backing", False) and args.backing_format is not None:
+        options["backing_format"] = args.backing_format
     for name in ("level", "preallocation"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)

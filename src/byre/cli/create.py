@@ -7,7 +7,7 @@ from pathlib import Path
 
 from byre.cli.convert import collect_options, target_format
 from byre.cli.options import size_argument
-from byre.cli.output import Output, printable
+from byre.cli.output import Output
 from byre.errors import UsageError
 from byre.units import SECTOR, align_up, format_size
 
@@ -78,13 +78,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
         "backing_file": args.backing,
         "options": {name: str(value) for name, value in options.items()},
     }
-    out.result(
-        "create",
-        payload,
-        lambda console: console.print(
-            f"{printable(args.image)}: {entry.name}, {format_size(size)} disk, {format_size(actual)} on the host"
-        ),
-    )
+    if out.json:
+        out.json_line({"schema": "byre/create/1", **payload}, indent=2)
+    out.line(f"{args.image}: {entry.name}, {format_size(size)} disk, {format_size(actual)} on the host")
     return 0
 
 

@@ -43,13 +43,17 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A batch that was read: the blocks that hold something, and the buffers with their stored form."""
+    """A batch that was read: the blocks that hold something, and their stored form.
+
+    ``data`` has a buffer for each block, or is None: then block i lies at ``positions[i]`` of ``buffer``.
+    """
 
     buffer: bytearray
     read: int
     blocks: Int64Array
     zeros: Int64Array
-    data: list[Buffer]
+    data: list[Buffer] | None
+    positions: Int64Array
     stored: Int64Array
     compressed: BoolArray
 
@@ -192,8 +196,10 @@ def _prepare(
     keep = np.flatnonzero(~empty)
     blocks = batch.blocks[keep]
     read = int(batch.rows["length"].sum())
+    positions = keep * block_size
+    data: list[Buffer] | None = None
     if encode is None:
-        data, stored = _plain(view, keep, blocks, block_size, size)
+        stored = np.minimum(block_size, size - blocks * block_size)
         compressed = np.zeros(len(blocks), dtype=np.bool_)
     else:
         numbers = zip(keep.tolist(), blocks.tolist(), strict=True)
@@ -207,18 +213,7 @@ def _prepare(
         ]
         stored = np.array([len(piece) for piece in data], dtype=np.int64)
         compressed = np.array([entry.compressed for entry in encoded], dtype=np.bool_)
-    return _Ready(buffer, read, blocks, batch.blocks[empty], data, stored, compressed)
-
-
-def _plain(
-    view: memoryview, keep: Int64Array, blocks: Int64Array, block_size: int, size: int
-) -> tuple[list[Buffer], Int64Array]:
-    stored = np.minimum(block_size, size - blocks * block_size)
-    pieces: list[Buffer] = [
-        view[index * block_size : index * block_size + length]
-        for index, length in zip(keep.tolist(), stored.tolist(), strict=True)
-    ]
-    return pieces, stored
+    return _Ready(buffer, read, blocks, batch.blocks[empty], data, positions, stored, compressed)
 
 
 def zero_blocks(view: memoryview, block_size: int) -> BoolArray:
@@ -238,18 +233,18 @@ def zero_blocks(view: memoryview, block_size: int) -> BoolArray:
 
 def _write(files: tuple[Storage, ...], placement: Placement, ready: _Ready) -> None:
     """Worker: write the blocks where they were placed, one call for each run that follows on."""
-    host, stored, file = placement.host, ready.stored, placement.file
+    host, stored, file, data = placement.host, ready.stored, placement.file, ready.data
     follows = (host[:-1] + stored[:-1] == host[1:]) & (file[:-1] == file[1:])
+    if data is None:
+        follows &= ready.positions[:-1] + stored[:-1] == ready.positions[1:]
     heads = np.concatenate(([0], np.flatnonzero(~follows) + 1))
     tails = np.concatenate((heads[1:], [len(host)]))
-    totals = np.add.reduceat(stored, heads)
-    for head, tail, offset, index, total in zip(
-        heads.tolist(), tails.tolist(), host[heads].tolist(), file[heads].tolist(), totals.tolist(), strict=True
-    ):
+    columns = (heads, tails, host[heads], file[heads], np.add.reduceat(stored, heads), ready.positions[heads])
+    view = memoryview(ready.buffer)
+    for head, tail, offset, index, total, position in zip(*(column.tolist() for column in columns), strict=True):
         storage = files[index]
-        pieces = ready.data[head:tail]
-        if len(pieces) == 1:
-            storage.write(offset, pieces[0])
+        if data is None:
+            storage.write(offset, view[position : position + total])
         else:
-            storage.write_vector(offset, pieces)
+            storage.write_vector(offset, data[head:tail])
         storage.start_writeback(offset, total)

@@ -61,6 +61,19 @@ def plan_batches(
         yield from _cut(table, first, last, block_size, batch_blocks, keep_backing)
 
 
+def live_rows(table: ExtentTable, starts: Int64Array, start: int, stop: int) -> ExtentTable:
+    """The live rows inside ``[start, stop)``, cut to fit. ``starts`` is the table's own start column, contiguous:
+    searching the strided field would copy it each time."""
+    low = max(0, int(np.searchsorted(starts, start, side="right")) - 1)
+    rows = table[low : int(np.searchsorted(starts, stop))]
+    live = is_live(rows)
+    if not live.all():
+        rows = rows[live]
+    if len(rows) and (rows["start"][0] < start or rows["start"][-1] + rows["length"][-1] > stop):
+        return clip(rows, start, stop)
+    return rows
+
+
 def buffer_positions(batch: Batch, block_size: int) -> Int64Array:
     """Where in the batch's buffer the first byte of each of its rows goes."""
     number = batch.rows["start"] // block_size
@@ -121,7 +134,7 @@ def _cut(
     run_first = first[heads]
     run_last = reach[np.concatenate((heads[1:] - 1, [len(first) - 1]))]
     ends = np.cumsum(run_last - run_first)
-    row_starts = table["start"]
+    row_starts = np.ascontiguousarray(table["start"])
     for low in range(0, int(ends[-1]), batch_blocks):
         high = min(low + batch_blocks, int(ends[-1]))
         a, b = np.searchsorted(ends, (low, high - 1), side="right")
@@ -130,10 +143,7 @@ def _cut(
         firsts[0] = int(run_last[a]) - (int(ends[a]) - low)
         blocks = _expand(firsts, lasts)
         start, stop = int(blocks[0]) * block_size, (int(blocks[-1]) + 1) * block_size
-        top = max(0, int(np.searchsorted(row_starts, start, side="right")) - 1)
-        bottom = int(np.searchsorted(row_starts, stop))
-        rows = clip(table[top:bottom], start, stop)
-        rows = rows[is_live(rows)]
+        rows = live_rows(table, row_starts, start, stop)
         if keep_backing and len(firsts) > 1:  # what lies between the runs stays in the backing image
             rows = _cut_to_runs(rows, firsts, lasts, block_size)
         yield Batch(blocks, rows, _NONE)

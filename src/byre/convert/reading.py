@@ -15,6 +15,12 @@ def fill(disk: Disk, rows: ExtentTable, positions: Int64Array, view: memoryview)
     Rows ascend in ``start`` and ``positions``. Safe on several threads at once. Raises what the disk and its
     storages raise.
     """
+    if len(rows) == 1 and rows["kind"][0] == Kind.DATA and rows["length"][0] == len(view):
+        _, _, _, host, _, file, _ = rows[0].item()
+        storage = disk.files[file]
+        if host + len(view) <= storage.size:
+            storage.read_into(host, view)
+            return
     lengths = rows["length"]
     if int(lengths.sum()) < len(view):
         _clear(view, positions, lengths)

@@ -317,6 +317,9 @@ def plan_moves(
     gap_start = np.maximum.accumulate(np.concatenate(([start], rows[:, 1])))[: len(rows)]
     gap_stop = rows[:, 0]
     slots = np.maximum(gap_stop - gap_start, 0) // length
+    # No more places than there are blocks to fill them: the gaps of a hostile file may be any length.
+    slots = np.minimum(slots, len(ordered))
+    slots = np.clip(len(ordered) - (np.cumsum(slots) - slots), 0, slots)
     step = ceil_div(length, align) * align
     begin = -(-(gap_start + phase) // align) * align - phase
     aligned = np.where(gap_stop - begin >= length, (gap_stop - begin - length) // step + 1, 0)

@@ -75,6 +75,16 @@ def _vhd(probe: Probe) -> bool:
     return b"conectix" in (probe.head[:8], probe.tail[-512:-504], probe.tail[-511:-503])
 
 
+def _vmdk(probe: Probe) -> bool:
+    """A hosted sparse, COWD or seSparse header, or a descriptor's first line."""
+    if probe.head[:4] in (b"KDMV", b"COWD"):
+        return True
+    if probe.head[:8] == b"\xbe\xba\xfe\xca\0\0\0\0" and probe.head[8:16] == b"\1\0\0\0\2\0\0\0":
+        return True
+    first = probe.head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")[:64].split(b"\n", 1)[0]
+    return b"".join(first.lower().split()) == b"#diskdescriptorfile"
+
+
 def _qcow(version: tuple[int, ...]) -> Callable[[Probe], bool]:
     def recognise(probe: Probe) -> bool:
         return probe.head.startswith(b"QFI\xfb") and int.from_bytes(probe.head[4:8], "big") in version
@@ -121,6 +131,7 @@ FORMATS: tuple[Format, ...] = (
             "parent_uuid",
             "parent_modification_uuid",
             "backing_file",
+            "backing_format",
             "block_size",
             "sparse",
         ),
@@ -142,6 +153,7 @@ FORMATS: tuple[Format, ...] = (
             "parent_uuid",
             "parent_timestamp",
             "backing_file",
+            "backing_format",
             "block_size",
             "sparse",
         ),
@@ -159,9 +171,11 @@ FORMATS: tuple[Format, ...] = (
             "sector_size",
             "physical_sector_size",
             "backing_file",
+            "backing_format",
             "disk_guid",
             "data_guid",
             "parent_guid",
+            "sparse",
         ),
     ),
     Format(
@@ -172,6 +186,26 @@ FORMATS: tuple[Format, ...] = (
         suffixes=(".qcow1",),
     ),
     *(Format(entry.name, entry.title, entry.recognise, None, refusal=entry.refusal) for entry in REFUSED),
+    Format(
+        name="vmdk",
+        title="VMDK",
+        recognise=_vmdk,
+        module="byre.disks.vmdk",
+        suffixes=(".vmdk",),
+        writes=True,
+        options=(
+            "subformat",
+            "adapter_type",
+            "hw_version",
+            "grain_size",
+            "backing_file",
+            "parent_cid",
+            "cid",
+            "header_version",
+            "level",
+            "uuid",
+        ),
+    ),
     Format(
         name="raw",
         title="raw",

@@ -54,11 +54,21 @@ class Target(Protocol):
 class ImageWriter(Protocol):
     """A new image being written. Blocks are numbered from guest offset 0; all calls come from one thread."""
 
-    files: tuple[Storage, ...]
-    size: int
-    block_size: int
-    encode: Encoder | None
-    """None: blocks are stored as they are. The last block is padded with zeros for the encoder."""
+    @property
+    def files(self) -> tuple[Storage, ...]: ...
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        ...
+
+    @property
+    def block_size(self) -> int: ...
+
+    @property
+    def encode(self) -> Encoder | None:
+        """None: blocks are stored as they are. The last block is padded with zeros for the encoder."""
+        ...
 
     def place(self, blocks: Int64Array, stored: Int64Array, compressed: BoolArray) -> Placement:
         """Take these blocks (ascending, each once in an image's life) and say where their bytes go.

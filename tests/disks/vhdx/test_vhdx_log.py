@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 import struct
 import subprocess
 from itertools import pairwise
@@ -13,12 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from builders.qemu import need, qemu_img
+from builders.qemu import qemu_img
 from builders.vhdx import BAT_AT, FULLY, LOG_GUID, MIB, ZERO, Vhdx, log_entry
 from byre.disks.opening import open_disk
 from byre.disks.vhdx.overlay import OverlayStorage, Patch, flatten
 from byre.errors import CorruptImageError, StorageError
 from byre.storage.memory import MemoryStorage
+from oracles import require_tool
 
 
 def bat_page(made: Vhdx, *entries: int) -> bytes:
@@ -175,11 +174,8 @@ def test_writing_zeros_of_absurd_length_ends_soon(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_image_of_a_killed_qemu_reads_as_qemu_repairs_it(tmp_path: Path) -> None:
     """qemu-io is killed at its n-th write, which leaves every kind of half-written log."""
-    need("qemu-io")
-    if shutil.which("strace") is None:
-        if os.environ.get("CI"):
-            pytest.fail("strace is missing")
-        pytest.skip("strace is not installed")
+    require_tool("qemu-io")
+    require_tool("strace")
     seen = set()
     for number in (2, 4, 6, 7, 9, 11, 12, 17):
         image = tmp_path / f"{number}.vhdx"

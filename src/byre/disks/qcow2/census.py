@@ -198,7 +198,18 @@ def count_fragments(reached: Reached, rows: BoolArray, into: Fragmentation) -> N
         into.allocated += clusters.size
         into.fragmented += int((np.diff(clusters, axis=1) != 1).sum())
         return
-    row, column = np.nonzero(clusters)
+    _count_present(clusters, clusters != 0, into)
+
+
+def count_data_file(batch: Batch, rows: BoolArray, geometry: Geometry, into: Fragmentation) -> None:
+    """The same for clusters that lie in an external data file, where offset 0 is a place like any other."""
+    entries = batch.entries[rows]
+    clusters = ((entries & OFFSET_MASK) >> np.uint64(geometry.cluster_bits)).view(np.int64)
+    _count_present(clusters, (clusters != 0) | ((entries & COPIED) != 0), into)
+
+
+def _count_present(clusters: I64Array, present_mask: BoolArray, into: Fragmentation) -> None:
+    row, column = np.nonzero(present_mask)
     present = clusters[row, column]
     into.allocated += len(present)
     into.fragmented += int(((np.diff(present) != 1) & (np.diff(row) == 0)).sum())
@@ -299,3 +310,10 @@ def wrong_copied(
     if not wrong.any():
         return None
     return wrong & actual, wrong & expected
+
+
+def unflagged_in_data_file(batch: Batch) -> BoolArray:
+    """Entries of clusters in an external data file whose COPIED flag is missing: nothing there is ever shared."""
+    entries = batch.entries
+    missing: BoolArray = ((entries & OFFSET_MASK) != 0) & ((entries & (COPIED | COMPRESSED)) == 0)
+    return missing

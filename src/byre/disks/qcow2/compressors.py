@@ -17,8 +17,8 @@ from byre.disks.writer import Encoded, Encoder
 WINDOW_BITS = -12
 ISAL_LEVEL = 2
 """ISA-L's levels are 0 to 3. On the bench's mixture the output at 2 is within 10 % of zlib's at 6."""
-ZSTD_LEVEL = 3
-"""zstd's own default, and QEMU's."""
+ZSTD_LEVEL = 1
+"""QEMU uses 3. On the bench's mixture 1 is 1.4 times as fast and its output 0.4 % larger."""
 
 _Compress: TypeAlias = Callable[[memoryview], bytes]
 

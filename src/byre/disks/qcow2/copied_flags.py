@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from byre.disks.qcow2.census import note_spans, reach, windows
+from byre.disks.qcow2.census import note_spans, reach, unflagged_in_data_file, windows
 from byre.disks.qcow2.entries import COPIED, OFFSET_MASK, U8Array, U64Array, encode_table
 from byre.disks.qcow2.l2_walk import RAW_COPIED, L2Walk, RawArray, TableSet
 from byre.disks.qcow2.survey import Survey
@@ -45,7 +45,7 @@ def rebuild_flags(
     """Make the flags of the active L1 table ``l1`` and of its L2 tables agree with the stored refcounts.
 
     ``clear_only`` clears wrong ones and sets none; ``single_source`` says otherwise where refcounts are 1.
-    Doesn't flush. Data files aren't counted: theirs stay.
+    Doesn't flush. Clusters in a data file aren't counted: theirs are always set.
     """
     tables = TableSet.of(l1)
     walk = L2Walk(found.storage, found.header.geometry, tables)
@@ -60,6 +60,8 @@ def rebuild_flags(
         new_l1[inside] = l1[inside] & wanted if clear_only else wanted
         if not found.header.geometry.data_file:
             _rebuild_window(walk, window, single, found, clear_only=clear_only)
+    if found.header.geometry.data_file and not clear_only:
+        _flag_data_file(walk, found)
     if (new_l1 != l1).any():
         found.storage.write(found.header.l1_table_offset, encode_table(new_l1))
 
@@ -95,6 +97,15 @@ def _rebuild_window(
         rows = np.flatnonzero(changed.any(axis=1))
         if len(rows):
             flags[changed] = wanted[changed]
+            walk.write_back(batch, rows)
+
+
+def _flag_data_file(walk: L2Walk, found: Survey) -> None:
+    for batch in walk.batches((0, 0)):
+        missing = unflagged_in_data_file(batch)
+        rows = np.flatnonzero(missing.any(axis=1))
+        if len(rows):
+            _entry_words(batch.raw, found)[missing] |= RAW_COPIED
             walk.write_back(batch, rows)
 
 

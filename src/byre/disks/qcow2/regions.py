@@ -15,7 +15,7 @@ from byre.disks.qcow2.bitmap_directory import (
     read_bitmap_table,
 )
 from byre.disks.qcow2.bitmaps import IN_USE
-from byre.disks.qcow2.entries import L1_RESERVED, OFFSET_MASK, I64Array, U64Array
+from byre.disks.qcow2.entries import COPIED, L1_RESERVED, OFFSET_MASK, I64Array, U64Array
 from byre.disks.qcow2.findings import CORRUPTION, NOTE, Findings
 from byre.disks.qcow2.header import BITMAPS, CORRUPT, CRYPT_LUKS, DIRTY, EXT_BITMAPS, EXT_ENCRYPTION, Header
 from byre.disks.qcow2.l2_walk import TableSet, clusters_of, read_table
@@ -150,7 +150,9 @@ class _Collector:
         misaligned = (offsets & np.uint64(self.header.cluster_size - 1)) != 0
         outside = present & ~misaligned & (offsets >= np.uint64(self.storage.size))
         reserved = (l1 & L1_RESERVED) != 0
+        lost = ~present & ((l1 & COPIED) != 0)
         for bad, code, message in (
+            (lost, "l1-flag-alone", "an L1 entry has a flag but no L2 table"),
             (reserved, "l1-reserved-bits", "an L1 entry has reserved bits set"),
             (misaligned, "l2-table-misaligned", "an L2 table is not aligned to a cluster"),
             (outside, "l2-table-outside", "an L2 table lies outside the file"),

@@ -25,6 +25,7 @@ LEAKS, ALL = "leaks", "all"
 UNCOUNTED = frozenset(
     f"qcow2.{code}"
     for code in (
+        "l1-flag-alone",
         "l1-outside",
         "l1-reserved-bits",
         "l2-table-misaligned",
@@ -80,6 +81,11 @@ def plan_repair(found: Survey, mode: str) -> RepairPlan:
     if uncounted and (leaks or refcounts or structures or flags):
         refusals.append("refcounts and flags stay as they are: what can't be read may hold references of its own")
         leaks, refcounts, structures, flags = 0, False, False, False
+    if found.most_references > found.stored.maximum:
+        refusals.append(
+            f"a cluster has {found.most_references} references, which its refcount can't hold: convert the image"
+        )
+        refcounts, structures, flags = False, False, False
     if mode == LEAKS:
         if refcounts or structures:
             refusals += [

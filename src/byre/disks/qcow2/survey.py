@@ -13,12 +13,15 @@ import numpy as np
 from byre.disks.qcow2.census import (
     Fragmentation,
     Int32Array,
+    Reached,
     WindowCounts,
     count_batch,
+    count_data_file,
     count_fragments,
     judge_entries,
     note_spans,
     reach,
+    unflagged_in_data_file,
     windows,
     wrong_copied,
 )
@@ -57,6 +60,9 @@ class Survey:
     """Host clusters that something refers to."""
     free_runs: list[tuple[int, int]]
     """(first cluster, clusters) that have a refcount block, a refcount of 0 and no reference, ascending."""
+
+    most_references: int = 0
+    """The most references that any cluster has."""
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -138,6 +144,7 @@ class _Surveyor:
             single = self._single(window)
             self._check_l1_flags(window, single)
             counts = self._count(window, single, first=number == 0)
+            self.result.most_references = max(self.result.most_references, int(counts.counts.max(initial=0)))
             self._compare(window, counts)
         self._report_overlaps()
 
@@ -161,7 +168,7 @@ class _Surveyor:
                 note_spans(result.walk, batch, reached)
                 judge_entries(batch, result.walk, result.file_clusters, result.findings)
                 if active.any():
-                    count_fragments(reached, active, result.fragmentation)
+                    self._count_active(batch, reached, active)
             count_batch(reached, weights[batch.first : batch.stop], into)
             if active.any() and not result.walk.geometry.data_file:
                 wrong = wrong_copied(batch, reached, single, window)
@@ -170,6 +177,16 @@ class _Surveyor:
         clusters, wanted = expected
         self.overlaps += int((into.counts[clusters - window[0]] != wanted).sum())
         return into
+
+    def _count_active(self, batch: Batch, reached: Reached, active: BoolArray) -> None:
+        result = self.result
+        if not result.walk.geometry.data_file:
+            count_fragments(reached, active, result.fragmentation)
+            return
+        count_data_file(batch, active, result.walk.geometry, result.fragmentation)
+        missing = unflagged_in_data_file(batch)
+        if missing.any():
+            self._report_flags(batch, active, np.zeros_like(missing), missing)
 
     def _add_metadata(self, into: WindowCounts) -> tuple[I64Array, I64Array]:
         """Count metadata and L2 tables; returns the clusters in the window and what each count is now."""

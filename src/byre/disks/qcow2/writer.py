@@ -31,7 +31,6 @@ from byre.disks.qcow2.header import (
     EXTENDED_L2,
     EXTERNAL_DATA_FILE,
     LAZY_REFCOUNTS,
-    MAX_REFCOUNT_TABLE_BYTES,
     RAW_EXTERNAL_DATA,
     V2_LENGTH,
     Extension,
@@ -40,11 +39,12 @@ from byre.disks.qcow2.header import (
 )
 from byre.disks.qcow2.options import CreateOptions, parse_options
 from byre.disks.qcow2.packing import Allocator
-from byre.disks.qcow2.refcounts import block_entries, max_refcount, pack_refcounts
+from byre.disks.qcow2.refcount_writer import write_refcounts
+from byre.disks.qcow2.refcounts import max_refcount
 from byre.disks.writer import BoolArray, Encoder, Int64Array, Placement, Target
 from byre.errors import UsageError
 from byre.storage.base import Storage
-from byre.units import align_up, ceil_div
+from byre.units import ceil_div
 
 _TABLE_CHUNK = 4 << 20
 """Bytes of L2 tables that are built and written at once."""
@@ -118,7 +118,10 @@ class Qcow2Writer:
         if self._options.preallocation != "off":
             self._preallocate(len(self._l1))
         self._storage.write(self.block_size, encode_table(self._l1))
-        header = self._write_refcounts()
+        offset, clusters = write_refcounts(
+            self._storage, self._allocator.counts(), self._options.cluster_bits, self._options.refcount_order
+        )
+        header = replace(self._header, refcount_table_offset=offset, refcount_table_clusters=clusters)
         if len(self.files) > 1:
             self.files[1].truncate(self.size)
         self._storage.write(0, header.pack())
@@ -233,40 +236,6 @@ class Qcow2Writer:
                     storage.write(at, bytes(min(1 << 20, stop - at)))
             elif self._options.preallocation == "falloc" and not storage.preallocate(start, stop - start):
                 raise UsageError("this file system can't reserve space", path=storage.name, hint="Use full instead.")
-
-    def _write_refcounts(self) -> Header:
-        """Count every cluster, those of the refcounts themselves included, and write blocks and table."""
-        per_block = block_entries(self._options.cluster_bits, self._options.refcount_order)
-        used = self._allocator.used
-        blocks = table_clusters = 0
-        while True:  # what counts the clusters takes clusters that must be counted
-            total = used + blocks + table_clusters
-            need = ceil_div(total, per_block)
-            need_table = ceil_div(need * 8, self.block_size)
-            if (need, need_table) == (blocks, table_clusters):
-                break
-            blocks, table_clusters = need, need_table
-        if table_clusters * self.block_size > MAX_REFCOUNT_TABLE_BYTES:
-            raise UsageError(
-                "the image would need a refcount table larger than QEMU reads",
-                path=self._storage.name,
-                hint="Choose a larger cluster_size or fewer refcount_bits.",
-            )
-        start = self._allocator.clusters(blocks + table_clusters)
-        counts = self._allocator.counts()
-        step = max(1, _TABLE_CHUNK // self.block_size)
-        for at in range(0, blocks, step):
-            many = min(step, blocks - at)
-            part = np.zeros(many * per_block, dtype=np.uint64)
-            piece = counts[at * per_block : (at + many) * per_block]
-            part[: len(piece)] = piece
-            self._storage.write(start + at * self.block_size, pack_refcounts(part, self._options.refcount_order))
-        table_offset = start + blocks * self.block_size
-        table = np.zeros(table_clusters * self.block_size // 8, dtype=np.uint64)
-        table[:blocks] = start + np.arange(blocks, dtype=np.uint64) * np.uint64(self.block_size)
-        self._storage.write(table_offset, encode_table(table))
-        self._storage.truncate(align_up(self._allocator.used * self.block_size, self.block_size))
-        return replace(self._header, refcount_table_offset=table_offset, refcount_table_clusters=table_clusters)
 
 
 def create(target: Target, size: int, options: Mapping[str, object]) -> Qcow2Writer:

@@ -24,7 +24,7 @@ from byre.disks.vdi.header import (
     identity,
     parse,
 )
-from byre.disks.writer import Int64Array
+from byre.disks.writer import BoolArray, Int64Array
 from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.storage.base import Buffer, Storage
 from byre.units import SECTOR, align_up, ceil_div
@@ -49,8 +49,9 @@ class VdiDisk(BlockMapDisk):
         self.map = map_table
         self._backing = backing
         self._touched = False
-        self._spare: list[int] | None = None
-        self._next = 0
+        self._used: BoolArray | None = None
+        self._scan = 0
+        self._top = 0
 
     def blocks(self, first: int, stop: int) -> Blocks:
         entries = self.map.entries[first:stop]
@@ -160,9 +161,9 @@ class VdiDisk(BlockMapDisk):
         self.write_zeroes(offset, length)
 
     def flush(self) -> None:
-        if self._next > self.header.blocks_allocated:
+        if self._top > self.header.blocks_allocated:
             # VirtualBox puts its next block at this count: no entry may reach the file before a count above it.
-            self._write_header(replace(self.header, blocks_allocated=self._next))
+            self._write_header(replace(self.header, blocks_allocated=self._top))
         self.storage.flush()
         if self.map.dirty:
             self.map.flush()
@@ -185,24 +186,29 @@ class VdiDisk(BlockMapDisk):
     def _need_writable(self) -> None:
         if not self.writable:
             raise UsageError("was opened for reading only", path=self.storage.name)
-        if self._spare is None:
+        if self._used is None:
             entries = self.map.entries[self.map.entries < DISCARDED]
-            self._next = int(entries.max()) + 1 if len(entries) else 0
-            used = np.zeros(self._next, dtype=bool)
-            used[entries] = True
-            self._spare = np.flatnonzero(~used)[::-1].tolist()
+            self._top = int(entries.max()) + 1 if len(entries) else 0
+            self._used = np.zeros(self.header.blocks, dtype=bool)
+            self._used[entries[entries < self.header.blocks]] = True
+            self._scan = 0
 
     def _take_slot(self) -> int:
-        """Where a new block goes: a slot that nothing in the file's own map uses."""
-        assert self._spare is not None
-        if self._spare:
-            return self._spare.pop()
-        self._next += 1
-        return self._next - 1
+        """Where a new block goes: the first place that nothing uses. As a block that has none wants one, there is
+        a free one among as many places as the disk has blocks: the file never grows beyond a fixed image's."""
+        assert self._used is not None
+        step = 4096
+        while self._scan < len(self._used) and self._used[self._scan : self._scan + step].all():
+            self._scan += step
+        slot = self._scan + int(np.argmin(self._used[self._scan : self._scan + step]))
+        self._used[slot] = True
+        self._scan = slot + 1
+        self._top = max(self._top, slot + 1)
+        return slot
 
     def claim(self, slots: int) -> None:
         """Everything below this many places counts as taken."""
-        self._next = max(self._next, slots)
+        self._top = max(self._top, slots)
 
     def _write_header(self, header: VdiHeader) -> None:
         self.storage.write(0, header.encode(self.storage.read(0, HEADER_BYTES)))
@@ -224,7 +230,7 @@ class VdiDisk(BlockMapDisk):
         self.storage.flush()
         self.map = map_table
         self.size = header.size
-        self._spare = None
+        self._used = None
         self._need_writable()
 
     def compact(self) -> int:
@@ -254,9 +260,9 @@ class VdiDisk(BlockMapDisk):
             copy_bytes(self.storage, source, target, header.stride)
         self.map.put(held[moves.index], (moves.target - header.data_offset) // header.stride)
         self.flush()
-        self._spare = None
+        self._used = None
         self._need_writable()
-        self._write_header(replace(self.header, blocks_allocated=self._next))
+        self._write_header(replace(self.header, blocks_allocated=self._top))
         self.storage.flush()
         if moves.end < self.storage.size:
             self.storage.truncate(moves.end)

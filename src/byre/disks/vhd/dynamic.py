@@ -301,7 +301,7 @@ class DynamicVhdDisk(BlockMapDisk):
         entries[:old] = self.map.entries
         offset = self.header.table_offset
         used = self.map.entries[self.map.entries != UNUSED].astype(np.int64) * SECTOR
-        starts = np.concatenate((used, metadata_ranges(self.footer, self.header)[:, 0], [self._end()]))
+        starts = np.concatenate((used, metadata_ranges(self.footer, self.header, self._end())[:, 0], [self._end()]))
         behind = starts[starts > offset]
         if len(behind) and offset + 4 * count <= int(behind.min()):
             self.storage.write(offset + 4 * old, entries[old:].tobytes())
@@ -343,7 +343,7 @@ class DynamicVhdDisk(BlockMapDisk):
         """Move the last blocks into the gaps, durable before the table says so; then a footer, then the cut."""
         held = np.flatnonzero(self.map.entries != UNUSED)
         hosts = self.map.entries[held].astype(np.int64) * SECTOR
-        metadata = metadata_ranges(self.footer, self.header)
+        metadata = metadata_ranges(self.footer, self.header, self._end())
         moves = plan_moves(
             hosts,
             self.header.stride,

@@ -21,8 +21,9 @@ def blocks_end(file_size: int, problems: tuple[Problem, ...]) -> int:
     return file_size if lost else max(0, file_size - FOOTER_BYTES)
 
 
-def metadata_ranges(footer: Footer, header: DynamicHeader) -> Int64Array:
-    """Rows (begin, stop) of host bytes that are no blocks: footer copy, header, table, parent locators."""
+def metadata_ranges(footer: Footer, header: DynamicHeader, end: int) -> Int64Array:
+    """Rows (begin, stop) of host bytes that are no blocks: footer copy, header, table, parent locators; none of
+    them beyond ``end``, wherever a hostile header says that they are."""
     rows = [
         (0, FOOTER_BYTES),
         (footer.data_offset, footer.data_offset + HEADER_BYTES),
@@ -31,7 +32,7 @@ def metadata_ranges(footer: Footer, header: DynamicHeader) -> Int64Array:
     for locator in header.locators:
         if locator.length and locator.offset < 1 << 62:
             rows.append((locator.offset, locator.offset + align_up(locator.length, SECTOR)))
-    return np.array(rows, dtype=np.int64)
+    return np.array([(begin, min(stop, end)) for begin, stop in rows if begin < end], dtype=np.int64).reshape(-1, 2)
 
 
 def check_table(footer: Footer, header: DynamicHeader, entries: Entries, end: int) -> CheckReport:
@@ -50,7 +51,7 @@ def check_table(footer: Footer, header: DynamicHeader, entries: Entries, end: in
                 offset=int(host[row]),
             )
         )
-    over = _overlaps(host, header.stride, metadata_ranges(footer, header))
+    over = _overlaps(host, header.stride, metadata_ranges(footer, header, end))
     for row in np.flatnonzero(over)[:SHOWN].tolist():
         problems.append(
             Problem(
@@ -61,7 +62,11 @@ def check_table(footer: Footer, header: DynamicHeader, entries: Entries, end: in
             )
         )
     corruptions = int(np.count_nonzero(past)) + int(np.count_nonzero(over))
-    leaks = 0 if corruptions else _unused(host, header, metadata_ranges(footer, header), end)
+    if header.table_offset + 4 * header.max_table_entries > end:
+        corruptions += 1
+        what = f"the block allocation table's {header.max_table_entries} entries don't fit the file"
+        problems.append(Problem("corruption", "vhd.table-past-end", what, offset=header.table_offset))
+    leaks = 0 if corruptions else _unused(host, header, metadata_ranges(footer, header, end), end)
     if leaks:
         problems.append(
             Problem("leak", "vhd.block-unused", f"room for {leaks} blocks belongs to nothing", count=leaks)

@@ -308,8 +308,10 @@ class WritableVhdxDisk(VhdxDisk):
     # -- for resize and compact
 
     def forget_room(self) -> None:
-        """After the file was cut: what is free is worked out anew."""
+        """After the file was cut: what is free is worked out anew, at once, while the table in memory is the one
+        on disk: an entry that was given up in memory only still needs its room."""
         self._room = None
+        _ = self.room
 
     def copy_range(self, source: int, target: int, length: int) -> None:
         """Copy bytes of the file onto others of it that nothing refers to."""
