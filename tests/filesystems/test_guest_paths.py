@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from byre.errors import UsageError
-from byre.filesystems.paths import split_path, split_stream
+from byre.filesystems.paths import split_path
 
 
 @pytest.mark.parametrize(
@@ -27,17 +27,3 @@ def test_parents_and_endless_paths_are_refused() -> None:
     for text in ("/a/../b", "x" * 40_000):
         with pytest.raises(UsageError):
             split_path(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("C:\\a\\b.txt:note", ("C:\\a\\b.txt", "note")),
-        ("/a/b.txt:note:$DATA", ("/a/b.txt", "note")),
-        ("C:\\a", ("C:\\a", "")),
-        ("C:", ("C:", "")),
-        ("/x::$DATA", ("/x", "")),
-    ],
-)
-def test_a_stream_is_behind_the_last_name(text: str, parts: tuple[str, str]) -> None:
-    assert split_stream(text) == parts

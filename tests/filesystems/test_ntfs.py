@@ -16,6 +16,7 @@ from builders.ntfs_volumes import Manifest, mkntfs, mounted
 from byre.errors import CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
 from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_filesystem
+from byre.filesystems.ntfs import NtfsFileSystem
 from byre.filesystems.ntfs.logfile import parse_log
 from byre.filesystems.ntfs.lznt1 import decompress
 from oracles import run_tool
@@ -186,6 +187,40 @@ def test_free_extents_and_files_cover_the_volume_once(rich: Manifest) -> None:
                     owners[row[3] // cluster : (row[3] + row[4]) // cluster] += 1
     assert owners.max() == 1
     assert np.count_nonzero(owners == 0) * cluster < 12 << 20
+
+
+def test_the_runs_of_all_files_at_once_are_those_of_each_file(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    assert isinstance(fs, NtfsFileSystem)
+    cluster = fs.boot.cluster_size
+    together: dict[int, list[tuple[int, int, int]]] = {}
+    for table in fs.owned_runs():
+        for record, kind, named, vcn, lcn, clusters in table.tolist():
+            if kind == 0x80 and not named:
+                together.setdefault(record, []).append((vcn, lcn, clusters))
+    compared = 0
+    for entry in files(fs).values():
+        stream = fs.stream(entry)
+        wanted = [run for run in stream.runs if run[1] >= 0]
+        assert sorted(together.get(entry.id & 0xFFFFFFFFFFFF, [])) == wanted, entry.path
+        assert sum(run[2] for run in wanted) * cluster == entry.allocated
+        compared += bool(wanted)
+    assert compared > 300
+
+
+def test_check_finds_clusters_that_two_files_claim(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    victim, thief = fs.lookup("/WINDOWS/system32/ntoskrnl.exe"), fs.lookup("/WINDOWS/system32/4096")
+    [(_, lcn, _)] = fs.stream(thief).runs
+    target = fs.stream(victim).runs[0][1]
+    start = fs.mft.place(thief.id & 0xFFFFFFFF)
+    packed = bytes([0x21, 1]) + lcn.to_bytes(2, "little")
+    at = data.index(packed, start, start + 1024)
+    data[at + 2 : at + 4] = target.to_bytes(2, "little")
+    codes = {problem.code for problem in open_filesystem(memory_disk(data)).check().problems}
+    assert codes == {"ntfs.cross-linked", "ntfs.bitmap-lost"}
 
 
 def test_check_finds_nothing_wrong_in_a_sound_volume(rich: Manifest) -> None:

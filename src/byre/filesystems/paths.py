@@ -24,13 +24,5 @@ def split_path(path: str) -> tuple[str, ...]:
     return names
 
 
-def split_stream(path: str) -> tuple[str, str]:
-    r"""A path and the stream behind its last name's ``:``; ``""`` where none is said. ``C:`` alone is a drive."""
-    drive = _DRIVE.match(path)
-    start = max(path.rfind("/"), path.rfind("\\"), drive.end() - 1 if drive else -1) + 1
-    name, _, stream = path[start:].partition(":")
-    return path[:start] + name, stream.removesuffix(":$DATA")
-
-
 def join_path(folder: str, name: str) -> str:
     return f"/{name}" if folder == "/" else f"{folder}/{name}"
