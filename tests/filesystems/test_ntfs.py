@@ -310,6 +310,49 @@ def test_a_full_volume(tmp_path: Path) -> None:
         assert fs.check().problems == ()
 
 
+def test_a_file_of_8_tib_costs_nothing_until_it_is_read(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "huge.img", 8 << 20)
+    with mounted(image) as root, (root / "huge").open("wb") as file:
+        file.write(b"head")
+        file.seek((8 << 40) - 4)
+        file.write(b"tail")
+    with byre.open_disk(image, format="raw") as disk:
+        fs = open_filesystem(disk)
+        entry = fs.lookup("/huge")
+        assert entry.size == 8 << 40 and entry.allocated < 1 << 20
+        assert len(fs.extents(entry)) < 10
+        assert fs.read(entry, offset=entry.size - 6) == b"\0\0tail"
+        with pytest.raises(UsageError):
+            fs.read(entry)
+
+
+def test_a_directory_that_is_its_own_ancestor_is_told_and_the_walk_ends(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    top, below = fs.lookup("/level 0"), fs.lookup("/level 0/level 1/level 2/level 3")
+    start = fs.mft.place(top.id & 0xFFFFFFFF)
+    at = data.index((5 | 5 << 48).to_bytes(8, "little"), start, start + 1024)
+    data[at : at + 8] = below.id.to_bytes(8, "little")
+    fs = open_filesystem(memory_disk(data))
+    paths = [entry.path for entry in fs.walk()]
+    assert "/level 0" not in paths and "ntfs.unreachable" in fs.problems.codes
+    assert any(path.startswith("/$OrphanFiles/") and path.endswith("/bottom") for path in paths)
+
+
+def test_a_file_whose_directory_is_gone_is_an_orphan(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    start = fs.mft.place(fs.lookup("/UPPER.TXT").id & 0xFFFFFFFF)
+    at = data.index((5 | 5 << 48).to_bytes(8, "little"), start, start + 1024)
+    data[at + 6] = 99
+    fs = open_filesystem(memory_disk(data))
+    found = {entry.path: entry for entry in fs.walk()}
+    assert fs.read(found["/$OrphanFiles/UPPER.TXT"]) == b"UPPER.TXT"
+    assert fs.problems.codes == ("ntfs.orphan",)
+
+
 def test_the_backup_boot_sector_and_the_mirror_are_used_and_it_is_said(rich_ntfs: Manifest) -> None:
     data = bytearray(rich_ntfs.image.read_bytes())
     record = int.from_bytes(data[0x30:0x38], "little") * 4096
