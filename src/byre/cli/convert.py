@@ -99,7 +99,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             "zero_bytes_found": done.copied.zeros,
             "snapshots": done.snapshots,
         }
-    kept = f", {done.snapshots} snapshots kept" if done.snapshots else ""
+    kept = f", {done.snapshots} snapshot{'s' if done.snapshots > 1 else ''} kept" if done.snapshots else ""
     if out.json:
         out.json_line({"schema": "byre/convert/1", **payload}, indent=2)
     out.line(
