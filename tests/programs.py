@@ -16,6 +16,7 @@ def byre(
     *arguments: str | os.PathLike[str],
     status: int | None = 0,
     environment: Mapping[str, str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
     timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
     """Run it; another exit status than ``status`` (None: any) fails with what it said."""
@@ -25,6 +26,7 @@ def byre(
         text=True,
         timeout=timeout,
         check=False,
+        cwd=folder,
         env={**os.environ, **(environment or {})},
     )
     assert status is None or done.returncode == status, f"{done.args}: {done.returncode}\n{done.stdout}{done.stderr}"

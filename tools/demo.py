@@ -116,8 +116,8 @@ def closing(seconds: float) -> None:
         (f"Done in {seconds:.1f} s. ", "bold green"),
         f"In ./{FOLDER}/ you have\n{sizes}\n\n",
         ("Now your own image:", "bold"),
-        "\n  .venv/bin/byre info YOUR.qcow2              what it is; changes nothing\n"
-        "  .venv/bin/byre check YOUR.qcow2             whether it is sound; changes nothing\n"
+        "\n  .venv/bin/byre info YOUR.qcow2              what it is (only looks)\n"
+        "  .venv/bin/byre check YOUR.qcow2             is it sound? (only looks)\n"
         "  .venv/bin/byre snapshot create YOUR.qcow2 before-i-touch-it\n"
         "  .venv/bin/byre convert YOUR.vmdk NEW.qcow2  from one format to another\n"
         "  .venv/bin/byre --help                       all verbs",

@@ -35,7 +35,7 @@ RECIPES = (
     Recipe("v3-backing", backing="qcow2", snapshot=True),
     Recipe("v3-backing-longer", backing="raw", backing_size=5 << 20),
     Recipe("cluster-512", "cluster_size=512", snapshot=True, backing="qcow2", size=(1 << 20) + 512),
-    Recipe("cluster-512-refcount-64", "cluster_size=512,refcount_bits=64", size=(1 << 20) + 512),
+    Recipe("cluster-512-refcount-64", "cluster_size=512,refcount_bits=64", size=(3 << 20) + 512),
     Recipe("cluster-4k-refcount-8", "cluster_size=4096,refcount_bits=8", snapshot=True),
     Recipe("cluster-2m", "cluster_size=2M", backing="qcow2", size=(9 << 20) + 512),
     Recipe("refcount-1", "refcount_bits=1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -37,27 +38,31 @@ class FolderTarget:
 
 def copy_into(source: Disk, writer: ImageWriter, *, batch: int = 64) -> None:
     """Copy what isn't zeros, ``batch`` blocks at a time, then finish."""
-    block = writer.block_size
-    total = -(-source.size // block)
+    total = -(-source.size // writer.block_size)
     for first in range(0, total, batch):
-        numbers, pieces, stored, packed = [], [], [], []
-        for number in range(first, min(total, first + batch)):
-            start = number * block
-            data = source.read(start, min(block, source.size - start))
-            if not any(data):
-                continue
-            if writer.encode is not None:
-                encoded = writer.encode(start, memoryview(data.ljust(block, b"\0")))
-                data, flag = bytes(encoded.data), encoded.compressed
-            else:
-                flag = False
-            numbers.append(number)
-            pieces.append(data)
-            stored.append(len(data))
-            packed.append(flag)
-        if not numbers:
-            continue
-        placement = writer.place(np.array(numbers), np.array(stored), np.array(packed))
-        for piece, file, host in zip(pieces, placement.file.tolist(), placement.host.tolist(), strict=True):
-            writer.files[file].write(host, piece)
+        copy_blocks(source, writer, range(first, min(total, first + batch)))
     writer.finish()
+
+
+def copy_blocks(source: Disk, writer: ImageWriter, numbers: Iterable[int]) -> None:
+    """Copy these blocks, but for those of zeros."""
+    block = writer.block_size
+    taken, pieces, packed = [], [], []
+    for number in numbers:
+        start = number * block
+        data = source.read(start, min(block, source.size - start))
+        if not any(data):
+            continue
+        flag = False
+        if writer.encode is not None:
+            encoded = writer.encode(start, memoryview(data.ljust(block, b"\0")))
+            data, flag = bytes(encoded.data), encoded.compressed
+        taken.append(number)
+        pieces.append(data)
+        packed.append(flag)
+    if not taken:
+        return
+    stored = np.array([len(piece) for piece in pieces])
+    placement = writer.place(np.array(taken), stored, np.array(packed))
+    for piece, file, host in zip(pieces, placement.file.tolist(), placement.host.tolist(), strict=True):
+        writer.files[file].write(host, piece)

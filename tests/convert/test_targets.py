@@ -9,10 +9,12 @@ import pytest
 
 from builders.new_image import write_image
 from builders.qemu import qemu_img
+from byre.convert.convert import convert_image
 from byre.convert.target_profiles import TARGETS
-from byre.convert.target_rules import FileFacts
+from byre.convert.target_rules import FileFacts, Target
 from byre.convert.targets import target_named, verify, verify_for_target
 from byre.disks.formats import format_named
+from byre.disks.opening import open_disk
 from byre.errors import UsageError
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
@@ -167,7 +169,19 @@ def test_sizes_are_rounded_up_as_the_target_demands() -> None:
     assert target_named("qemu").round_size(1025) == 1536
 
 
-def test_vhdx_options_of_a_target_are_ones_that_the_format_takes() -> None:
+def test_options_of_a_target_are_ones_that_its_format_takes() -> None:
     for target in TARGETS:
-        if target.format == "vhdx":
-            assert set(target.options) <= set(format_named("vhdx").options)
+        assert set(target.options) <= set(format_named(target.format).options), target.name
+        assert format_named(target.format).writes
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_what_is_made_for_a_target_passes_its_rules(tmp_path: Path, target: Target) -> None:
+    raw = tmp_path / "a.raw"
+    raw.write_bytes(b"begin".ljust(24 * MIB - 5, b"\0") + b"end")
+    image = tmp_path / f"xp{target.suffix}"
+    with open_disk(raw) as disk:
+        assert target.round_size(disk.size) == disk.size
+        convert_image(disk, image, target.format, target.options)
+    report = verify_for_target(image, target.name)
+    assert report.passed, [(result.rule.id, result.found) for result in report.results if result.verdict != "pass"]

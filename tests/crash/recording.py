@@ -166,7 +166,9 @@ def _kills(log: Sequence[Event], base: bytes, cuts: list[int], rng: random.Rando
 
 
 def _power_cut(log: Sequence[Event], base: bytes, rng: random.Random) -> bytes:
-    cut = rng.randint(0, len(log))
+    flushes = [at for at, event in enumerate(log) if isinstance(event, Flush)]
+    # Half the cuts come right before a flush: there the most is still in the air.
+    cut = rng.choice(flushes) if flushes and rng.random() < 0.5 else rng.randint(0, len(log))
     flushed = max((at for at in range(cut) if isinstance(log[at], Flush)), default=0)
     image = bytearray(base)
     for event in log[:flushed]:

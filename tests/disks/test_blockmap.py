@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_extents_cover_the_range_without_gaps_and_are_merged() -> None:
     assert (table["start"][1:] == (table["start"] + table["length"])[:-1]).all()
     assert table["start"][-1] + table["length"][-1] == disk.size - 700
     kinds = list(zip(table["kind"], table["depth"], strict=True))
-    same = [one == two and one[0] != Kind.DATA for one, two in zip(kinds, kinds[1:], strict=False)]
+    same = [one == two and one[0] != Kind.DATA for one, two in pairwise(kinds)]
     assert not any(same)
 
 
@@ -120,7 +121,7 @@ def test_moves_fill_gaps_and_never_touch_what_is_in_use(seed: int) -> None:
     assert (moves.target < moves.source).all()
     used = [(at, at + length) for at in blocks] + fixed + [(at, at + length) for at in moves.target.tolist()]
     used.sort()
-    assert all(one[1] <= two[0] for one, two in zip(used, used[1:], strict=False))
+    assert all(one[1] <= two[0] for one, two in pairwise(used))
     gone = set(moves.source.tolist())
     left = [at + length for at in blocks if at not in gone] + [stop for _, stop in fixed]
     assert moves.end == max([start, *left, *(at + length for at in moves.target.tolist())])

@@ -80,7 +80,7 @@ def _header(image: bytearray, rng: random.Random) -> None:
 
 def _tables(image: bytearray, rng: random.Random) -> None:
     """Entries of the L1 table, of L2 tables, of the refcount table and its blocks, of the snapshot's L1."""
-    bits = int.from_bytes(image[20:24], "big")
+    bits = min(int.from_bytes(image[20:24], "big"), 21) or 9
     l1 = int.from_bytes(image[40:48], "big")
     entries = int.from_bytes(image[36:40], "big")
     places = [l1 + 8 * rng.randrange(max(1, entries))]
@@ -88,7 +88,7 @@ def _tables(image: bytearray, rng: random.Random) -> None:
     for index in range(min(entries, 64)):
         table = int.from_bytes(image[l1 + 8 * index : l1 + 8 * index + 8], "big") & 0x00FFFFFFFFFFFE00
         if table:
-            places += [table + 8 * rng.choice((0, 1, 2, 3, rng.randrange((1 << bits) // 8))) for _ in range(3)]
+            places += [table + 8 * rng.choice((0, 1, 2, 3, rng.randrange(max(64, 1 << bits) // 8))) for _ in range(3)]
     for _ in range(rng.choice((1, 2, 6))):
         at = rng.choice(places)
         if rng.random() < 0.5:
@@ -163,9 +163,8 @@ def mutated(base: bytes, seed: int) -> bytes:
     rng = random.Random(seed)
     image = bytearray(base)
     for _ in range(rng.choice((1, 1, 2))):
-        rng.choice(MUTATIONS)(image, rng)
-        if len(image) < 128:
-            break
+        if len(image) > 128:
+            rng.choice(MUTATIONS)(image, rng)
     return bytes(image)
 
 

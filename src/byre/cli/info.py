@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,12 @@ from byre.errors import ByreError
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from byre.disks.chain import ChainLink
-    from byre.disks.disk import Disk
+    from byre.disks.disk import Disk, SnapshotInfo
 
 SUMMARY = """\
 Say what an image is: format, sizes, features, backing chain, snapshots, bitmaps, and whether a running machine \
@@ -125,23 +126,7 @@ def _print(console: Console, report: Report) -> None:
     description = report.description
     if description.snapshots:
         console.print(f"  snapshots ({len(description.snapshots)})")
-        layout.table(
-            console,
-            ("ID", "NAME", "CREATED", "VM STATE", "DISK", "ICOUNT"),
-            [
-                (
-                    snapshot.id,
-                    snapshot.name,
-                    snapshot.created or "-",
-                    format_size(snapshot.vm_state_size),
-                    format_size(snapshot.virtual_size),
-                    "-" if snapshot.icount is None else str(snapshot.icount),
-                )
-                for snapshot in description.snapshots
-            ],
-            right=("ID", "VM STATE", "DISK", "ICOUNT"),
-            indent="    ",
-        )
+        _print_snapshots(console, description.snapshots)
     if description.bitmaps:
         console.print(f"  dirty bitmaps ({len(description.bitmaps)})")
         layout.table(
@@ -153,6 +138,27 @@ def _print(console: Console, report: Report) -> None:
             ],
             indent="    ",
         )
+
+
+def _print_snapshots(console: Console, snapshots: Sequence[SnapshotInfo]) -> None:
+    from byre.cli import layout
+
+    columns = {
+        "ID": [entry.id for entry in snapshots],
+        "NAME": [entry.name for entry in snapshots],
+        "CREATED": [_to_the_second(entry.created) for entry in snapshots],
+        "VM STATE": [format_size(entry.vm_state_size) if entry.vm_state_size else "-" for entry in snapshots],
+        "DISK": [format_size(entry.virtual_size) for entry in snapshots],
+        "ICOUNT": [str(entry.icount) if entry.icount else "-" for entry in snapshots],
+    }
+    if not any(entry.icount for entry in snapshots):
+        del columns["ICOUNT"]  # only record and replay count instructions
+    right = ("ID", "VM STATE", "DISK", "ICOUNT")
+    layout.table(console, list(columns), zip(*columns.values(), strict=True), right=right, indent="    ")
+
+
+def _to_the_second(created: str | None) -> str:
+    return re.sub(r"\.\d+", "", created) if created else "-"
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:

@@ -20,9 +20,22 @@ if TYPE_CHECKING:
 
 VERBS: dict[str, str] = {
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
+    "inspect": "what is on a disk: partitions, file systems, the installed system and what starts with it",
+    "ls": "list a folder inside the guest",
+    "tree": "a folder inside the guest with everything below it",
+    "find": "files inside the guest by name, size and time",
+    "stat": "all of one file: times, streams, where its bytes lie on the disk",
+    "cat": "a file inside the guest, on stdout",
+    "cp": "files and trees out of the guest",
+    "hash": "digests of files inside the guest",
+    "serve": "serve an image, a snapshot or a partition read-only over NBD",
     "targets": "where an image can go, what is made for it and what each place demands",
     "snapshot": "list, create, revert to, delete and rename internal snapshots",
     "check": "check an image's own metadata, and repair it",
+    "resize": "another virtual size, in place",
+    "compact": "give unused space back to the host, in place or as a copy",
+    "commit": "write what an overlay holds into its backing image",
+    "rebase": "put an overlay onto another backing image, or onto none",
     "create": "a new, empty image, or an overlay over a backing image",
     "convert": "a disk or a snapshot as a new image of any format",
     "compare": "whether two disks are the same, and every range that differs",
@@ -235,13 +248,17 @@ def _add_output_options(parser: argparse.ArgumentParser, name: str) -> None:
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _wrapped(text: str) -> str:
-    """Paragraphs for the terminal's width: the formatter leaves descriptions as they are."""
+def _wrapped(text: str, indent: int = 0) -> str:
+    """Paragraphs for the terminal's width, all lines but the first indented."""
     import shutil
     import textwrap
 
     width = max(40, min(100, shutil.get_terminal_size().columns - 2))
-    return "\n".join(textwrap.fill(line, width) if line else "" for line in text.strip().split("\n"))
+    hanging = " " * indent
+    return "\n\n".join(
+        textwrap.fill(" ".join(part.split()), width, initial_indent=hanging, subsequent_indent=hanging)
+        for part in text.strip().split("\n\n")
+    ).removeprefix(hanging)
 
 
 def _help_formatter(prog: str) -> argparse.HelpFormatter:
@@ -252,18 +269,21 @@ def _help_formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _overview() -> str:
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in VERBS.items())
+    longest = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{longest}}  {_wrapped(summary, longest + 4)}" for name, summary in VERBS.items())
+    about = _wrapped("""\
+A home for the disk images of legacy machines: qcow2 first, no root, no helper VM, no qemu-img.
+
+IMAGE is a path, or IMAGE@SNAPSHOT for the disk as it was in an internal snapshot.""")
     return f"""\
 usage: byre VERB IMAGE ... [--json] [--help]
 
-A home for the disk images of legacy machines: qcow2 first, no root, no helper VM, no qemu-img.
-IMAGE is a path, or IMAGE@SNAPSHOT for the disk as it was in an internal snapshot.
+{about}
 
 verbs ('byre VERB --help' has examples and exit statuses):
 {verbs}
 
-exit status: 0 to 3 are a verb's verdict; a failure is 64 or more:
+exit status: 0 to 3 are a verb's verdict; 64 or more is a failure:
 {STATUSES}"""
 
 

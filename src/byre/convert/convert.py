@@ -59,6 +59,12 @@ def convert_image(
         backing = backing_options(source, path, entry)
         # What the image states counts; the caller may say what it doesn't.
         chosen |= {name: value for name, value in backing.items() if value is not None}
+    else:
+        _refuse_parent(chosen, path)
+    if _keeps_uuid(chosen):
+        own = source.describe().details.get("uuid")
+        if own is not None:
+            chosen.setdefault("uuid", own)
     with Publication(path, force=force, keep_off=source.files) as target:
         if with_snapshots:
             from byre.convert.snapshots import copy_with_snapshots
@@ -81,6 +87,21 @@ def convert_image(
         target.storage.flush()
         actual = target.storage.allocated
     return Converted(os.fspath(path), entry.name, source.size, actual, copied, count)
+
+
+def _refuse_parent(options: Mapping[str, object], path: str | os.PathLike[str]) -> None:
+    """A whole disk over a parent: its zeros aren't written, and the parent's bytes would show through them."""
+    named = next((name for name in ("backing_file", "parent_uuid") if options.get(name) is not None), None)
+    if named is not None:
+        raise UsageError(
+            f"the option {named!r} puts a whole disk over another one, whose bytes would show in place of its zeros",
+            path=path,
+            hint="--keep-backing keeps the source's own backing image; 'byre create' makes an empty overlay.",
+        )
+
+
+def _keeps_uuid(options: Mapping[str, object]) -> bool:
+    return str(options.get("keep_uuid", "")).lower() in ("on", "true", "yes", "1")
 
 
 def backing_options(source: Disk, path: str | os.PathLike[str], entry: Format) -> dict[str, object]:

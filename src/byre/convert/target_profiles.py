@@ -227,7 +227,7 @@ _HYPERV = Target(
     "Hyper-V",
     "vhdx",
     ".vhdx",
-    options={"subformat": "dynamic"},
+    options={"subformat": "dynamic", "sparse": False},
     size_multiple=MIB,
     sparse=False,
     rules=(

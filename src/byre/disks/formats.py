@@ -171,9 +171,11 @@ FORMATS: tuple[Format, ...] = (
             "sector_size",
             "physical_sector_size",
             "backing_file",
+            "backing_format",
             "disk_guid",
             "data_guid",
             "parent_guid",
+            "sparse",
         ),
     ),
     Format(

@@ -67,6 +67,17 @@ def _runs(flags: BoolArray) -> Iterator[tuple[int, int]]:
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
+WRITE_GRAIN = 64 << 10
+"""What the writers of new images take at a time where a block may be larger: of a block of 2 MiB that holds one
+cluster of data the rest stays a hole in the host file. The unit that qcow2 images and NTFS leave zeros in."""
+
+
+def grain_of(block_size: int, *, differencing: bool) -> int:
+    """The unit in which a new image's data is handed over. Over a parent only whole blocks can be: what isn't
+    written of a block would have to be the parent's."""
+    return block_size if differencing else min(block_size, WRITE_GRAIN)
+
+
 def pieces(offset: int, length: int, block_size: int) -> Iterator[tuple[int, int, int, int]]:
     """``(block, offset in the block, offset in the range, length)`` for each block that a guest range touches."""
     done = 0

@@ -13,6 +13,7 @@ from byre.disks.formats import Format, format_named, probe
 from byre.errors import MissingError, UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.storage.local import open_file
+from byre.storage.urls import is_url, redact, split_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,13 @@ class Address:
 def parse_address(text: str, *, snapshot: str | None = None) -> Address:
     """Split ``IMAGE@SNAPSHOT`` at its last ``@``.
 
-    A file of exactly that name wins, and a ``snapshot`` said apart leaves the text whole.
+    A file of exactly that name wins; in a URL only an ``@`` after the last ``/`` and before ``?`` counts; a
+    ``snapshot`` said apart leaves the text whole.
     """
     if snapshot is not None:
         return Address(text, snapshot)
+    if is_url(text):
+        return Address(*split_snapshot(text))
     if "@" not in text or os.path.lexists(text):
         return Address(text)
     path, _, name = text.rpartition("@")
@@ -72,7 +76,10 @@ def open_disk(
     if where.snapshot is not None and writable:
         raise UsageError("a snapshot can't be written to", path=where.path, hint="Revert to it first.")
     context = OpenContext(options=options, folder=None, open_path=_open_path, open_storage=_open_storage)
-    disk = _open_path(Path(where.path), format, context)
+    if is_url(where.path):
+        disk = _open_url(where.path, format, context)
+    else:
+        disk = _open_path(Path(where.path), format, context)
     if where.snapshot is None:
         return disk
     try:
@@ -160,6 +167,20 @@ def _open_path(path: Path, format: str | None, context: OpenContext) -> Disk:
         chain=(*context.chain, (status.st_dev, status.st_ino)),
     )
     return module.open_disk(storage, here)
+
+
+def _open_url(url: str, format: str | None, context: OpenContext) -> Disk:
+    from byre.storage.remote import open_remote
+
+    if context.options.writable:
+        raise UsageError("a remote image can't be written to", path=redact(url), hint="Download it first.")
+    storage = open_remote(url)
+    try:
+        module = (probe(storage) if format is None else format_named(format)).load()
+    except BaseException:
+        storage.close()
+        raise
+    return module.open_disk(storage, context)
 
 
 def _open_storage(path: Path, options: OpenOptions) -> Storage:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from byre.disks.disk import Disk
-from byre.errors import ByreError, UnsupportedError
+from byre.errors import ByreError, MissingError, UnsupportedError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.detect import Detected, detect, recognise
 from byre.volumes.partition import Partition, PartitionTable, VolumeDisk, whole
@@ -30,6 +30,16 @@ class OpenVolume:
 def read_partitions(disk: Disk) -> PartitionTable:
     """The partition table of a disk; see ``byre.volumes.read_table``."""
     return read_table(disk, recognise)
+
+
+def open_partition(disk: Disk, number: int) -> VolumeDisk:
+    """The partition of this number (from 1, as ``byre inspect`` shows it) as a disk of its own."""
+    partitions = read_partitions(disk).partitions
+    for partition in partitions:
+        if partition.index == number:
+            return VolumeDisk(disk, partition.start, partition.length)
+    known = ", ".join(str(partition.index) for partition in partitions) or "none"
+    raise MissingError(f"has no partition {number}", path=whole(disk).name, found=f"partitions: {known}")
 
 
 def open_volumes(disk: Disk, table: PartitionTable | None = None) -> list[OpenVolume]:

@@ -64,7 +64,8 @@ class TreeFileSystem:
 
     def walk(self, where: str | Entry = "/", *, deleted: bool = False, system: bool = False) -> Iterator[Entry]:
         top = self.lookup(where) if isinstance(where, str) else where
-        seen: set[int] = set(self._blocks(top))
+        seen: set[int] = set()
+        self._claim(top, seen)
         waiting = [iter(self._rows(top, deleted))]
         while waiting:
             row = next(waiting[-1], None)
@@ -74,20 +75,24 @@ class TreeFileSystem:
             yield row
             if not row.is_dir or row.reparse is not None or row.deleted:
                 continue
-            blocks = self._blocks(row)
-            if not seen.isdisjoint(blocks):
+            if not self._claim(row, seen):
                 self.problems.add(f"{self.type}.directory-twice", f"{row.path!r} shares its bytes with another")
             elif len(row.path) > MAX_PATH:
                 self.problems.add(f"{self.type}.too-deep", "directories nest deeper than any path can say")
             else:
-                seen.update(blocks)
                 waiting.append(iter(self._rows(row, deleted)))
 
-    def _blocks(self, folder: Entry) -> set[int]:
+    def _claim(self, folder: Entry, seen: set[int]) -> bool:
+        """Add a directory's blocks to those seen; False at the first that is there already. What came before it
+        stays claimed, so that all claims together visit each block once."""
         try:
-            return set(self.directory_blocks(folder))
+            for block in self.directory_blocks(folder):
+                if block in seen:
+                    return False
+                seen.add(block)
         except ByreError:
-            return set()  # listing it will say why
+            return True  # listing it will say why
+        return True
 
     def _rows(self, folder: Entry, deleted: bool) -> list[Entry]:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -313,27 +312,19 @@ def test_libvhdi_and_7zip_read_the_same_chain(tmp_path: Path, written: bool) -> 
     else:
         child = chain(tmp_path, (name(".\\base.vhd"),))
     expected = content(child)
-    readers = 0
-    if shutil.which("7z"):
-        # 7-Zip lists the disk's partitions where it can; the flat disk is one stream named after the file.
-        done = subprocess.run(["7z", "x", "-so", "-tvhd", child], capture_output=True)
-        if done.returncode == 0:
-            assert done.stdout == expected
-            readers += 1
+    # What 7-Zip extracts of a VHD is one stream: the flat disk.
+    done = subprocess.run([require_tool("7z"), "x", "-so", "-tvhd", child], capture_output=True, check=True)
+    assert done.stdout == expected
     try:
         import pyvhdi  # type: ignore[import-not-found]
     except ImportError:
-        pass
-    else:
-        if written:
-            parent, top = pyvhdi.file(), pyvhdi.file()
-            parent.open(str(tmp_path / "base.vhd"))
-            top.open(str(child))
-            top.set_parent(parent)
-            assert top.read_buffer(len(expected)) == expected
-            readers += 1
-    if not readers:
-        pytest.skip("neither 7z nor pyvhdi is here")
+        return  # it comes from PyPI as source, and not everywhere builds
+    if written:
+        parent, top = pyvhdi.file(), pyvhdi.file()
+        parent.open(str(tmp_path / "base.vhd"))
+        top.open(str(child))
+        top.set_parent(parent)
+        assert top.read_buffer(len(expected)) == expected
 
 
 @pytest.mark.oracle

@@ -173,6 +173,15 @@ def test_parent_is_found_where_the_user_says(tmp_path: Path, by_folder: bool) ->
         assert disk.read(MIB, 1) == b"\x11"
 
 
+@pytest.mark.parametrize("folder", [".", "store"])
+def test_renamed_parent_is_known_by_its_guid(tmp_path: Path, folder: str) -> None:
+    put(tmp_path / folder / "golden image.vhdx", parent())
+    (tmp_path / folder / "broken.vhdx").write_bytes(b"vhdxfile")
+    child = put(tmp_path / "child.vhdx", Vhdx(8 * MIB, parent=child_of("base.vhdx"), data_guid=CHILD_GUID))
+    with open_disk(child, parents=[tmp_path / folder]) as disk:
+        assert disk.read(MIB, 1) == b"\x11"
+
+
 def test_windows_path_is_looked_for_beside_the_image(tmp_path: Path) -> None:
     put(tmp_path / "base.vhdx", parent())
     locator = {

@@ -110,6 +110,17 @@ def test_fixed_file_has_its_whole_length(tmp_path: Path) -> None:
         assert disk.describe().subformat == "fixed"
 
 
+@pytest.mark.parametrize("subformat", ["dynamic", "fixed"])
+def test_file_without_holes_where_that_is_asked_for(tmp_path: Path, subformat: str) -> None:
+    image = tmp_path / "a.vhdx"
+    options = {"subformat": subformat, "sparse": "off", "block_size": "1M"}
+    write_image(image, "vhdx", {0: b"x", 5 * MIB: b"end"}, 5 * MIB + 512, options)
+    with open_disk(image) as disk:
+        storage = disk.files[0]
+        assert list(storage.data_ranges(0, storage.size)) == [(0, storage.size)]
+        assert disk.read(5 * MIB, 3) == b"end"
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -120,7 +131,8 @@ def test_fixed_file_has_its_whole_length(tmp_path: Path) -> None:
         {"sector_size": 1024},
         {"sector_size": 4096, "physical_sector_size": 512},
         {"disk_guid": "what"},
-        {"backing_file": "a.vhdx"},
+        {"backing_file": "a.vhdx", "subformat": "fixed"},
+        {"subformat": "differencing"},
     ],
 )
 def test_impossible_options_are_usage_errors(tmp_path: Path, options: dict[str, object]) -> None:

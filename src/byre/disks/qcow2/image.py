@@ -124,9 +124,14 @@ class Qcow2Disk(Qcow2View):
         super().__init__(source, l1, source.header.size)
         self.snapshot_table = snapshot_table
         self.context = context
+        self._infos: tuple[SnapshotInfo, ...] | None = None
 
     def snapshots(self) -> tuple[SnapshotInfo, ...]:
-        return tuple(replace(entry.info, virtual_size=self._size_of(entry)) for entry in self.snapshot_table)
+        if self._infos is None:
+            self._infos = tuple(
+                replace(entry.info, virtual_size=self._size_of(entry)) for entry in self.snapshot_table
+            )
+        return self._infos
 
     def open_snapshot(self, snapshot_id: str) -> Qcow2View:
         """The disk as it was in the snapshot of this id; it shares this image's storage."""
@@ -185,8 +190,8 @@ class Qcow2Disk(Qcow2View):
         return self.size if entry.disk_size is None else entry.disk_size
 
     def _snapshot(self, snapshot_id: str) -> Snapshot:
-        for entry in self.snapshot_table:
-            if entry.info.id == snapshot_id:
+        for entry, info in zip(self.snapshot_table, self.snapshots(), strict=True):
+            if info.id == snapshot_id:
                 return entry
         raise MissingError(f"has no snapshot with the id {snapshot_id!r}", path=self.storage.name)
 

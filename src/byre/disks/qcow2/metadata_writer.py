@@ -224,7 +224,6 @@ class MetadataWriter:
             self._flush()
             pointer = _REFCOUNT_POINTER.pack(allocator.table_offset, allocator.table_clusters)
             self._write(_REFCOUNT_POINTER_OFFSET, pointer)
-            self._flush()
             self.source.header = replace(
                 self.source.header,
                 refcount_table_offset=allocator.table_offset,

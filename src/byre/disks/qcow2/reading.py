@@ -100,7 +100,7 @@ class Source:
         ``through`` False: what this image doesn't hold is zeros, whatever the backing image has.
         """
         self.check_readable()
-        if self._read_inside_cluster(l1, offset, view):
+        if through and self._read_inside_cluster(l1, offset, view):
             return
         position = offset
         for table in self.tables.rows(l1, offset, offset + len(view)):
@@ -139,20 +139,24 @@ class Source:
             )
 
     def _read_inside_cluster(self, l1: U64Array, offset: int, view: memoryview) -> bool:
-        """The quick way for a read within one plain cluster: no table is built. False: take the long way."""
+        """The quick way for a read within one plain or unallocated cluster: no table of extents is built. False:
+        take the long way."""
         geometry = self.geometry
         within = offset & (geometry.cluster_size - 1)
         if geometry.extended_l2 or geometry.data_file or within + len(view) > geometry.cluster_size or not len(view):
             return False
         index = offset // geometry.l2_coverage
         table_offset = int(l1[index] & OFFSET_MASK) if index < len(l1) else 0
-        if not table_offset:
-            return False
-        table = self.tables.table(table_offset)
-        entry = int(table[(offset >> geometry.cluster_bits) & (geometry.l2_entries - 1)])
+        entry = 0
+        if table_offset:
+            table = self.tables.table(table_offset)
+            entry = int(table[(offset >> geometry.cluster_bits) & (geometry.l2_entries - 1)])
         host = entry & int(OFFSET_MASK)
-        if entry & int(COMPRESSED | ZERO_FLAG) or not host or host & (geometry.cluster_size - 1):
+        if entry & int(COMPRESSED | ZERO_FLAG) or host & (geometry.cluster_size - 1):
             return False
+        if not host:
+            self.read_below(offset, view)
+            return True
         read_padded(self.data, host + within, view)
         return True
 

@@ -70,7 +70,7 @@ def create_snapshot(storage: Storage, name: str, *, created: float | None = None
     change = RefcountChange(found, TableSet.of(l1))
     change.plan()
     moment = time.time() if created is None else created
-    l1_offset = allocate(found, _clusters(found, len(l1) * 8))
+    l1_offset = allocate(found, clusters_for(found, len(l1) * 8))
     snapshot = Snapshot(
         l1_table_offset=l1_offset,
         l1_size=len(l1),
@@ -85,10 +85,10 @@ def create_snapshot(storage: Storage, name: str, *, created: float | None = None
     storage.flush()
     if len(l1):
         storage.write(
-            l1_offset, encode_table(cleared).ljust(_clusters(found, len(l1) * 8) << header.cluster_bits, b"\0")
+            l1_offset, encode_table(cleared).ljust(clusters_for(found, len(l1) * 8) << header.cluster_bits, b"\0")
         )
     change.add(l1_offset, len(l1) * 8, 1)
-    after = _with_snapshot_table(found, change, (*found.roots.snapshots, snapshot))
+    after = with_snapshot_table(found, change, (*found.roots.snapshots, snapshot))
     switch(found, change, after)
     return SnapshotChange(snapshot.info)
 
@@ -102,7 +102,7 @@ def rename_snapshot(storage: Storage, snapshot_id: str, name: str) -> SnapshotCh
     renamed = replace(found.roots.snapshots[index], name=encoded)
     snapshots = (*found.roots.snapshots[:index], renamed, *found.roots.snapshots[index + 1 :])
     change = RefcountChange(found, TableSet.empty())
-    switch(found, change, _with_snapshot_table(found, change, snapshots))
+    switch(found, change, with_snapshot_table(found, change, snapshots))
     return SnapshotChange(renamed.info)
 
 
@@ -116,7 +116,7 @@ def delete_snapshot(storage: Storage, snapshot_id: str) -> SnapshotChange:
     change.plan()
     change.add(gone.l1_table_offset, gone.l1_size * 8, -1)
     snapshots = (*found.roots.snapshots[:index], *found.roots.snapshots[index + 1 :])
-    switch(found, change, _with_snapshot_table(found, change, snapshots))
+    switch(found, change, with_snapshot_table(found, change, snapshots))
     rebuild_flags(found, found.roots.active)
     storage.flush()
     return SnapshotChange(gone.info, change.freed << found.header.cluster_bits)
@@ -137,13 +137,13 @@ def revert_to_snapshot(storage: Storage, snapshot_id: str) -> SnapshotChange:
     change = RefcountChange(found, new_tables.plus(old_tables, -1))
     change.plan()
     l1_bytes = len(l1) * 8
-    l1_offset = allocate(found, _clusters(found, l1_bytes))
+    l1_offset = allocate(found, clusters_for(found, l1_bytes))
     fresh = ~np.isin(new_tables.offsets, old_tables.offsets)
     clear_flags(found, TableSet(new_tables.offsets[fresh], new_tables.weights[fresh]))
     if found.roots.bitmaps is not None:
         mark_in_use(storage, found.roots.bitmaps)
     storage.flush()
-    _write_padded(found, l1_offset, encode_table(l1))
+    write_padded(found, l1_offset, encode_table(l1))
     change.add(l1_offset, l1_bytes, 1)
     change.add(header.l1_table_offset, header.l1_size * 8, -1)
     after = replace(found.header, size=size, l1_table_offset=l1_offset, l1_size=len(l1))
@@ -193,17 +193,19 @@ def switch(found: Survey, change: RefcountChange, after: Header) -> None:
     storage.flush()
 
 
-def _with_snapshot_table(found: Survey, change: RefcountChange, snapshots: tuple[Snapshot, ...]) -> Header:
+def with_snapshot_table(found: Survey, change: RefcountChange, snapshots: tuple[Snapshot, ...]) -> Header:
     """Write a new snapshot table; returns the header that names it. The old one is released by ``change``."""
     if found.roots.snapshots:
         change.add(found.header.snapshots_offset, len(pack_snapshot_table(found.roots.snapshots)), -1)
     if not snapshots:
         return replace(found.header, nb_snapshots=0, snapshots_offset=0)
-    table = pack_snapshot_table(snapshots)
+    size = found.header.size  # version 2 needn't say a snapshot's size; then it was today's
+    stated = tuple(replace(entry, disk_size=size) if entry.disk_size is None else entry for entry in snapshots)
+    table = pack_snapshot_table(stated)
     if len(table) > MAX_TABLE_BYTES:
         raise UnsupportedError("the snapshot table would be too large", path=found.storage.name, found=len(table))
-    offset = allocate(found, _clusters(found, len(table)))
-    _write_padded(found, offset, table)
+    offset = allocate(found, clusters_for(found, len(table)))
+    write_padded(found, offset, table)
     change.add(offset, len(table), 1)
     return replace(found.header, nb_snapshots=len(snapshots), snapshots_offset=offset)
 
@@ -216,11 +218,11 @@ def _disk_part(l1: U64Array, header: Header, size: int) -> U64Array:
     return part
 
 
-def _clusters(found: Survey, length: int) -> int:
+def clusters_for(found: Survey, length: int) -> int:
     return align_up(length, found.header.cluster_size) >> found.header.cluster_bits
 
 
-def _write_padded(found: Survey, offset: int, data: bytes) -> None:
+def write_padded(found: Survey, offset: int, data: bytes) -> None:
     """Write whole clusters: what follows the data is zeros, and the file holds all of the last cluster."""
     if data:
         found.storage.write(offset, data.ljust(align_up(len(data), found.header.cluster_size), b"\0"))

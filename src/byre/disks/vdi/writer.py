@@ -12,7 +12,7 @@ import numpy as np
 
 from byre.disks.create_options import CreateOptions
 from byre.disks.fixed import BlockFiller
-from byre.disks.maptable import Entries
+from byre.disks.maptable import Entries, grain_of
 from byre.disks.parents import read_ends
 from byre.disks.vdi.header import (
     DISCARDED,
@@ -56,11 +56,11 @@ class VdiWriter:
     def __init__(self, storage: Storage, header: VdiHeader, *, sparse: bool = True) -> None:
         self.files = (storage,)
         self.size = header.size
-        self.block_size = header.block_size
+        self.block_size = grain_of(header.block_size, differencing=header.differencing)
         self.header = header
         self._entries: Entries = np.full(header.blocks, FREE, dtype="<u4")
         self._next = 0
-        self._filler = None if sparse else BlockFiller(header.blocks)
+        self._filler = None if sparse else BlockFiller(header.blocks * (header.block_size // self.block_size))
         storage.truncate(header.data_offset)
         if header.image_type == ImageType.FIXED:
             self._entries[:] = np.arange(header.blocks, dtype=np.uint32)
@@ -70,13 +70,12 @@ class VdiWriter:
     def place(self, blocks: Int64Array, stored: Int64Array, compressed: BoolArray) -> Placement:
         if self._filler is not None:
             self._filler.placed[blocks] = True
-        if self.header.image_type != ImageType.FIXED:
-            self._entries[blocks] = self._next + np.arange(len(blocks), dtype=np.uint32)
-            self._next += len(blocks)
-        slots = self._entries[blocks].astype(np.int64)
-        return Placement(
-            file=np.zeros(len(blocks), dtype=np.int64), host=self.header.data_offset + slots * self.header.stride
-        )
+        owners, within = np.divmod(blocks * self.block_size, self.header.block_size)
+        new = np.unique(owners[self._entries[owners] == FREE])
+        self._entries[new] = self._next + np.arange(len(new), dtype=np.uint32)
+        self._next += len(new)
+        host = self.header.data_offset + self._entries[owners].astype(np.int64) * self.header.stride + within
+        return Placement(file=np.zeros(len(blocks), dtype=np.int64), host=host)
 
     def place_zero(self, blocks: Int64Array) -> None:
         if self.header.differencing:

@@ -13,7 +13,7 @@ import numpy as np
 
 from byre.disks.create_options import CreateOptions
 from byre.disks.fixed import BlockFiller
-from byre.disks.maptable import Entries
+from byre.disks.maptable import Entries, grain_of
 from byre.disks.vhd.dynamic import DATA_ALIGNMENT
 from byre.disks.vhd.fixed import check_size
 from byre.disks.vhd.footer import (
@@ -95,7 +95,7 @@ class DynamicVhdWriter:
     def __init__(self, storage: Storage, footer: Footer, header: DynamicHeader, names: tuple[bytes, ...]) -> None:
         self.files = (storage,)
         self.size = footer.size
-        self.block_size = header.block_size
+        self.block_size = grain_of(header.block_size, differencing=footer.disk_type == DiskType.DIFFERENCING)
         self._footer = footer
         self._header = header
         self._names = names
@@ -111,16 +111,19 @@ class DynamicVhdWriter:
         storage.truncate(self._first)
 
     def place(self, blocks: Int64Array, stored: Int64Array, compressed: BoolArray) -> Placement:
-        places = self._first + (self._count + np.arange(len(blocks), dtype=np.int64)) * self._step
-        self._count += len(blocks)
+        owners, within = np.divmod(blocks * self.block_size, self._header.block_size)
+        new = np.unique(owners[self._entries[owners] == UNUSED])
+        places = self._first + (self._count + np.arange(len(new), dtype=np.int64)) * self._step
+        self._count += len(new)
         if len(places) and int(places[-1]) // SECTOR >= UNUSED:
             raise UnsupportedError(
                 "a dynamic VHD file can't be longer than 2 TiB",
                 path=self.files[0].name,
                 hint="Use the default block size, or VHDX.",
             )
-        self._entries[blocks] = places // SECTOR
-        return Placement(file=np.zeros(len(blocks), dtype=np.int64), host=places + self._header.bitmap_size)
+        self._entries[new] = places // SECTOR
+        host = self._entries[owners].astype(np.int64) * SECTOR + self._header.bitmap_size + within
+        return Placement(file=np.zeros(len(blocks), dtype=np.int64), host=host)
 
     def place_zero(self, blocks: Int64Array) -> None:
         if self._footer.disk_type == DiskType.DIFFERENCING:
@@ -184,9 +187,10 @@ def _footer(given: CreateOptions, size: int, subformat: str) -> Footer:
         sectors = min(sectors, MAX_SIZE // SECTOR)
         creator = b"vpc "
     own = given.uuid("uuid")
-    if own is None and given.flag("keep_uuid", False):
+    kept = given.flag("keep_uuid", False)
+    if own is None and kept:
         raise UsageError("keep_uuid needs a UUID to keep", path=given.path, hint="Give uuid as well.")
-    now = 0 if own is not None else max(0, int(time.time()) - EPOCH)
+    now = 0 if own is not None and not kept else max(0, int(time.time()) - EPOCH)
     kinds = {"fixed": DiskType.FIXED, "dynamic": DiskType.DYNAMIC, "differencing": DiskType.DIFFERENCING}
     footer = Footer(
         disk_type=kinds[subformat],

@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 import numpy as np
 
 from byre import __version__
+from byre.disks.create_options import CreateOptions
+from byre.disks.fixed import BlockFiller
 from byre.disks.vhdx.image import FULLY_PRESENT, NOT_PRESENT, ZERO
 from byre.disks.vhdx.layout import (
     BAT_REGION,
@@ -33,7 +35,7 @@ from byre.disks.vhdx.structures import MAX_BAT_ENTRIES, read_headers, read_struc
 from byre.disks.writer import BoolArray, Encoder, Int64Array, Placement, Target
 from byre.errors import UsageError
 from byre.storage.local import open_file
-from byre.units import MIB, TIB, align_up, is_power_of_two, parse_size
+from byre.units import MIB, TIB, align_up, is_power_of_two
 
 SUBFORMATS = ("dynamic", "fixed", "differencing")
 OPTIONS = (
@@ -42,9 +44,11 @@ OPTIONS = (
     "sector_size",
     "physical_sector_size",
     "backing_file",
+    "backing_format",
     "disk_guid",
     "data_guid",
     "parent_guid",
+    "sparse",
 )
 LOG_OFFSET, LOG_LENGTH = HEADER_AREA, MIB
 METADATA_OFFSET, METADATA_LENGTH = 2 * MIB, MIB
@@ -65,7 +69,7 @@ class VhdxWriter:
 
     encode: Encoder | None = None
 
-    def __init__(self, target: Target, metadata: Metadata, data_guid: UUID) -> None:
+    def __init__(self, target: Target, metadata: Metadata, data_guid: UUID, *, sparse: bool) -> None:
         self.storage = target.storage
         self.files = (target.storage,)
         self.size = metadata.virtual_size
@@ -78,6 +82,7 @@ class VhdxWriter:
         # A block that is never placed is zeros, which NOT_PRESENT doesn't promise; a child's is its parent's.
         self._state = np.full(metadata.block_count, NOT_PRESENT if metadata.has_parent else ZERO, dtype=np.uint8)
         self._host = np.zeros(metadata.block_count, dtype=np.int64)
+        self._filler = None if sparse else BlockFiller(metadata.block_count)
         if metadata.leave_block_allocated:
             self._state[:] = FULLY_PRESENT
             self._host[:] = self._data_start + np.arange(metadata.block_count, dtype=np.int64) * self.block_size
@@ -89,6 +94,8 @@ class VhdxWriter:
             self._host[blocks] = self._next + np.arange(len(blocks), dtype=np.int64) * self.block_size
             self._next += len(blocks) * self.block_size
             self._state[blocks] = FULLY_PRESENT
+        if self._filler is not None:
+            self._filler.placed[blocks] = True
         return Placement(file=np.zeros(len(blocks), dtype=np.int64), host=self._host[blocks])
 
     def place_zero(self, blocks: Int64Array) -> None:
@@ -98,6 +105,8 @@ class VhdxWriter:
     def finish(self) -> None:
         metadata, storage = self.metadata, self.storage
         storage.truncate(self._next)
+        if self._filler is not None:
+            self._fill(self._filler)
         bat = np.zeros(metadata.bat_entries, dtype="<u8")
         blocks = np.arange(metadata.block_count, dtype=np.int64)
         bat[blocks + blocks // metadata.chunk_ratio] = (self._host | self._state).astype(np.uint64)
@@ -115,6 +124,18 @@ class VhdxWriter:
             storage.write(offset, header.pack())
         storage.write(0, pack_identifier(f"byre {__version__}"))
 
+    def _fill(self, filler: BlockFiller) -> None:
+        """Zeros for all that would else be a hole: around the structures, in blocks never placed, and behind the
+        disk's end in its last block."""
+        for start in range(0, self._data_start, MIB):
+            self.storage.write(start, bytes(MIB))
+        if self.metadata.leave_block_allocated:
+            filler.fill(self.storage, self._data_start, self.block_size)
+        if len(self._host) and filler.placed[-1]:
+            stop = int(self._host[-1]) + self.block_size
+            for start in range(stop - (len(self._host) * self.block_size - self.size), stop, MIB):
+                self.storage.write(start, bytes(min(MIB, stop - start)))
+
 
 def default_block_size(size: int) -> int:
     """2 MiB, what Hyper-V takes for differencing disks: small enough to stay lean. Vast disks get Hyper-V's 32
@@ -125,27 +146,27 @@ def default_block_size(size: int) -> int:
 def create(target: Target, size: int, options: Mapping[str, object]) -> VhdxWriter:
     """Begin a new VHDX of ``size`` bytes, rounded up to whole sectors.
 
-    ``subformat`` dynamic (default), fixed, differencing; ``block_size`` 1 MiB to 256 MiB; ``sector_size`` and
-    ``physical_sector_size`` 512 or 4096; ``backing_file`` the parent of a differencing one, whose GUIDs are read
-    from it unless ``parent_guid`` (its data_guid) is given; ``disk_guid`` the identity that a guest sees;
-    ``data_guid`` the one by which children know this disk.
+    ``subformat`` dynamic, fixed, differencing (the default with a ``backing_file``, else dynamic);
+    ``block_size`` 1 MiB to 256 MiB; ``sector_size`` and ``physical_sector_size`` 512 or 4096; ``backing_file``
+    the parent of a differencing one, whose GUIDs are read from it unless ``parent_guid`` (its data_guid) is
+    given; ``disk_guid`` the identity that a guest sees; ``data_guid`` the one by which children know this disk;
+    ``sparse`` off: the file gets no holes.
     """
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise UsageError(f"VHDX has no option {unknown[0]!r}", expected=f"one of {', '.join(OPTIONS)}")
-    subformat = options.get("subformat") or "dynamic"
-    if subformat not in SUBFORMATS:
-        raise UsageError(f"VHDX has no subformat {subformat!r}", expected=", ".join(SUBFORMATS))
-    backing = options.get("backing_file")
+    given = CreateOptions("vhdx", target.name, options, OPTIONS)
+    backing = given.text("backing_file")
+    subformat = given.choice("subformat", SUBFORMATS, "dynamic" if backing is None else "differencing")
+    given.choice("backing_format", ("vhdx",), "vhdx")
     if (subformat == "differencing") != (backing is not None):
-        raise UsageError("a differencing VHDX needs backing_file, and only that one takes it")
-    parent = None if backing is None else _parent(target.name, str(backing), options)
-    sector = _number(options, "sector_size", (parent and parent.sector_size) or 512)
-    physical = _number(options, "physical_sector_size", sector)
+        raise UsageError(
+            "a differencing VHDX needs backing_file, and only that one takes it", path=target.name, found=subformat
+        )
+    parent = None if backing is None else _parent(target.name, backing, given.uuid("parent_guid"))
+    sector = given.size("sector_size", (parent and parent.sector_size) or 512)
+    physical = given.size("physical_sector_size", sector)
     if sector not in (512, 4096) or physical not in (512, 4096) or physical < sector:
         raise UsageError("the sector size isn't possible", found=f"{sector}, {physical}", expected="512 or 4096")
     size = align_up(size, sector)
-    block = _number(options, "block_size", default_block_size(size))
+    block = given.size("block_size", default_block_size(size))
     if not is_power_of_two(block) or not MIN_BLOCK_SIZE <= block <= MAX_BLOCK_SIZE:
         raise UsageError("the block size isn't possible", found=block, expected="a power of two, 1M to 256M")
     metadata = Metadata(
@@ -153,20 +174,19 @@ def create(target: Target, size: int, options: Mapping[str, object]) -> VhdxWrit
         virtual_size=size,
         logical_sector_size=sector,
         physical_sector_size=physical,
-        disk_id=_guid(options, "disk_guid") or (parent and parent.disk_id) or uuid4(),
+        disk_id=given.uuid("disk_guid") or (parent and parent.disk_id) or uuid4(),
         leave_block_allocated=subformat == "fixed",
         has_parent=parent is not None,
         locator={} if parent is None else parent.locator,
     )
     if size > MAX_VIRTUAL_SIZE or metadata.bat_entries > MAX_BAT_ENTRIES:
         raise UsageError("the disk is too large for VHDX with these blocks", found=size, expected="at most 64 TiB")
-    return VhdxWriter(target, metadata, _guid(options, "data_guid") or uuid4())
+    return VhdxWriter(target, metadata, given.uuid("data_guid") or uuid4(), sparse=given.flag("sparse", True))
 
 
-def _parent(child: str, name: str, options: Mapping[str, object]) -> _Parent:
+def _parent(child: str, name: str, linkage: UUID | None) -> _Parent:
     folder = Path(child).absolute().parent
     path = folder / name  # an absolute name stands for itself
-    linkage = _guid(options, "parent_guid")
     disk_id = sector = None
     if linkage is None or path.exists():
         with open_file(path) as storage:
@@ -183,24 +203,3 @@ def _parent(child: str, name: str, options: Mapping[str, object]) -> _Parent:
         "relative_path": relative if relative.startswith("..") else f".\\{relative}",
     }
     return _Parent(locator, disk_id, sector)
-
-
-def _number(options: Mapping[str, object], name: str, default: int) -> int:
-    value = options.get(name)
-    if value is None:
-        return default
-    if isinstance(value, str):
-        return parse_size(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise UsageError(f"{name} is not a size", found=value)
-
-
-def _guid(options: Mapping[str, object], name: str) -> UUID | None:
-    value = options.get(name)
-    if value is None:
-        return None
-    try:
-        return UUID(str(value))
-    except ValueError as error:
-        raise UsageError(f"{name} is not a GUID", found=value) from error

@@ -1,4 +1,4 @@
-"""Finds the parent of a differencing VHDX: by its parent locator, among ``--parent``, or beside the image.
+"""Finds the parent of a differencing VHDX: by its parent locator, among ``--parent``, or by its GUID alone.
 
 A file counts as the parent only if its DataWriteGuid is the one that the child was made over (section
 2.6.2.6.3): a parent that was written to since then would give back other bytes than the child was made for.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ntpath
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 from byre.disks.context import OpenContext
 from byre.disks.disk import Backing, Disk
+from byre.disks.parents import files_in
 from byre.disks.vhdx.structures import read_headers
 from byre.errors import ByreError, CorruptImageError, MissingError, RefusedReferenceError
 
@@ -92,6 +94,9 @@ def _locate(locator: Mapping[str, str], context: OpenContext, image: str) -> tup
             expected=" or ".join(map(str, wanted)),
             hint="Name the right parent with --parent.",
         )
+    renamed = _by_guid(wanted, context, image)
+    if renamed is not None:
+        return renamed
     if changed or refused:
         raise changed or refused  # type: ignore[misc]
     raise MissingError(
@@ -100,6 +105,25 @@ def _locate(locator: Mapping[str, str], context: OpenContext, image: str) -> tup
         expected=f"a VHDX with DataWriteGuid {wanted[0]}",
         hint="Put it beside the image or name it with --parent.",
     )
+
+
+def _by_guid(wanted: tuple[UUID, ...], context: OpenContext, image: str) -> tuple[str, OpenContext] | None:
+    """A parent that was renamed: any VHDX beside the image or in the user's folders that has the right GUID."""
+    for folder in (context.folder, *context.options.parents):
+        if folder is None or not folder.is_dir():
+            continue
+        allowed = replace(context.options, allow_paths=(*context.options.allow_paths, folder))
+        where = context if folder == context.folder else replace(context, options=allowed)
+        for path in files_in(folder):
+            if path.suffix.lower() not in (".vhdx", ".avhdx"):
+                continue
+            with suppress(ByreError, OSError):
+                status = path.stat()
+                if (status.st_dev, status.st_ino) in context.chain:
+                    continue  # no disk is its own parent
+                if _data_write_guid(str(path), where, image) in wanted:
+                    return str(path), where
+    return None
 
 
 def open_parent(locator: Mapping[str, str], context: OpenContext, *, image: str) -> Disk:

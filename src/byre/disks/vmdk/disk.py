@@ -191,7 +191,6 @@ class VmdkDisk(DiskDefaults):
         from byre.disks.vmdk.resizing import resize
 
         resize(self, size)
-        self._arrange()
 
     def compact(self) -> int:
         from byre.disks.vmdk.compacting import compact
@@ -199,11 +198,30 @@ class VmdkDisk(DiskDefaults):
         return compact(self)
 
     def flush(self) -> None:
+        if self._editor is not None:
+            self._editor.flush()
         for storage in self.own_files:
             if storage.writable:
                 storage.flush()
 
+    def forget_editor(self) -> None:
+        """After the file was rearranged: whoever writes next looks anew."""
+        self._editor = None
+
+    def rearrange(self, source: Source, descriptor: Descriptor, extents: tuple[Extent, ...]) -> None:
+        """Go on with another header, descriptor and extents of the same files."""
+        self.source, self.descriptor, self.parts = source, descriptor, extents
+        self._editor = None
+        self._arrange()
+
     def close(self) -> None:
+        try:
+            if self._editor is not None:
+                self._editor.flush()
+        finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
         try:
             if self.parent is not None:
                 self.parent.close()

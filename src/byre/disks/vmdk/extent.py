@@ -6,18 +6,20 @@ Every extent answers in its own offsets, from 0; ``rows`` leaves the ``file`` co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from byre.disks.vmdk.grains import decompress_grain
-from byre.disks.vmdk.layout import GRAIN_MARKER, GTE_ZEROED
+from byre.disks.vmdk.layout import GRAIN_MARKER, GTE_ZEROED, SparseHeader
 from byre.disks.vmdk.tables import EntryArray, GrainTables
 from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError
 from byre.extents import ExtentTable, Kind, make_table, merge, one_extent
 from byre.storage.base import Storage
 from byre.units import SECTOR
+
+KindArray: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Extent(Protocol):
@@ -90,7 +92,7 @@ class ZeroExtent:
 class SparseExtent:
     """Grains found through a grain directory and grain tables: hosted sparse, stream-optimised, COWD or seSparse.
 
-    ``header_bytes`` is where the first thing that isn't a header may lie. Mutable only through its tables.
+    ``header`` is that of a hosted one, the footer's where there is one. Mutable only through its tables.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class SparseExtent:
         zeroed_grains: bool = False,
         compressed: bool = False,
         markers: bool = False,
+        header: SparseHeader | None = None,
     ) -> None:
         self.storage: Storage | None = storage
+        self.header = header
         self.file = storage
         self.tables = tables
         self.size = size
@@ -119,7 +123,7 @@ class SparseExtent:
     def grains(self) -> int:
         return -(-self.size // self.grain_bytes)
 
-    def locate(self, entries: EntryArray) -> tuple[np.ndarray, Int64Array]:  # type: ignore[type-arg]
+    def locate(self, entries: EntryArray) -> tuple[KindArray, Int64Array]:
         """(kinds, host offsets) of grain table entries; a host offset counts only where the grain is stored."""
         hosts = entries.astype(np.int64) * SECTOR
         stored = Kind.COMPRESSED if self.compressed else Kind.DATA
@@ -144,9 +148,10 @@ class SparseExtent:
 
     def _rows(self, first: int, stop: int, begin_byte: int, end_byte: int) -> ExtentTable:
         grain = self.grain_bytes
-        # One more than asked for: the next grain's place bounds the length of a compressed one.
-        beyond = min(stop + 1, self.grains, (stop - 1) // self.tables.chunk_entries * self.tables.chunk_entries
-                     + self.tables.chunk_entries) if self.compressed else stop  # fmt: skip
+        beyond = stop
+        if self.compressed:  # one more than asked for: the next grain's place bounds the length of a compressed one
+            per_chunk = self.tables.chunk_entries
+            beyond = min(stop + 1, self.grains, ((stop - 1) // per_chunk + 1) * per_chunk)
         kinds, hosts = self.locate(self.tables.entries(first, beyond))
         self._check_hosts(first, kinds[: stop - first], hosts[: stop - first])
         starts = np.arange(first, stop, dtype=np.int64) * grain
@@ -169,7 +174,7 @@ class SparseExtent:
         )
         return merge(table)
 
-    def _check_hosts(self, first: int, kinds: np.ndarray, hosts: Int64Array) -> None:  # type: ignore[type-arg]
+    def _check_hosts(self, first: int, kinds: KindArray, hosts: Int64Array) -> None:
         """Every stored grain begins behind the header and, if plain, ends inside the file."""
         if self.compressed:
             needed = np.full(len(hosts), GRAIN_MARKER.size if self.markers else 2, dtype=np.int64)
@@ -195,7 +200,7 @@ class SparseExtent:
         """The most that one grain takes: zlib's worst case, the marker, the padding to a sector."""
         return -(-(self.grain_bytes + self.grain_bytes // 1000 + 64) // SECTOR) * SECTOR + SECTOR
 
-    def _stored_sizes(self, kinds: np.ndarray, hosts: Int64Array) -> Int64Array:  # type: ignore[type-arg]
+    def _stored_sizes(self, kinds: KindArray, hosts: Int64Array) -> Int64Array:
         """Bytes from each compressed grain to whatever lies next in the file: its length, rounded up. Reading every
         marker for the exact length would cost one read a grain."""
         held = kinds == Kind.COMPRESSED
@@ -257,7 +262,7 @@ class SeSparseExtent(SparseExtent):
         super().__init__(storage, tables, size=size, grain_bytes=8 * SECTOR, kind="SESPARSE")
         self.grains_offset = grains_offset
 
-    def locate(self, entries: EntryArray) -> tuple[np.ndarray, Int64Array]:  # type: ignore[type-arg]
+    def locate(self, entries: EntryArray) -> tuple[KindArray, Int64Array]:
         kind_bits = entries >> _NIBBLE
         # The grain's number is rotated: bits 48 to 59 are its lowest twelve, bits 0 to 47 the rest.
         low = (entries >> np.uint64(48)) & np.uint64(0xFFF)

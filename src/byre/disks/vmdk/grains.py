@@ -8,23 +8,23 @@ from collections.abc import Callable
 from byre.errors import CorruptImageError
 
 try:
-    from deflate import DeflateError, zlib_compress, zlib_decompress
+    import deflate
 except ImportError:  # no wheel for this platform
-    zlib_decompress = None
+    deflate = None  # type: ignore[assignment]
 
 try:
     from isal import isal_zlib
 except ImportError:
-    isal_zlib = None
+    isal_zlib = None  # type: ignore[assignment]
 
 
 def decompress_grain(data: bytes | memoryview, grain_bytes: int, *, path: str, offset: int) -> bytes:
     """One grain from its zlib stream; what follows the stream is ignored. May be shorter than a grain: a disk's
     last one is stored short by some writers. Raises CorruptImageError."""
-    if zlib_decompress is not None:
+    if deflate is not None:
         try:
-            return bytes(zlib_decompress(data, grain_bytes))
-        except (DeflateError, ValueError, OverflowError):
+            return bytes(deflate.zlib_decompress(data, grain_bytes))
+        except (deflate.DeflateError, ValueError, OverflowError):
             pass  # zlib has the last word, and says why
     inflate = zlib.decompressobj()
     try:
@@ -49,7 +49,7 @@ def grain_compressor(level: int | None) -> Callable[[bytes | memoryview], bytes]
     (ISA-L 1, 45 % of system libraries kept); 1 to 12: libdeflate, smaller and slower (6: 74 MB/s, 39 %)."""
     if level is None and isal_zlib is not None:
         return lambda data: bytes(isal_zlib.compress(data, 1))
-    if zlib_decompress is not None:
+    if deflate is not None:
         chosen = 1 if level is None else level
-        return lambda data: bytes(zlib_compress(data, chosen))
+        return lambda data: bytes(deflate.zlib_compress(data, chosen))
     return lambda data: zlib.compress(data, min(9, level or 1))

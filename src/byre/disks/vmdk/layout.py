@@ -127,7 +127,13 @@ def parse_sparse_header(data: bytes, *, path: str, offset: int = 0) -> SparseHea
         raise CorruptImageError(
             "has no sparse extent header", path=path, offset=offset, found=data[:4], expected=KDMV.decode()
         )
-    header = SparseHeader(*_as_fields(_SPARSE.unpack_from(data)))
+    fields = _SPARSE.unpack_from(data)
+    header = SparseHeader(
+        *fields[1:11],  # type: ignore[misc]  # mypy can't count a slice
+        unclean_shutdown=bool(fields[11]),
+        newline_test=fields[12],
+        compression=fields[13],
+    )
     if header.version not in (1, 2, 3):
         raise UnsupportedError(
             "is of a VMDK version that isn't read here",
@@ -143,12 +149,6 @@ def parse_sparse_header(data: bytes, *, path: str, offset: int = 0) -> SparseHea
     if header.capacity:  # 0 marks a mere carrier of a descriptor
         _check_geometry(header, path=path, offset=offset)
     return header
-
-
-def _as_fields(values: tuple[object, ...]) -> tuple[int, ...]:
-    fields: list[object] = list(values[1:])
-    fields[10] = bool(fields[10])
-    return tuple(fields)  # type: ignore[arg-type]
 
 
 def _check_geometry(header: SparseHeader, *, path: str, offset: int) -> None:

@@ -159,6 +159,7 @@ def hosted_extent(storage: Storage, header: SparseHeader, size: int | None, *, k
         zeroed_grains=header.zeroed_grains,
         compressed=header.compressed,
         markers=header.markers,
+        header=header,
     )
 
 
@@ -266,11 +267,12 @@ def _open_parent(descriptor: Descriptor, disk: VmdkDisk, context: OpenContext) -
     hint = descriptor.parent_hint or ""
     if not context.options.with_backing:
         try:
-            where, reason = str(context.resolve(hint, "parent", image=image)), None
+            where: str | None = str(context.resolve(hint, "parent", image=image))
+            reason: str | None = None
         except ByreError as error:
             where, reason = None, error.what
-        error = MissingError("the parent was not opened", path=image, expected=hint or None)
-        return Backing(hint, "vmdk", where, reason), ParentNotOpened(disk.size, error)
+        unasked = MissingError("the parent was not opened", path=image, expected=hint or None)
+        return Backing(hint, "vmdk", where, reason), ParentNotOpened(disk.size, unasked)
     path = find_parent(descriptor, image, context)
     allowed = replace(context.options, allow_paths=(*context.options.allow_paths, *context.options.parents))
     parent = replace(context, options=allowed).open_reference(str(path), "parent", image=image, format="vmdk")

@@ -30,7 +30,7 @@ class PieceWriter:
     def __init__(
         self, storage: Storage, size: int, grain_bytes: int, descriptor: Descriptor | None, *, has_parent: bool
     ) -> None:
-        self.files = (storage,)
+        self.files: tuple[Storage, ...] = (storage,)
         self.size = size
         self.block_size = grain_bytes
         self._storage = storage
@@ -128,7 +128,7 @@ class SplitWriter:
         pieces: tuple[PieceWriter, ...],
         descriptor: Descriptor,
     ) -> None:
-        self.files = tuple(piece.files[0] for piece in pieces)
+        self.files: tuple[Storage, ...] = tuple(piece.files[0] for piece in pieces)
         self.size = size
         self.block_size = pieces[0].block_size
         self._text = text

@@ -16,7 +16,7 @@ from byre.disks.vmdk.grains import grain_compressor
 from byre.disks.vmdk.layout import GRAIN_MARKER, SparseHeader
 from byre.disks.vmdk.options import VmdkOptions
 from byre.disks.vmdk.sparse_writer import DESCRIPTOR_SECTORS, MAX_SECTOR
-from byre.disks.writer import BoolArray, Encoded, Int64Array, Placement
+from byre.disks.writer import BoolArray, Encoded, Encoder, Int64Array, Placement
 from byre.errors import UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.units import SECTOR, align_up, ceil_div
@@ -29,8 +29,9 @@ class StreamWriter:
     """One streamOptimized file. Mutable: the entries of the grain table under way and the position."""
 
     def __init__(self, storage: Storage, size: int, descriptor: Descriptor, options: VmdkOptions) -> None:
-        self.files = (storage,)
+        self.files: tuple[Storage, ...] = (storage,)
         self.size = size
+        self.encode: Encoder | None = self._encode
         self.block_size = options.grain_size
         self._storage = storage
         self._compress = grain_compressor(options.level)
@@ -58,7 +59,7 @@ class StreamWriter:
         text = serialise_descriptor(descriptor)
         storage.write(0, self._header.pack() + text.ljust(DESCRIPTOR_SECTORS * SECTOR, b"\0"))
 
-    def encode(self, offset: int, block: memoryview) -> Encoded:
+    def _encode(self, offset: int, block: memoryview) -> Encoded:
         """A grain behind its marker, padded to a sector. Always compressed: the format has no plain grains."""
         data = self._compress(block)
         marker = GRAIN_MARKER.pack(offset // SECTOR, len(data))

@@ -36,6 +36,8 @@ class GrainTables:
         self.chunk_entries = self._tables_per_chunk * gtes_per_gt
         self._cache: OrderedDict[int, EntryArray] = OrderedDict()
         self._lock = threading.Lock()
+        self._pinned: dict[int, EntryArray] = {}
+        self._dirty: set[int] = set()
         self._most = max(2, CACHE_BYTES // (self.chunk_entries * self.dtype.itemsize))
 
     def absent(self, chunk: int) -> bool:
@@ -45,6 +47,9 @@ class GrainTables:
 
     def chunk(self, index: int) -> EntryArray:
         """The entries of one chunk; not to be changed by the caller."""
+        pinned = self._pinned.get(index)
+        if pinned is not None:
+            return pinned
         with self._lock:
             found = self._cache.get(index)
             if found is not None:
@@ -69,21 +74,40 @@ class GrainTables:
             return np.zeros(0, dtype=self.dtype)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def forget(self) -> None:
-        """Drop what is cached, after tables were moved or made."""
-        with self._lock:
-            self._cache.clear()
+    def set(self, first: int, values: EntryArray) -> None:
+        """Change the entries of the grains from ``first`` on, in memory until ``take_dirty``. Their grain tables
+        must exist. Needs the writer's exclusion."""
+        done = 0
+        while done < len(values):
+            index, start = divmod(first + done, self.chunk_entries)
+            count = min(self.chunk_entries - start, len(values) - done)
+            if index not in self._pinned:
+                self._pinned[index] = self.chunk(index).copy()
+            self._pinned[index][start : start + count] = values[done : done + count]
+            table = (first + done) // self.gtes_per_gt
+            self._dirty.update(range(table, (first + done + count - 1) // self.gtes_per_gt + 1))
+            done += count
 
-    def forget_grain(self, grain: int) -> None:
-        """Drop the chunk that holds a grain's entry."""
-        with self._lock:
-            self._cache.pop(grain // self.chunk_entries, None)
+    @property
+    def pending(self) -> int:
+        """How many chunks wait to be written."""
+        return len(self._pinned)
 
-    def entry_offset(self, grain: int) -> int | None:
-        """The host offset of a grain's entry, or None without a grain table."""
-        table, index = divmod(grain, self.gtes_per_gt)
-        offset = int(self.directory[table])
-        return offset + index * self.dtype.itemsize if offset else None
+    def dirty_tables(self) -> list[int]:
+        return sorted(self._dirty)
+
+    def table(self, number: int) -> EntryArray:
+        """The entries of one grain table."""
+        return self.entries(number * self.gtes_per_gt, (number + 1) * self.gtes_per_gt)
+
+    def clean(self) -> None:
+        """What was pending is written."""
+        with self._lock:
+            self._cache.update(self._pinned)
+            while len(self._cache) > self._most:
+                self._cache.popitem(last=False)
+        self._pinned.clear()
+        self._dirty.clear()
 
     def _load(self, index: int) -> EntryArray:
         first = index * self._tables_per_chunk

@@ -16,7 +16,7 @@ class FlatWriter:
     block_size = 1 << 16
 
     def __init__(self, text: Storage, flat: Storage, size: int, descriptor: Descriptor) -> None:
-        self.files = (flat,)
+        self.files: tuple[Storage, ...] = (flat,)
         self.size = size
         self._text = text
         self._descriptor = descriptor

@@ -218,8 +218,14 @@ class ExfatFileSystem(TreeFileSystem):
         )
 
     def directory_blocks(self, entry: Entry) -> Iterable[int]:
-        fragments = self._directory_fragments(entry)
-        return (cluster for first, count in fragments for cluster in range(first, first + count))
+        size = self.boot.cluster_size
+        if entry.id == ROOT_ID:
+            hops: Iterable[tuple[int, int]] = self.chains.hops(self.boot.root_cluster, MAX_DIRECTORY // size)
+        else:
+            each = self._set_of(entry)
+            wanted = ceil_div(min(each.size, MAX_DIRECTORY), size)
+            hops = [(each.cluster, wanted)] if each.contiguous else self.chains.hops(each.cluster, wanted)
+        return (cluster for first, count in hops for cluster in range(first, first + count))
 
     def _directory_fragments(self, folder: Entry) -> Fragments:
         if folder.id != ROOT_ID:

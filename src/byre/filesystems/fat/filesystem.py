@@ -84,8 +84,9 @@ class FatFileSystem(TreeFileSystem):
     def directory_blocks(self, entry: Entry) -> Iterable[int]:
         if entry.id == ROOT_ID and self.boot.kind != "fat32":
             return ()
-        fragments = self._directory_fragments(entry)
-        return (cluster for first, count in fragments for cluster in range(first, first + count))
+        first = self.boot.root_cluster if entry.id == ROOT_ID else self._raw_of(entry).cluster
+        hops = self.chains.hops(first, MAX_DIRECTORY // self.boot.cluster_size)
+        return (cluster for first, count in hops for cluster in range(first, first + count))
 
     def children(self, folder: Entry, *, deleted: bool = False) -> list[Entry]:
         data, places = self._directory_bytes(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -38,31 +39,40 @@ class Chains:
     def follow(self, first: int, limit: int) -> tuple[list[tuple[int, int]], str | None]:
         """``(cluster, count)`` fragments of at most ``limit`` clusters, and what is wrong with the chain."""
         found: list[tuple[int, int]] = []
+        hops = self.hops(first, limit)
+        while True:
+            try:
+                found.append(next(hops))
+            except StopIteration as stop:
+                wrong: str | None = stop.value
+                return found, wrong
+
+    def hops(self, first: int, limit: int) -> Generator[tuple[int, int], None, str | None]:
+        """The fragments one by one; returns what is wrong with the chain. Never visits a fragment twice."""
         seen: set[int] = set()
         here, taken = first, 0
         while taken < limit:
             if not 2 <= here < self.count:
-                return found, f"points to cluster {here}, outside the volume"
+                return f"points to cluster {here}, outside the volume"
             if int(self.next[here]) == FREE:
-                return found, f"runs into the free cluster {here}"
-            at = int(np.searchsorted(self.breaks, here))
-            last = int(self.breaks[at])
+                return f"runs into the free cluster {here}"
+            last = int(self.breaks[int(np.searchsorted(self.breaks, here))])
             if last in seen:
-                return found, f"loops at cluster {here}"
+                return f"loops at cluster {here}"
             seen.add(last)
             following = int(self.next[last])
             broken = following == FREE
             count = min(last - here + (0 if broken else 1), limit - taken)
-            found.append((here, count))
+            yield here, count
             taken += count
             if following == END:
-                return found, None
+                return None
             if broken:
-                return found, f"runs into the free cluster {last}"
+                return f"runs into the free cluster {last}"
             if following == BAD:
-                return found, f"runs into the bad cluster {last}"
+                return f"runs into the bad cluster {last}"
             here = following
-        return found, None
+        return None
 
 
 def load_fat(volume: VolumeDisk, kind: str, offset: int, size: int, clusters: int) -> npt.NDArray[np.int32]:
@@ -87,9 +97,9 @@ def load_fat(volume: VolumeDisk, kind: str, offset: int, size: int, clusters: in
         wide = np.frombuffer(data, dtype="<u4", count=entries) & np.uint32(mask)
         ends = wide >= mask - 7
         bad = wide == mask - 8
-        raw = np.minimum(wide, np.uint32(0x7FFFFFFF)).astype(np.int32)
-        raw[ends], raw[bad] = END, BAD
-        return raw
+        narrow: npt.NDArray[np.int32] = np.minimum(wide, np.uint32(0x7FFFFFFF)).astype(np.int32)
+        narrow[ends], narrow[bad] = END, BAD
+        return narrow
     ends, bad = raw >= top - 7, raw == top - 8
     raw[ends], raw[bad] = END, BAD
     return raw

@@ -70,7 +70,8 @@ def _time(stamp: bytes) -> int | None:
         moment = datetime(1900 + year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
-    return (int(moment.timestamp()) - zone * 900) * 1_000_000_000
+    seconds = int(moment.timestamp()) - int(zone) * 900
+    return seconds * 1_000_000_000
 
 
 def records(data: bytes) -> Iterator[DirectoryRecord | int]:

@@ -1,0 +1,139 @@
+"""``byre compact``: unused space goes back to the host."""
+
+from __future__ import annotations
+
+import argparse
+
+from byre.cli.options import add_image, add_write_options, open_image
+from byre.cli.output import Output, printable
+from byre.disks.disk import CompactableDisk, Disk
+from byre.errors import UnsupportedError, UsageError
+from byre.units import format_size
+
+SUMMARY = """\
+Pack an image and shorten its file. Snapshots, their VM state and persistent bitmaps stay.
+
+In place: clusters move down into free ones, zero clusters and leaks lose theirs, the end is cut off; crash-safe,
+and no second copy is needed. Compressed clusters stay where they are; -o OUT writes a fresh copy, those packed too."""
+EXAMPLES = """
+  byre compact xp.qcow2 --dry-run
+  byre compact xp.qcow2
+  byre compact xp.qcow2 -o lean.qcow2
+"""
+VERDICTS = "   0 done"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_image(parser, snapshot=False)
+    parser.add_argument("-o", "--output", metavar="OUT", help="write a fresh copy there and leave IMAGE alone")
+    parser.add_argument("--force", action="store_true", help="with -o: replace an existing file")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only say what it would give back")
+    add_write_options(parser)
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    from byre.disks.opening import open_bare
+
+    if args.force and not args.output:
+        raise UsageError("--force belongs to -o")
+    if args.output and not args.dry_run:
+        return _copy(args, out)
+    storage, format = open_bare(
+        args.image, format=args.format, writable=not args.dry_run, force_unlocked=args.force_unlocked
+    )
+    try:
+        if format.name == "qcow2":
+            return _qcow2(storage, args, out) if not args.dry_run else _dry_run(storage, args, out)
+    finally:
+        storage.close()
+    return _other(args, out)
+
+
+def _dry_run(storage: object, args: argparse.Namespace, out: Output) -> int:
+    from byre.disks.qcow2.compact import plan_compact
+    from byre.storage.base import Storage
+
+    assert isinstance(storage, Storage)
+    plan = plan_compact(storage)
+    payload = {
+        "image": args.image,
+        "dry_run": True,
+        "old_size": plan.file_size,
+        "shorter": plan.shorter,
+        "unused": plan.unused,
+        "moved_clusters": plan.moved_clusters,
+        "zero_clusters": plan.zero_clusters,
+    }
+    text = (
+        f"would make the file about {format_size(plan.shorter)} shorter (it is {format_size(plan.file_size)} long), "
+        f"moving {plan.moved_clusters} clusters and dropping {plan.zero_clusters} that are all zeros"
+    )
+    out.result("compact", payload, lambda console: console.print(text))
+    return 0
+
+
+def _qcow2(storage: object, args: argparse.Namespace, out: Output) -> int:
+    from byre.disks.qcow2.compact import compact_image
+    from byre.storage.base import Storage
+
+    assert isinstance(storage, Storage)
+    before = storage.size
+    with out.progress("compacting", None) as progress:
+        saved = compact_image(storage, advance=progress.advance)
+    return _say(args, out, before, saved)
+
+
+def _other(args: argparse.Namespace, out: Output) -> int:
+    disk: Disk = open_image(args, writable=True)
+    try:
+        if not isinstance(disk, CompactableDisk):
+            raise UnsupportedError(
+                f"{disk.format} images can't be packed in place", path=args.image, hint="Convert it: byre convert."
+            )
+        if args.dry_run:
+            raise UnsupportedError(f"{disk.format} images have no --dry-run here", path=args.image)
+        before = sum(storage.size for storage in disk.files[:1])
+        saved = disk.compact()
+    finally:
+        disk.close()
+    return _say(args, out, before, saved)
+
+
+def _copy(args: argparse.Namespace, out: Output) -> int:
+    from byre.convert.convert import convert_image
+    from byre.disks.qcow2.image import Qcow2Disk
+
+    with open_image(args) as disk:
+        if not isinstance(disk, Qcow2Disk):
+            raise UnsupportedError(
+                f"{disk.format} images are not copied by compact", path=args.image, hint="Use byre convert."
+            )
+        if disk.describe().bitmaps:
+            raise UnsupportedError(
+                "has persistent bitmaps, which a fresh copy would lose",
+                path=args.image,
+                hint="Compact it in place, or a copy of the file.",
+            )
+        before = disk.storage.size
+        backed = disk.header.backing_file is not None
+        with out.progress("compacting", None) as progress:
+            done = convert_image(
+                disk,
+                args.output,
+                "qcow2",
+                force=args.force,
+                keep_backing=backed,
+                with_snapshots=True,
+                advance=progress.advance,
+            )
+    payload = {"image": args.image, "output": args.output, "old_size": before, "actual_size": done.actual_size}
+    text = f"wrote {printable(args.output)}: {format_size(done.actual_size)}, the file was {format_size(before)} long"
+    out.result("compact", payload, lambda console: console.print(text))
+    return 0
+
+
+def _say(args: argparse.Namespace, out: Output, before: int, saved: int) -> int:
+    payload = {"image": args.image, "dry_run": False, "old_size": before, "new_size": before - saved, "saved": saved}
+    text = f"{format_size(before)} -> {format_size(before - saved)}: {format_size(saved)} shorter"
+    out.result("compact", payload, lambda console: console.print(text))
+    return 0

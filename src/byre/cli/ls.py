@@ -1,0 +1,64 @@
+"""``byre ls``: the entries of a folder inside the guest."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from byre.cli.guest_paths import add_guest, entry_json, letters, opened, time_text
+from byre.cli.layout import table
+from byre.cli.output import Output
+
+if TYPE_CHECKING:
+    from byre.filesystems.base import Entry
+
+SUMMARY = "List a folder, or the files that a pattern means, inside the guest."
+EXAMPLES = r"""
+  byre ls xp.qcow2 'C:\WINDOWS'
+  byre ls xp.qcow2@clean '/WINDOWS/system32/*.exe' --json
+"""
+VERDICTS = "   0 listed"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_guest(parser)
+    parser.add_argument("-1", "--names", action="store_true", help="names only, one a line")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    from byre.filesystems.selection import has_wildcards, matching
+
+    with opened(args) as guest:
+        volume, files = guest.files_for(args.path)
+        if has_wildcards(args.path):
+            rows = list(matching(files, args.path))
+        else:
+            entry = files.lookup(args.path)
+            rows = files.listdir(entry) if entry.is_dir else [entry]
+        payload = {"image": args.image, "path": args.path, "partition": volume.partition.index}
+        if args.names:
+            for row in rows:
+                out.line(row.name)
+            if not out.json:
+                return 0
+        out.result(
+            "ls", {**payload, "entries": [entry_json(row) for row in rows]}, lambda console: _print(console, rows)
+        )
+    return 0
+
+
+def _print(console: object, rows: list[Entry]) -> None:
+    from rich.console import Console
+
+    assert isinstance(console, Console)
+    cells = [
+        [letters(row), f"{row.size:,}" if not row.is_dir else "", time_text(row.modified) or "", shown(row)]
+        for row in rows
+    ]
+    table(console, ["attributes", "size", "modified", "name"], cells, right=["size"], indent="")
+
+
+def shown(entry: Entry) -> str:
+    """The name with its streams and, for a link, what it says it points to."""
+    text = entry.name + "".join(f" :{stream.name}" for stream in entry.streams)
+    return f"{text} -> {entry.reparse.target}" if entry.reparse and entry.reparse.target else text

@@ -1,0 +1,1 @@
+"""A disk served to other programs: read-only, over NBD."""

@@ -1,0 +1,225 @@
+"""Where software starts by itself: every such place in the registry and on disk, with its command.
+
+The places are data (``MACHINE`` and ``USER``): a row says where, which values, and what is normal there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from byre.filesystems.base import FileSystem
+from byre.windows.hives import Hives, list_folder
+from byre.windows.paths import SystemPaths, command_targets
+from byre.windows.registry import Key
+
+_WINDOWS = r"Microsoft\Windows\CurrentVersion"
+_NT = r"Microsoft\Windows NT\CurrentVersion"
+MAX_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One kind of autostart. ``values`` names the values that count; empty means all. ``each`` looks into every
+    subkey; ``clsid`` says that the names or data are class ids whose server is what runs."""
+
+    kind: str
+    hive: str
+    path: str
+    values: tuple[str, ...] = ()
+    each: bool = False
+    names_are_clsids: bool = False
+    data_are_clsids: bool = False
+    subkeys_are_clsids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Autostart:
+    """One command that starts by itself. ``files`` are the guest paths of what it runs, as far as they can be
+    told; ``missing`` those of them that are not there."""
+
+    kind: str
+    location: str
+    name: str
+    command: str
+    user: str | None = None
+    files: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def _run_keys(hive: str, prefix: str = "") -> tuple[Place, ...]:
+    names = ("Run", "RunOnce", "RunOnceEx", "RunServices", "RunServicesOnce", r"Policies\Explorer\Run")
+    return tuple(Place("run-key", hive, f"{prefix}{_WINDOWS}\\{name}", each=name == "RunOnceEx") for name in names)
+
+
+MACHINE: tuple[Place, ...] = (
+    *_run_keys("SOFTWARE"),
+    *_run_keys("SOFTWARE", "Wow6432Node\\"),
+    Place(
+        "winlogon", "SOFTWARE", rf"{_NT}\Winlogon", ("Shell", "Userinit", "GinaDLL", "System", "Taskman", "UIHost")
+    ),
+    Place("winlogon-notify", "SOFTWARE", rf"{_NT}\Winlogon\Notify", ("DLLName",), each=True),
+    Place("appinit", "SOFTWARE", rf"{_NT}\Windows", ("AppInit_DLLs", "Load", "Run")),
+    Place("image-debugger", "SOFTWARE", rf"{_NT}\Image File Execution Options", ("Debugger",), each=True),
+    Place("shell-delay-load", "SOFTWARE", rf"{_WINDOWS}\ShellServiceObjectDelayLoad", data_are_clsids=True),
+    Place("shared-task", "SOFTWARE", rf"{_WINDOWS}\Explorer\SharedTaskScheduler", names_are_clsids=True),
+    Place("shell-execute-hook", "SOFTWARE", rf"{_WINDOWS}\Explorer\ShellExecuteHooks", names_are_clsids=True),
+    Place("browser-helper", "SOFTWARE", rf"{_WINDOWS}\Explorer\Browser Helper Objects", subkeys_are_clsids=True),
+    Place("browser-toolbar", "SOFTWARE", r"Microsoft\Internet Explorer\Toolbar", names_are_clsids=True),
+    Place("active-setup", "SOFTWARE", r"Microsoft\Active Setup\Installed Components", ("StubPath",), each=True),
+    Place("command-processor", "SOFTWARE", r"Microsoft\Command Processor", ("AutoRun",)),
+    Place("exe-open", "SOFTWARE", r"Classes\exefile\shell\open\command", ("",)),
+    Place("boot-execute", "SYSTEM", r"Control\Session Manager", ("BootExecute", "SetupExecute", "Execute")),
+    Place("appcert", "SYSTEM", r"Control\Session Manager\AppCertDlls"),
+    Place("known-dlls", "SYSTEM", r"Control\Session Manager\KnownDLLs"),
+    Place("subsystems", "SYSTEM", r"Control\Session Manager\SubSystems", ("Windows", "Posix", "Os2", "Kmode")),
+    Place("lsa", "SYSTEM", r"Control\Lsa", ("Authentication Packages", "Security Packages", "Notification Packages")),
+    Place("security-providers", "SYSTEM", r"Control\SecurityProviders", ("SecurityProviders",)),
+    Place("network-providers", "SYSTEM", r"Control\NetworkProvider\Order", ("ProviderOrder",)),
+    Place("print-monitor", "SYSTEM", r"Control\Print\Monitors", ("Driver",), each=True),
+    Place("safe-boot-shell", "SYSTEM", r"Control\SafeBoot", ("AlternateShell",)),
+    Place("class-filter", "SYSTEM", r"Control\Class", ("UpperFilters", "LowerFilters"), each=True),
+)
+USER: tuple[Place, ...] = (
+    *_run_keys("NTUSER", "Software\\"),
+    Place("appinit", "NTUSER", rf"Software\{_NT}\Windows", ("Load", "Run")),
+    Place("winlogon", "NTUSER", rf"Software\{_NT}\Winlogon", ("Shell",)),
+    Place("command-processor", "NTUSER", r"Software\Microsoft\Command Processor", ("AutoRun",)),
+    Place("screen-saver", "NTUSER", r"Control Panel\Desktop", ("SCRNSAVE.EXE",)),
+)
+_PLAIN_NAMES = {"known-dlls", "lsa", "security-providers", "print-monitor", "winlogon", "winlogon-notify", "appinit"}
+_NO_FILES = {"network-providers", "class-filter", "subsystems"}
+
+
+def read_autostarts(
+    files: FileSystem, hives: Hives, control_set: Key | None, paths: SystemPaths
+) -> tuple[Autostart, ...]:
+    """Everything that starts by itself, services and drivers apart, in the order of the tables."""
+    rows: list[Autostart] = []
+    software = hives.get("SOFTWARE")
+    for place in MACHINE:
+        top = control_set if place.hive == "SYSTEM" else software.root if software else None
+        if top is not None:
+            rows += _of_place(
+                place, top, f"HKLM\\{place.hive}", None, files, paths, software.root if software else None
+            )
+    for user in hives.users:
+        if user.hive.value is None:
+            continue
+        for place in USER:
+            rows += _of_place(place, user.hive.value.root, f"HKU\\{user.user}", user.user, files, paths, None)
+    rows += _startup_folders(files, hives, paths)
+    rows += _task_files(files, paths)
+    return tuple(rows[:MAX_ROWS])
+
+
+def _of_place(
+    place: Place, top: Key, prefix: str, user: str | None, files: FileSystem, paths: SystemPaths, classes: Key | None
+) -> Iterator[Autostart]:
+    base = top.at(place.path)
+    if base is None:
+        return
+    where = f"{prefix}\\{place.path}"
+    if place.subkeys_are_clsids:
+        for child in base.subkeys():
+            yield _row(place, where, child.name, _server_of(child.name, classes), user, files, paths)
+        return
+    for key, location in _keys(place, base, where):
+        for value in key.values():
+            if place.values and value.name.lower() not in {name.lower() for name in place.values}:
+                continue
+            for text in value.strings:
+                if not text.strip():
+                    continue
+                command = text
+                if place.names_are_clsids:
+                    command = _server_of(value.name, classes)
+                elif place.data_are_clsids:
+                    command = _server_of(text, classes)
+                # Where one value of many keys counts, the key says more than the value's name.
+                name = key.name if place.each and place.values else value.name
+                yield _row(place, location, name, command, user, files, paths)
+
+
+def _keys(place: Place, base: Key, where: str) -> Iterable[tuple[Key, str]]:
+    if not place.each:
+        return [(base, where)]
+    return [(child, f"{where}\\{child.name}") for child in base.subkeys()]
+
+
+def _server_of(clsid: str, classes: Key | None) -> str:
+    """The DLL that serves a class id, or the id itself where no class is registered."""
+    key = classes.at(rf"Classes\CLSID\{clsid}\InprocServer32") if classes else None
+    value = key.value() if key else None
+    return (value.text if value else None) or clsid
+
+
+def _row(
+    place: Place, location: str, name: str, command: str, user: str | None, files: FileSystem, paths: SystemPaths
+) -> Autostart:
+    found, missing = ((), ()) if place.kind in _NO_FILES else _look(command, place.kind, files, paths)
+    return Autostart(place.kind, location, name, command, user, found, missing)
+
+
+def _look(command: str, kind: str, files: FileSystem, paths: SystemPaths) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(files, missing) of a command: a path as it stands, a bare name by Windows' search."""
+    found: list[str] = []
+    missing: list[str] = []
+    parts = [part for part in command.split(",") if part.strip()] if kind == "winlogon" else [command]
+    for part in parts:
+        for target in command_targets(part):
+            if target.startswith("{") or (target.lower() in ("autocheck", "explorer") and kind == "boot-execute"):
+                continue
+            path = paths.resolve(target)
+            names = (path,) if path else () if any(sep in target for sep in "\\/:%") else paths.search(target)
+            if not path and kind in _PLAIN_NAMES and names and not target.lower().endswith((".dll", ".exe")):
+                names = tuple(f"{each.removesuffix('.exe')}{end}" for each in names for end in (".dll", ".exe"))
+            hit = next((name for name in names if name_exists(files, name)), None)
+            if hit is not None:
+                found.append(hit)
+            elif names:
+                missing.append(names[0])
+    return tuple(found), tuple(missing)
+
+
+def name_exists(files: FileSystem, path: str) -> bool:
+    """Whether the guest path is there; a file system that can't tell says no."""
+    from byre.errors import ByreError
+
+    try:
+        files.lookup(path)
+    except ByreError:
+        return False
+    return True
+
+
+def _startup_folders(files: FileSystem, hives: Hives, paths: SystemPaths) -> Iterator[Autostart]:
+    profiles = {user.path.rpartition("/")[0] for user in hives.users}
+    profiles |= {"/Documents and Settings/All Users", "/ProgramData/Microsoft/Windows"}
+    tails = ("Start Menu/Programs/Startup", "AppData/Roaming/Microsoft/Windows/Start Menu/Programs/Startup")
+    for profile in sorted(profiles):
+        for tail in tails:
+            for entry in list_folder(files, f"{profile}/{tail}"):
+                if not entry.is_dir and entry.name.lower() != "desktop.ini":
+                    yield Autostart(
+                        "startup-folder", f"{profile}/{tail}", entry.name, entry.path, None, (entry.path,)
+                    )
+
+
+def _task_files(files: FileSystem, paths: SystemPaths) -> Iterator[Autostart]:
+    from byre.errors import ByreError
+    from byre.windows.tasks import parse_job
+
+    folder = f"{paths.root}/Tasks"
+    for entry in list_folder(files, folder):
+        if entry.is_dir or not entry.name.lower().endswith(".job"):
+            continue
+        try:
+            job = parse_job(files.read(entry, length=1 << 20), path=entry.path)
+        except ByreError as error:
+            yield Autostart("task", folder, entry.name, f"(can't be read: {error.what})")
+            continue
+        found, missing = _look(f'"{job.program}"', "task", files, paths)
+        yield Autostart(
+            "task", folder, entry.name, f"{job.program} {job.parameters}".strip(), job.user, found, missing
+        )

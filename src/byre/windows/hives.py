@@ -1,0 +1,95 @@
+"""Finding a guest's hives and opening them, their logs beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from byre.errors import ByreError, CorruptImageError, MissingError
+from byre.filesystems.base import Entry, FileSystem
+from byre.windows.fact import Fact, known, unknown
+from byre.windows.registry import Hive, open_hive
+
+MACHINE_HIVES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
+MAX_HIVE_FILE = 1 << 30
+_PROFILES = ("/Documents and Settings", "/Users")
+MAX_USERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class UserHive:
+    """The hive of one user profile. ``user`` is the profile folder's name."""
+
+    user: str
+    path: str
+    hive: Fact[Hive]
+
+
+@dataclass(frozen=True, slots=True)
+class Hives:
+    """The hives of one installed system; each known, absent or unknown with what stopped it."""
+
+    machine: dict[str, Fact[Hive]]
+    users: tuple[UserHive, ...] = ()
+    paths: dict[str, str] = field(default_factory=dict)
+    """Hive name → guest path."""
+
+    def get(self, name: str) -> Hive | None:
+        """A machine hive, or None where it isn't to be had."""
+        fact = self.machine.get(name.upper())
+        return fact.value if fact is not None else None
+
+
+def open_hives(files: FileSystem, root: str, profiles: str | None = None) -> Hives:
+    """The hives below the Windows folder ``root`` (a guest path) and those of the user profiles."""
+    machine: dict[str, Fact[Hive]] = {}
+    paths = {}
+    for name in MACHINE_HIVES:
+        path = f"{root}/system32/config/{name}"
+        paths[name] = path
+        machine[name] = read_hive(files, path)
+    users = []
+    for folder in (profiles,) if profiles else (*_PROFILES, f"{root}/Profiles"):
+        for entry in list_folder(files, folder)[:MAX_USERS]:
+            path = f"{entry.path}/NTUSER.DAT"
+            if entry.is_dir and entry.reparse is None:
+                fact = read_hive(files, path)
+                if fact.state != "absent":
+                    users.append(UserHive(entry.name, path, fact))
+    return Hives(machine, tuple(users), paths)
+
+
+def read_hive(files: FileSystem, path: str) -> Fact[Hive]:
+    """The hive at a guest path, with ``.LOG``, ``.LOG1`` and ``.LOG2`` replayed where it is dirty."""
+    try:
+        entry = files.lookup(path)
+    except MissingError:
+        return Fact("absent")
+    except ByreError as error:
+        return unknown(str(error))
+    try:
+        if entry.size > MAX_HIVE_FILE:
+            raise CorruptImageError("the hive is too large", path=path, found=entry.size, expected=MAX_HIVE_FILE)
+        data = files.read(entry)
+        return known(open_hive(data, path=path, logs=_logs(files, path)))
+    except ByreError as error:
+        return unknown(str(error))
+
+
+def _logs(files: FileSystem, path: str) -> list[tuple[str, bytes]]:
+    found = []
+    for suffix in (".LOG", ".LOG1", ".LOG2"):
+        try:
+            entry = files.lookup(path + suffix)
+            if entry.size <= MAX_HIVE_FILE:
+                found.append((path + suffix, files.read(entry)))
+        except ByreError:
+            continue
+    return found
+
+
+def list_folder(files: FileSystem, path: str) -> list[Entry]:
+    """The entries of a folder; none where it isn't there or can't be read."""
+    try:
+        return files.listdir(path)
+    except ByreError:
+        return []

@@ -1,0 +1,86 @@
+"""Paths and command lines as the registry holds them, turned into paths inside the guest. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_EXTENSIONS = (".exe", ".sys", ".dll", ".com", ".bat", ".cmd", ".scr", ".pif", ".cpl", ".ocx", ".vbs", ".js")
+_DRIVE = re.compile(r"^([A-Za-z]):")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemPaths:
+    """Where this guest's Windows lies. ``root`` is like ``/WINDOWS``; ``drive`` its letter, upper case."""
+
+    root: str
+    drive: str = "C"
+
+    def resolve(self, text: str) -> str | None:
+        """The guest path (``/WINDOWS/system32/x``) of a path in the registry; None for other drives, UNC paths
+        and names that only a search would find."""
+        path = self._expand(text.strip().strip('"')).replace("/", "\\")
+        path = re.sub(r"^\\\?\?\\", "", path)
+        lower = path.lower()
+        if lower.startswith("\\systemroot\\"):
+            path = f"{self.root}\\{path[12:]}"
+        elif lower.startswith(("system32\\", "syswow64\\")):
+            path = f"{self.root}\\{path}"
+        elif match := _DRIVE.match(path):
+            if match[1].upper() != self.drive:
+                return None
+            path = path[2:]
+        elif path.startswith("\\\\") or not path.startswith("\\"):
+            return None
+        names = [name for name in path.replace("/", "\\").split("\\") if name not in ("", ".")]
+        return None if ".." in names else "/" + "/".join(names)
+
+    def search(self, name: str) -> tuple[str, ...]:
+        """Where Windows looks for a program that is named without a folder."""
+        plain = name.strip().strip('"')
+        names = (plain,) if plain.lower().endswith(_EXTENSIONS) else (plain, plain + ".exe")
+        return tuple(f"{folder}/{each}" for each in names for folder in (f"{self.root}/system32", self.root))
+
+    def _expand(self, text: str) -> str:
+        values = {
+            "systemroot": f"{self.drive}:{self.root}",
+            "windir": f"{self.drive}:{self.root}",
+            "systemdrive": f"{self.drive}:",
+            "programfiles": f"{self.drive}:\\Program Files",
+            "commonprogramfiles": f"{self.drive}:\\Program Files\\Common Files",
+            "allusersprofile": f"{self.drive}:\\Documents and Settings\\All Users",
+        }
+        return re.sub(r"%([^%\\]+)%", lambda match: values.get(match[1].lower(), match[0]), text)
+
+
+def driver_path(service: str, image_path: str | None, paths: SystemPaths) -> str | None:
+    """The guest path of a driver: its ImagePath, or where the kernel looks without one."""
+    if not image_path:
+        return f"{paths.root}/system32/drivers/{service}.sys"
+    return paths.resolve(image_path) or paths.resolve(f"\\SystemRoot\\{image_path}")
+
+
+def command_program(command: str) -> str:
+    """The program of a command line: quoted, or up to the first known extension, or the first word."""
+    text = command.strip()
+    if text.startswith('"'):
+        return text[1:].partition('"')[0]
+    lower = text.lower()
+    ends = [
+        at + len(extension)
+        for extension in _EXTENSIONS
+        if (at := lower.find(extension)) >= 0
+        and (len(lower) == at + len(extension) or lower[at + len(extension)] in ' ,"')
+    ]
+    return text[: min(ends)] if ends else text.partition(" ")[0]
+
+
+def command_targets(command: str) -> tuple[str, ...]:
+    """The program of a command line and, for rundll32 and regsvr32, the DLL that it runs."""
+    program = command_program(command)
+    base = re.split(r"[\\/]", program)[-1].lower().removesuffix(".exe")
+    if base not in ("rundll32", "regsvr32"):
+        return (program,)
+    rest = command.strip().lstrip('"')[len(program) :].lstrip('"').strip()
+    words = [word for word in re.findall(r'"[^"]*"|[^\s,]+', rest) if not word.startswith(("/", "-"))]
+    return (program, words[0].strip('"')) if words else (program,)

@@ -1,0 +1,326 @@
+"""NTFS against what ntfs-3g wrote and read, pyfsntfs and The Sleuth Kit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import byre
+from builders.memory_disks import memory_disk
+from builders.ntfs_volumes import Manifest, mkntfs, mounted
+from byre.errors import CorruptImageError, MissingError, UsageError
+from byre.extents import Kind
+from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_filesystem
+from byre.filesystems.ntfs.logfile import parse_log
+from byre.filesystems.ntfs.lznt1 import decompress
+from oracles import run_tool
+
+pytestmark = pytest.mark.oracle
+
+
+def open_ntfs(image: Path) -> FileSystem:
+    return open_filesystem(byre.open_disk(image, format="raw"))
+
+
+def files(fs: FileSystem) -> dict[str, Entry]:
+    return {entry.path: entry for entry in fs.walk() if not entry.is_dir}
+
+
+def digest(pieces: Iterator[bytes]) -> str:
+    total = hashlib.sha256()
+    for piece in pieces:
+        total.update(piece)
+    return total.hexdigest()
+
+
+@pytest.fixture(scope="module", params=["rich_ntfs", "rich_ntfs_small_clusters"])
+def rich(request: pytest.FixtureRequest) -> Manifest:
+    manifest: Manifest = request.getfixturevalue(request.param)
+    return manifest
+
+
+def test_every_file_that_ntfs_3g_shows_is_there_with_its_bytes(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    assert {path: digest(fs.chunks(entry)) for path, entry in files(fs).items()} == rich.files
+    assert not fs.problems
+
+
+def test_whole_reads_agree_with_reads_in_pieces(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    for path in (
+        "/compressed/mixed.bin",
+        "/fragments/left",
+        "/WINDOWS/system32/ntoskrnl.exe",
+        "/compressed/text.txt",
+    ):
+        entry = fs.lookup(path)
+        whole = fs.read(entry)
+        assert hashlib.sha256(whole).hexdigest() == rich.files[path]
+        for offset, length in ((0, 1), (4095, 2), (65_535, 70_000), (entry.size - 3, 100)):
+            assert fs.read(entry, offset=offset, length=length) == whole[offset : offset + length]
+
+
+def test_streams_have_names_sizes_and_bytes(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    entry = fs.lookup("/windows/SYSTEM32/HAL.DLL")
+    assert {stream.name: stream.size for stream in entry.streams} == {"note": 14, "Long Stream Name": 70_000}
+    for (_, name), wanted in rich.streams.items():
+        assert hashlib.sha256(fs.read(entry, name.upper())).hexdigest() == wanted
+    with pytest.raises(MissingError):
+        fs.read(entry, "absent")
+
+
+def test_extents_lead_to_the_same_bytes_on_the_disk(rich: Manifest) -> None:
+    disk = byre.open_disk(rich.image, format="raw")
+    fs = open_filesystem(disk)
+    compared = 0
+    for path, entry in files(fs).items():
+        table = fs.extents(entry)
+        assert int(table["length"].sum()) == entry.size
+        if not len(table) or entry.size < 1024 or (table["kind"] == Kind.COMPRESSED).any():
+            continue
+        assert (np.cumsum(table["length"])[:-1] == table["start"][1:]).all()
+        total = hashlib.sha256()
+        for _, length, kind, where, _ in table.tolist():
+            total.update(disk.read(where, length) if kind == Kind.DATA else bytes(length))
+        assert total.hexdigest() == rich.files[path], path
+        compared += 1
+    assert compared > 300
+
+
+def test_compressed_extents_count_what_is_stored(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    entry = fs.lookup("/compressed/text.txt")
+    table = fs.extents(entry, slack=True)
+    assert (table["kind"] == Kind.COMPRESSED).any()
+    assert int(table["stored"].sum()) == entry.allocated < entry.size
+
+
+def test_a_sparse_file_has_holes(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    entry = fs.lookup("/sparse.bin")
+    table = fs.extents(entry)
+    assert entry.size == 100 << 20
+    assert entry.allocated == int(table["stored"].sum() + 4095) // 4096 * 4096 or entry.allocated < 1 << 18
+    assert int(table["length"][table["kind"] == Kind.ZERO].sum()) > 99 << 20
+
+
+def test_a_file_with_too_many_runs_for_one_record(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    assert len(fs.extents(fs.lookup("/fragments/many runs"))) > 500
+
+
+def test_names_links_and_targets(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    assert fs.lookup("C:\\big directory\\LINK 7 " + "Y" * 100).id == fs.lookup("/LINKED").id
+    assert fs.lookup("/linked").links == 61
+    long = fs.lookup("/arathe~1.tex")
+    assert (long.name, long.short_name) == ("A rather long name.text", "ARATHE~1.TEX")
+    assert fs.lookup("/äöü SS Ñ".replace("SS", "ß")).name == "ÄÖÜ ß ñ"
+    junction = fs.lookup("/junction")
+    assert junction.reparse is not None
+    assert (junction.reparse.kind, junction.reparse.target) == ("junction", "C:\\WINDOWS")
+    assert fs.lookup("/").path == "/" and fs.lookup("\\").is_dir
+    with pytest.raises(MissingError) as caught:
+        fs.lookup("/WINDOWS/nothing")
+    assert caught.value.found == "'nothing' isn't in '/WINDOWS'"
+    with pytest.raises(UsageError):
+        fs.lookup("/WINDOWS/../x")
+    with pytest.raises(UsageError):
+        fs.listdir("/linked")
+
+
+def test_deleted_files_are_seen_on_request_only(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    gone = {entry.path: entry for entry in fs.walk(deleted=True) if entry.deleted}
+    assert fs.read(gone["/WINDOWS/deleted file.bin"]) == b"gone but seen" * 100
+    assert fs.read(gone["/gone/inner.txt"]) == b"inner"
+    assert not any(entry.deleted for entry in fs.walk())
+
+
+def test_system_files_on_request_only(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    assert not any(entry.path.startswith("/$") for entry in fs.walk())
+    shown = {entry.path for entry in fs.walk(system=True)}
+    assert {"/$MFT", "/$Bitmap", "/$Extend/$ObjId"} <= shown
+    assert fs.lookup("/$MFT").size > 1 << 20
+
+
+def test_facts_agree_with_ntfsinfo(rich: Manifest) -> None:
+    facts = open_ntfs(rich.image).facts()
+    shown = run_tool("ntfsinfo", "-m", "-f", rich.image)
+
+    def field(label: str) -> str:
+        match = re.search(rf"{label}:\s*(\S.*)", shown)
+        assert match, label
+        return match[1].strip()
+
+    assert facts.label == field("Volume Name") == "Rich Ünïcode"
+    assert facts.version == field("Volume Version") == "3.1"
+    assert facts.cluster_size == int(field("Cluster Size"))
+    assert facts.free == int(field("Free Clusters").split()[0]) * facts.cluster_size
+    assert (facts.dirty, facts.hibernated, facts.log) == (False, False, "empty")
+
+
+def test_free_extents_and_files_cover_the_volume_once(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    facts = fs.facts()
+    cluster = facts.cluster_size
+    owners = np.zeros(facts.size // cluster, dtype=np.uint8)
+    for table in fs.free_extents():
+        for start, length in table.tolist():
+            owners[start // cluster : (start + length) // cluster] += 1
+    seen = set()
+    for entry in files(fs).values():
+        if entry.id in seen:
+            continue
+        seen.add(entry.id)
+        for name in ("", *(stream.name for stream in entry.streams)):
+            for row in fs.extents(entry, name, slack=True).tolist():
+                if row[3] >= 0 and row[4] >= cluster:
+                    owners[row[3] // cluster : (row[3] + row[4]) // cluster] += 1
+    assert owners.max() == 1
+    assert np.count_nonzero(owners == 0) * cluster < 12 << 20
+
+
+def test_check_finds_nothing_wrong_in_a_sound_volume(rich: Manifest) -> None:
+    report = open_ntfs(rich.image).check()
+    assert (report.corruptions, report.leaks, report.problems) == (0, 0, ())
+
+
+def test_pyfsntfs_sees_the_same_files_sizes_and_times(rich: Manifest) -> None:
+    pyfsntfs = pytest.importorskip("pyfsntfs")
+    volume = pyfsntfs.volume()
+    volume.open(str(rich.image))
+    theirs: dict[str, tuple[int, int]] = {}
+
+    def visit(folder: object, path: str) -> None:
+        for number in range(folder.number_of_sub_file_entries):  # type: ignore[attr-defined]
+            child = folder.get_sub_file_entry(number)  # type: ignore[attr-defined]
+            name = f"{path}/{child.name}"
+            if not path and child.name.startswith("$"):
+                continue
+            stamp = (child.get_modification_time_as_integer() - 116444736000000000) * 100
+            theirs[name] = (child.size or 0, stamp)
+            if child.has_directory_entries_index():
+                visit(child, name)
+
+    visit(volume.get_root_directory(), "")
+    ours = {
+        entry.path: (entry.size, entry.modified) for entry in open_ntfs(rich.image).walk() if entry.reparse is None
+    }
+    theirs = {path: row for path, row in theirs.items() if path in ours or not path.startswith("/junction")}
+    assert {path: row[1] for path, row in theirs.items()} == {path: row[1] for path, row in ours.items()}
+    assert all(theirs[path][0] == size for path, (size, _) in ours.items() if path in rich.files)
+
+
+def test_twenty_thousand_files_are_all_listed(many_ntfs: Manifest) -> None:
+    fs = open_ntfs(many_ntfs.image)
+    found = list(fs.walk())
+    assert sum(not entry.is_dir for entry in found) == 20_000
+    assert fs.read(fs.lookup("/FOLDER 123/File Number 12345.DAT")) == b"12345"
+    assert len(fs.listdir("/folder 7")) == 100
+    listed = run_tool("fls", "-r", "-p", "-u", "-F", many_ntfs.image)
+    assert sum("file number" in line for line in listed.splitlines()) == 20_000
+
+
+def facts_of(image: Path) -> VolumeFacts:
+    with byre.open_disk(image, format="raw") as disk:
+        return open_filesystem(disk).facts()
+
+
+def test_hibernated_and_resumed(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "hibernated.img", 8 << 20)
+    with mounted(image) as root:
+        (root / "hiberfil.sys").write_bytes(b"hibr" + bytes(9000))
+    assert facts_of(image).hibernated is True
+    with mounted(image, "remove_hiberfile") as root:
+        (root / "hiberfil.sys").write_bytes(b"wake" + bytes(9000))
+    assert facts_of(image).hibernated is False
+
+
+def test_a_dirty_volume_says_so(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "dirty.img", 8 << 20)
+    data = bytearray(image.read_bytes())
+    name = data.index("$Volume".encode("utf-16-le"))
+    # The resident value of $VOLUME_INFORMATION: 8 bytes reserved, version 3.1, flags.
+    version = data.index(b"\0" * 8 + b"\x03\x01\0\0", name)
+    assert facts_of(image).dirty is False
+    data[version + 10] |= 1
+    image.write_bytes(data)
+    assert facts_of(image).dirty is True
+
+
+def test_a_full_volume(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "full.img", 4 << 20)
+    wanted = {}
+    with mounted(image) as root:
+        for number in range(3000):
+            data = bytes([number % 256]) * 3000
+            try:
+                (root / f"filling {number}").write_bytes(data)
+            except OSError:
+                break
+            wanted[f"/filling {number}"] = data
+    with byre.open_disk(image, format="raw") as disk:
+        fs = open_filesystem(disk)
+        found = {entry.path: fs.read(entry) for entry in fs.walk() if entry.path in wanted}
+        assert found == wanted and len(wanted) > 100
+        assert (fs.facts().free or 0) < 64 << 10
+        assert fs.check().problems == ()
+
+
+def test_the_backup_boot_sector_and_the_mirror_are_used_and_it_is_said(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    record = int.from_bytes(data[0x30:0x38], "little") * 4096
+    data[0x0D] = 3
+    data[record : record + 4] = b"BAAD"
+    fs = open_filesystem(memory_disk(data), Detected("ntfs", "NTFS"))
+    assert {problem.code for problem in fs.problems} == {"ntfs.boot-sector", "ntfs.mft-record"}
+    assert fs.lookup("/WINDOWS/system32/hal.dll").size == 81_280
+    codes = {problem.code for problem in fs.check().problems}
+    assert {"ntfs.mirror", "ntfs.bad-record"} <= codes
+
+
+def test_a_torn_record_is_reported_and_the_rest_goes_on(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    where = fs.mft.place(fs.lookup("/linked").id & 0xFFFFFFFF)  # type: ignore[attr-defined]
+    data[where + 510] ^= 0xFF
+    fs = open_filesystem(memory_disk(data))
+    paths = {entry.path for entry in fs.walk()}
+    assert "/linked" not in paths and len(paths) > 1900
+    [problem] = fs.problems
+    assert (problem.code, problem.offset) == ("ntfs.fixup", where)
+
+
+def test_lznt1_fills_what_is_short_and_refuses_nonsense() -> None:
+    assert decompress(b"\x03\xb0\x00abc", 4096)[:3] == b"abc"
+    # 'a', then a copy of 4095 bytes from one byte back: the whole chunk.
+    assert decompress(b"\x03\xb0\x02a\xfc\x0f", 4096) == b"a" * 4096
+    with pytest.raises(CorruptImageError):
+        decompress(b"\x02\xb0\x01\xff\xff", 4096)
+    with pytest.raises(CorruptImageError):
+        decompress(b"\xff\xbfabc", 4096)
+
+
+@pytest.mark.parametrize(("client", "flags", "state"), [(0xFFFF, 0, "clean"), (0, 2, "clean"), (0, 0, "unclean")])
+def test_the_log_s_restart_page(client: int, flags: int, state: str) -> None:
+    page = bytearray(4096)
+    page[:4] = b"RSTR"
+    page[4:8] = (30).to_bytes(2, "little") + (9).to_bytes(2, "little")
+    page[16:24] = (4096).to_bytes(4, "little") * 2
+    page[24:30] = (48).to_bytes(2, "little") + (1).to_bytes(2, "little") * 2
+    page[30:32] = page[510:512] = b"\x01\x00"
+    for end in range(512, 4097, 512):
+        page[end - 2 : end] = b"\x01\x00"
+    page[60:64] = client.to_bytes(2, "little") + flags.to_bytes(2, "little")
+    found = parse_log(bytes(page) * 2)
+    assert (found.state, found.version) == (state, "1.1")
+    page[510] = 7
+    assert parse_log(bytes(page) * 2).state == "unknown"
