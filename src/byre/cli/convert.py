@@ -47,7 +47,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--level", type=int, help="compression level: zlib 0-9 (default 2, 6 has the size of qemu-img's), zstd 1-22"
     )
-    group.add_argument("--preallocation", choices=("off", "metadata", "falloc", "full"))
+    group.add_argument(
+        "--preallocation",
+        choices=("off", "metadata", "falloc", "full"),
+        metavar="MODE",
+        help="off, metadata (qcow2), falloc (space reserved) or full (written)",
+    )
     group.add_argument(
         "--keep-backing", action="store_true", help="keep the backing image; write only what is on top"
     )
@@ -94,7 +99,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             "zero_bytes_found": done.copied.zeros,
             "snapshots": done.snapshots,
         }
-    kept = f", {done.snapshots} snapshots kept" if done.snapshots else ""
+    kept = f", {done.snapshots} snapshot{'s' if done.snapshots > 1 else ''} kept" if done.snapshots else ""
     if out.json:
         out.json_line({"schema": "byre/convert/1", **payload}, indent=2)
     out.line(

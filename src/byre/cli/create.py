@@ -43,7 +43,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--extended-l2", action="store_true", help="qcow2: 32 subclusters in each cluster")
     group.add_argument("--compression-type", choices=("zlib", "zstd"), help="qcow2: for clusters compressed later")
     group.add_argument("--lazy-refcounts", action="store_true", help="qcow2: refcounts may be written late")
-    group.add_argument("--preallocation", choices=("off", "metadata", "falloc", "full"))
+    group.add_argument(
+        "--preallocation",
+        choices=("off", "metadata", "falloc", "full"),
+        metavar="MODE",
+        help="off, metadata (qcow2), falloc (space reserved) or full (written)",
+    )
     group.add_argument("-b", "--backing", metavar="PATH", help="backing image, as it is to stand in the image")
     group.add_argument("-F", "--backing-format", metavar="FORMAT", help="format of the backing image")
     group.add_argument("--force", action="store_true", help="replace an existing IMAGE, write to a block device")
