@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_the_readmes_session_is_what_the_program_says_today(tmp_path: Path) -> N
     sessions = shown_sessions(README)
     assert len(sessions) >= 4
     for command, shown in sessions:
-        words = command.split("#")[0].split()[1:]
+        words = shlex.split(command, comments=True)[1:]
         done = byre(*words, status=None, folder=tmp_path)
         assert done.returncode < 64, done.stderr
         if shown and shown != "...":
@@ -89,7 +90,7 @@ def test_the_sessions_on_the_verbs_pages_are_what_the_program_says_today(page: P
     """A shown output may be cut short at its end, or with '...'."""
     shutil.copyfile(SAMPLE, tmp_path / "farm.qcow2")
     for command, shown in shown_sessions(page):
-        done = byre(*command.split("#")[0].split()[1:], status=None, folder=tmp_path)
+        done = byre(*shlex.split(command, comments=True)[1:], status=None, folder=tmp_path)
         assert done.returncode < 64, done.stderr
         expected = comparable(shown.removesuffix("..."))
         assert comparable(done.stdout)[: len(expected)] == expected, command

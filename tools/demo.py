@@ -57,6 +57,7 @@ def opening() -> None:
 def look() -> None:
     step(1, "What have we got?", "No root, no mounting, no QEMU: only the file.")
     run("info", IMAGE)
+    run("tree", IMAGE)
 
 
 def keep() -> None:

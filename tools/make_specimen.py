@@ -137,7 +137,7 @@ def make_qcow2(states: list[Path], output: Path) -> None:
             sys.exit(f"snapshot {name} is not what was written: {check}")
     subprocess.run(["qemu-img", "check", "-q", packed], check=True)
     made.unlink()
-    os.replace(packed, output)
+    packed.replace(output)
 
 
 def write_differences(before: Path, after: Path, image: Path) -> None:

@@ -55,6 +55,7 @@ def serve(data: bytes, behaviour: str = "right", *, auth: str | None = None) -> 
                 headers = {}
             if behaviour == "short-body" and count[0] > 1:
                 body = body[:-1]
+            headers["Last-Modified"] = "Tue, 15 Apr 2008 12:00:00 GMT"
             headers["ETag"] = f'"{count[0]}"' if behaviour == "changing-etag" else '"1"'
             if behaviour == "stalls-then-closes" and count[0] > 1:
                 self.send_response(206)
@@ -66,6 +67,13 @@ def serve(data: bytes, behaviour: str = "right", *, auth: str | None = None) -> 
                 self.close_connection = True
                 return None
             return self._send(206, body, headers)
+
+        def do_HEAD(self) -> None:
+            self.send_response(404 if behaviour == "missing" or self.path.endswith("/none") else 200)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Last-Modified", "Tue, 15 Apr 2008 12:00:00 GMT")
+            self.send_header("ETag", '"1"')
+            self.end_headers()
 
         def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)

@@ -400,9 +400,22 @@ _DRIVER_IMPORTS: dict[str, dict[str, tuple[str, ...]]] = {
     "mrxsmb.sys": {"rdbss.sys": ("RxInitialize",)},
     "srv.sys": {"TDI.SYS": ("TdiRegisterDeviceObject",)},
 }
-_KNOWN_DLLS = (
-    "advapi32 comdlg32 gdi32 imagehlp kernel32 ole32 oleaut32 rpcrt4 shell32 urlmon user32 version wininet shlwapi"
-).split()
+_KNOWN_DLLS = [
+    "advapi32",
+    "comdlg32",
+    "gdi32",
+    "imagehlp",
+    "kernel32",
+    "ole32",
+    "oleaut32",
+    "rpcrt4",
+    "shell32",
+    "urlmon",
+    "user32",
+    "version",
+    "wininet",
+    "shlwapi",
+]
 # name: (type, start, error control, group, tag)
 _DRIVER_SERVICES: dict[str, tuple[int, int, int, str | None, int | None]] = {
     "ACPI": (1, 0, 3, "Boot Bus Extender", 1),
@@ -539,7 +552,8 @@ def infected_files() -> dict[str, bytes]:
             )
         ),
         f"{PROFILE}/operator/Desktop/invoice.pdf.exe": dropped[:4096],
-        f"{DRIVERS}/etc/hosts": b"127.0.0.1 localhost\r\n127.0.0.1 update.example.com\r\n127.0.0.1 antivirus.example.com\r\n",
+        f"{DRIVERS}/etc/hosts": b"127.0.0.1 localhost\r\n"
+        b"127.0.0.1 update.example.com\r\n127.0.0.1 antivirus.example.com\r\n",
         f"{SYSTEM32}/config/SYSTEM": build_hive(system, name="SYSTEM"),
         f"{SYSTEM32}/config/SOFTWARE": build_hive(software, name="SOFTWARE"),
         f"{SYSTEM32}/config/SAM": build_hive(sam_hive(accounts, administrators=(500, 1003, 1004)), name="SAM"),
@@ -590,7 +604,10 @@ def _programs() -> dict[str, bytes]:
 
 def _texts() -> dict[str, bytes]:
     loader = "[boot loader]\r\ntimeout=30\r\ndefault=multi(0)disk(0)rdisk(0)partition(1)\\WINDOWS\r\n"
-    systems = '[operating systems]\r\nmulti(0)disk(0)rdisk(0)partition(1)\\WINDOWS="Byre specimen, laid out like Windows XP" /noexecute=optin /fastdetect\r\n'
+    systems = (
+        "[operating systems]\r\nmulti(0)disk(0)rdisk(0)partition(1)\\WINDOWS="
+        '"Byre specimen, laid out like Windows XP" /noexecute=optin /fastdetect\r\n'
+    )
     note = b"This file stands in for one of Windows. It was written by Byre's tools and holds nothing of it.\r\n"
     files = {
         "/boot.ini": (loader + systems).encode(),
@@ -720,7 +737,10 @@ def _control_set(root: Node) -> None:
         "Optional": ["Posix"],
         "Kmode": expand_sz(r"\SystemRoot\System32\win32k.sys"),
         "Windows": expand_sz(
-            r"%SystemRoot%\system32\csrss.exe ObjectDirectory=\Windows SharedSection=1024,3072,512 Windows=On SubSystemType=Windows ServerDll=basesrv,1 ServerDll=winsrv:UserServerDllInitialization,3 ServerDll=winsrv:ConServerDllInitialization,2 ProfileControl=Off MaxRequestThreads=16"
+            r"%SystemRoot%\system32\csrss.exe ObjectDirectory=\Windows "
+            r"SharedSection=1024,3072,512 Windows=On SubSystemType=Windows "
+            r"ServerDll=basesrv,1 ServerDll=winsrv:UserServerDllInitialization,3 "
+            r"ServerDll=winsrv:ConServerDllInitialization,2 ProfileControl=Off MaxRequestThreads=16"
         ),
     }
     manager.at(r"Memory Management").values = {"PagingFiles": [r"C:\pagefile.sys 384 768"]}

@@ -14,7 +14,7 @@ SUMMARY = """\
 Pack an image and shorten its file. Snapshots, their VM state and persistent bitmaps stay.
 
 In place: clusters move down into free ones, zero clusters and leaks lose theirs, the end is cut off; crash-safe,
-and no second copy is needed. Compressed clusters stay where they are; -o OUT writes a fresh copy, those packed too."""
+no second copy is needed. Compressed clusters stay where they are; -o OUT writes a fresh copy without gaps."""
 EXAMPLES = """
   byre compact xp.qcow2 --dry-run
   byre compact xp.qcow2

@@ -101,13 +101,11 @@ def _open_target(args: argparse.Namespace, name: str) -> Disk:
     path = folder / name
     if not path.exists():
         raise MissingError("there is no such new backing image", path=path, hint="Names start at the image's folder.")
-    target = open_disk(
+    if path.samefile(args.image):
+        raise UsageError("the new backing image is the image itself", path=path)
+    return open_disk(
         path, format=args.new_format, allow_paths=[folder, *args.allow_path], backing_format=args.backing_format
     )
-    if any(storage.path is not None and storage.path.samefile(args.image) for storage in target.files):
-        target.close()
-        raise UsageError("the new backing image is the image itself, or lies over it", path=path)
-    return target
 
 
 def _qemu_format(name: str) -> str:

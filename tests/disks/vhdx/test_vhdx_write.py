@@ -12,7 +12,7 @@ import pytest
 from builders.new_image import write_image
 from builders.opened import open_in_memory
 from builders.qemu import qemu_img
-from builders.vhdx import FULLY, MIB, Vhdx
+from builders.vhdx import FULLY, MIB, Vhdx, header
 from byre.disks.disk import CheckedDisk, WritableDisk
 from byre.disks.opening import open_disk
 from byre.disks.raw import RawDisk
@@ -289,6 +289,16 @@ def test_overlapping_blocks_are_not_written_to() -> None:
             disk.write(0, b"x")
         assert caught.value.offset == offset
     assert bytes(storage.data) == before
+
+
+def test_header_that_cannot_count_on_is_corrupt_and_stays_as_it_is() -> None:
+    image = bytearray(Vhdx(4 * MIB).build())
+    image[64 << 10 : (64 << 10) + 4096] = header((1 << 64) - 1)
+    storage = MemoryStorage(image)
+    with open_in_memory(open_vhdx, storage, writable=True) as disk, pytest.raises(CorruptImageError) as caught:
+        disk.write(0, b"x")
+    assert caught.value.found == (1 << 64) - 1
+    assert storage.data == image
 
 
 def test_compact_gives_back_zeros_and_gaps() -> None:

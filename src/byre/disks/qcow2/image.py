@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from byre.disks.context import OpenContext
-from byre.disks.disk import Backing, Description, Disk, DiskDefaults, SnapshotInfo
+from byre.disks.disk import Backing, CheckReport, Description, Disk, DiskDefaults, SnapshotInfo
 from byre.disks.qcow2.bitmaps import describe_bitmaps
 from byre.disks.qcow2.entries import U64Array
 from byre.disks.qcow2.header import (
@@ -178,6 +178,12 @@ class Qcow2Disk(Qcow2View):
             snapshots=self.snapshots(),
             bitmaps=describe_bitmaps(self.storage, self.header),
         )
+
+    def check(self) -> CheckReport:
+        """Check the image's own metadata, as it stands in the file. Changes nothing."""
+        from byre.disks.qcow2.check import check_image
+
+        return check_image(self.storage)
 
     def close(self) -> None:
         source = self.source

@@ -22,6 +22,7 @@ from byre.disks.qcow2.header import (
     DIRTY,
     EXTERNAL_DATA_FILE,
     KNOWN_AUTOCLEAR,
+    MAX_L1_BYTES,
     MAX_SNAPSHOTS,
     Header,
 )
@@ -213,6 +214,12 @@ def with_snapshot_table(found: Survey, change: RefcountChange, snapshots: tuple[
 def _disk_part(l1: U64Array, header: Header, size: int) -> U64Array:
     """The entries for a disk of ``size`` bytes: VM state behind them is left out, missing ones are added."""
     needed = header.geometry.l1_entries_for(size)
+    if needed * 8 > MAX_L1_BYTES:
+        raise CorruptImageError(
+            "a disk is larger than its L1 table can be",
+            found=f"{size} bytes, {needed} entries",
+            expected=f"at most {MAX_L1_BYTES // 8} entries",
+        )
     part = np.zeros(needed, dtype=np.uint64)
     part[: len(l1)] = l1[:needed]
     return part

@@ -242,6 +242,13 @@ def write_headers(storage: Storage, header: Header, current: int) -> tuple[Heade
 
     Both copies are written, each flushed before the next, so that whichever one a cut tears, the other is whole.
     """
+    if header.sequence_number >= (1 << 64) - 2:
+        raise CorruptImageError(
+            "the header's sequence number can't go on: no honest writer comes that far",
+            path=storage.name,
+            offset=HEADER_OFFSETS[current],
+            found=header.sequence_number,
+        )
     for _ in range(2):
         current = 1 - current
         header = replace(header, sequence_number=header.sequence_number + 1)
