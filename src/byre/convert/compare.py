@@ -140,6 +140,8 @@ def _cut_at(table: ExtentTable, cuts: Int64Array, stop: int) -> ExtentTable:
     cut["host"][plain] += (cuts - cut["start"])[plain]
     cut["start"] = cuts
     cut["length"] = np.diff(np.concatenate((cuts, [stop])))
+    # Plain data takes what it holds: else a run that only one side cuts would look like another one, and be read.
+    cut["stored"][plain] = cut["length"][plain]
     return cut
 
 

@@ -143,6 +143,7 @@ class _Comparison:
         disk: list[RangeChange] = []
         for new in self.second.volumes:
             same = [old for old in left if old.partition.start == new.partition.start]
+            same = same or [old for old in left if _serial(old) and _serial(old) == _serial(new)]
             same = same or [old for old in left if old.partition.index == new.partition.index]
             if same:
                 left.remove(same[0])
@@ -229,6 +230,10 @@ class _Comparison:
         except ByreError as error:
             self.problems.add("differences.hive", f"{shown} can't be compared: {error}")
             return []
+
+
+def _serial(volume: OpenVolume) -> str | None:
+    return volume.filesystem.facts().serial if volume.filesystem is not None else None
 
 
 def _same_place(old: OpenVolume, new: OpenVolume) -> bool:

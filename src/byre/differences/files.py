@@ -19,6 +19,7 @@ ALWAYS_COMPARED = frozenset({"/$boot"})
 """Of the file system's own files only this one is compared unless everything is asked for: code starts there."""
 MAX_HASHED = 256 << 20
 """Bytes in each state that are read, at most, to find renamed files by their content."""
+TIMES_ONLY = "times only"
 _STEP = 1 << 20
 
 
@@ -95,6 +96,8 @@ class FileComparison:
             noise = file_noise(new.path)
         else:
             what, noise = _metadata(old, new)
+            if kind and noise == TIMES_ONLY:
+                what = []
         if not what and not kind:
             return None
         told = kind or ("changed" if any(_is_content(each) for each in what) else "metadata")
@@ -255,4 +258,4 @@ def _metadata(old: Entry, new: Entry) -> tuple[list[str], str | None]:
         return what + times, file_noise(new.path)
     if old.accessed != new.accessed:
         times.append("accessed")
-    return times, "times only" if times else None
+    return times, TIMES_ONLY if times else None

@@ -9,13 +9,12 @@ from byre.differences.noise import value_noise
 from byre.volumes.problems import Problems
 from byre.windows.registry import Hive, Key, Value
 from byre.windows.registry.layout import MAX_DEPTH
-from byre.windows.secrets import is_secret
+from byre.windows.secrets import HIDDEN, is_secret
 
 MAX_CHANGES = 100_000
 """Keys told of one hive: more than this is another hive, not a change."""
 MAX_SHOWN = 4096
 """Characters of one value."""
-HIDDEN = "(hidden)"
 
 
 @dataclass(frozen=True, slots=True)
