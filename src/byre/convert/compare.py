@@ -49,6 +49,23 @@ def compare_disks(
     yield from _merged(_differences(first, second, strict, threads or default_threads(), advance))
 
 
+def stored_apart(first: Disk, second: Disk) -> Int64Array:
+    """The ranges that may differ, as rows ``(start, stop)``, ascending and apart: told by the tables of both
+    disks alone, no data is read. What both take from the same place of the same file is not among them."""
+    size = max(first.size, second.size)
+    same_file = _same_files(first, second)
+    pieces: list[Int64Array] = []
+    for table_a, table_b in _paired(_padded(first, size), _padded(second, size)):
+        rows = table_a[_may_differ(table_a, table_b, same_file)]
+        pieces.append(np.stack((rows["start"], rows["start"] + rows["length"]), axis=1))
+    ranges = np.concatenate(pieces) if pieces else np.zeros((0, 2), dtype=np.int64)
+    if not len(ranges):
+        return ranges
+    heads = np.flatnonzero(np.concatenate(([True], ranges[1:, 0] != ranges[:-1, 1])))
+    tails = np.concatenate((heads[1:] - 1, [len(ranges) - 1]))
+    return np.stack((ranges[heads, 0], ranges[tails, 1]), axis=1)
+
+
 def _differences(
     first: Disk, second: Disk, strict: bool, threads: int, advance: Callable[[int], None] | None
 ) -> Iterator[Difference]:
@@ -123,6 +140,8 @@ def _cut_at(table: ExtentTable, cuts: Int64Array, stop: int) -> ExtentTable:
     cut["host"][plain] += (cuts - cut["start"])[plain]
     cut["start"] = cuts
     cut["length"] = np.diff(np.concatenate((cuts, [stop])))
+    # Plain data takes what it holds: else a run that only one side cuts would look like another one, and be read.
+    cut["stored"][plain] = cut["length"][plain]
     return cut
 
 
