@@ -14,7 +14,8 @@ SUMMARY = """\
 Pack an image and shorten its file. Snapshots, their VM state and persistent bitmaps stay.
 
 In place: clusters move down into free ones, zero clusters and leaks lose theirs, the end is cut off; crash-safe,
-and no second copy is needed. Compressed clusters stay where they are; -o OUT writes a fresh copy, those packed too."""
+and no second copy is needed. Compressed clusters stay where they are; -o OUT writes a fresh copy, those packed
+too."""
 EXAMPLES = """
   byre compact xp.qcow2 --dry-run
   byre compact xp.qcow2
@@ -84,7 +85,7 @@ def _qcow2(storage: object, args: argparse.Namespace, out: Output) -> int:
 
 
 def _other(args: argparse.Namespace, out: Output) -> int:
-    disk: Disk = open_image(args, writable=True)
+    disk: Disk = open_image(args, out=out, writable=True)
     try:
         if not isinstance(disk, CompactableDisk):
             raise UnsupportedError(
