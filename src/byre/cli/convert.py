@@ -52,7 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--level", type=int, help="compression level: zlib 0-9 (default 2, 6 has the size of qemu-img's), zstd 1-22"
     )
-    group.add_argument("--preallocation", choices=("off", "metadata", "falloc", "full"))
+    group.add_argument(
+        "--preallocation",
+        choices=("off", "metadata", "falloc", "full"),
+        metavar="MODE",
+        help="off, metadata (qcow2), falloc (space reserved) or full (written)",
+    )
     group.add_argument(
         "--keep-backing", action="store_true", help="keep the backing image; write only what is on top"
     )
