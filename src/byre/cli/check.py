@@ -87,7 +87,7 @@ def _check_qcow2(storage: Any, args: argparse.Namespace, out: Output) -> int:
 def _check_other(args: argparse.Namespace, out: Output, title: str) -> int:
     with open_image(args, out=out, with_backing=False) as disk:
         if not isinstance(disk, CheckedDisk):
-            raise UnsupportedError(f"{title} images have no metadata that could be checked", path=args.image)
+            raise UnsupportedError(f"the metadata of {title} images isn't checked", path=args.image)
         if args.repair:
             raise UnsupportedError(f"{title} images can be checked but not repaired", path=args.image)
         return _say(args, out, disk.check())
@@ -178,7 +178,8 @@ def _print(
         fragmented = report.details.get("fragmented_clusters")
         compressed = report.details.get("compressed_clusters")
         share = 100 * report.allocated_blocks / report.total_blocks
-        text = f"  {report.allocated_blocks} of {report.total_blocks} clusters allocated ({share:.1f} %)"
+        unit = "clusters" if report.format == "qcow2" else "blocks"
+        text = f"  {report.allocated_blocks} of {report.total_blocks} {unit} allocated ({share:.1f} %)"
         if fragmented is not None and compressed is not None:
             text += f", {fragmented} fragmented, {compressed} compressed"
         console.print(text)
@@ -201,6 +202,6 @@ def _verdict(report: CheckReport) -> str:
         case 0:
             return "sound"
         case 3:
-            return f"sound, but {report.leaks} clusters are leaked (their space is lost until a repair)"
+            return f"sound, but {report.leaks} {'clusters' if report.format == 'qcow2' else 'blocks'} are leaked (their space is lost until a repair)"
         case _:
             return f"corrupt: {report.corruptions} errors" + (f", {report.leaks} leaks" if report.leaks else "")
