@@ -236,3 +236,20 @@ def test_two_states_of_a_40_gb_disk_cost_no_more_reading_than_what_differs(tmp_p
     assert kinds == {"/added": "added", "/in place": "changed", "/large": "changed"}
     assert found.blocks.apart < different * 1.05
     assert outside <= different * 1.01
+
+
+def test_bytes_changed_past_the_file_system_are_found(states: tuple[Path, Path], tmp_path: Path) -> None:
+    """No record, time or bitmap says so: only the bytes do."""
+    patched = tmp_path / "patched.img"
+    shutil.copyfile(states[0], patched)
+    with byre.open_disk(states[0]) as disk:
+        files = inspect(disk).volumes[0].filesystem
+        assert files is not None
+        place = int(files.extents(files.lookup("/keep"))["disk"][0])
+    with patched.open("r+b") as file:
+        file.seek(place + 5000)
+        file.write(b"tampered")
+    found = by_path(diff(states[0], patched))
+    assert {path: (change.kind, change.what) for path, change in found.items()} == {
+        "/keep": ("changed", ("content",))
+    }

@@ -10,6 +10,7 @@ import numpy as np
 
 from byre.differences.blocks import Blocks
 from byre.differences.noise import file_noise
+from byre.differences.untouched import Untouched
 from byre.errors import ByreError
 from byre.extents import Kind
 from byre.filesystems.base import REPARSE_POINT, Entry, FileSystem
@@ -62,11 +63,14 @@ class FileComparison:
         self.problems = problems
         self.everything = everything
         self.bytes_read = 0
+        self.untouched = Untouched(old, new, blocks)
 
     def changes(self) -> list[FileChange]:
         """All of them by path; what is folded away is there too, with its ``noise``."""
-        before = {entry.path: entry for entry in self._entries(self.old)}
-        after = {entry.path: entry for entry in self._entries(self.new)}
+        left, right = (list(files.walk(system=True)) for files in (self.old, self.new))
+        self.untouched.learn(left, right)
+        before = {entry.path: entry for entry in left if self._is_wanted(entry.path)}
+        after = {entry.path: entry for entry in right if self._is_wanted(entry.path)}
         found: list[FileChange] = []
         for path, entry in before.items():
             other = after.get(path)
@@ -81,14 +85,14 @@ class FileComparison:
         found += [FileChange("added", path, None, entry, (), file_noise(path)) for path, entry in come.items()]
         return sorted(found, key=lambda change: (change.path, change.kind))
 
-    def _entries(self, files: FileSystem) -> Iterator[Entry]:
-        for entry in files.walk(system=True):
-            if self.everything or not _is_own(entry.path) or entry.path.casefold() in ALWAYS_COMPARED:
-                yield entry
+    def _is_wanted(self, path: str) -> bool:
+        return self.everything or not _is_own(path) or path.casefold() in ALWAYS_COMPARED
 
     # Two entries of one file
 
     def _compare(self, old: Entry, new: Entry, kind: str = "") -> FileChange | None:
+        if not kind and old == new and self.untouched.is_same(old, new):
+            return None
         what = [] if old.is_dir else self._content(old, new)
         what += self._streams(old, new)
         noise = None
