@@ -112,7 +112,18 @@ def _in_bare(hive: Hive, key: str) -> Located:
 
     names = [name for name in key.split("\\") if name]
     found, relative = find_key(hive, names, system=True)
-    return Located(hive, "", found, "\\".join([hive.root.name, *names]), relative)
+    return Located(hive, "", found, "\\".join([_usual_place(hive), *names]), relative)
+
+
+def _usual_place(hive: Hive) -> str:
+    """Where a running system would show the hive, told from its top keys; only for showing."""
+    names = {key.name.lower() for key in hive.root.subkeys()}
+    for name, mark in (("SYSTEM", "select"), ("SAM", "sam"), ("SECURITY", "policy")):
+        if mark in names:
+            return f"HKEY_LOCAL_MACHINE\\{name}"
+    if {"microsoft", "classes"} <= names:
+        return r"HKEY_LOCAL_MACHINE\SOFTWARE"
+    return rf"HKEY_USERS\{Path(hive.path).stem}" if "software" in names else hive.root.name
 
 
 def _show(args: argparse.Namespace, out: Output, found: Located, *, regedit: bool) -> int:
