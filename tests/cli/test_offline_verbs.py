@@ -10,6 +10,7 @@ import pytest
 
 from builders.qemu import assert_sound, qemu_img, qemu_io
 from byre.cli.main import main
+from byre.storage.local import open_file
 
 
 def byre(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, dict[str, Any]]:
@@ -151,3 +152,28 @@ def test_compact_says_what_it_would_do_and_does_it(
     for path in (image, lean):
         assert_sound(path)
         qemu_io(path, ["read -P 0 0 2M", "read -P 2 4M 2M"])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("how", [(), ("--unsafe",)])
+def test_rebase_makes_no_chain_that_loops(
+    how: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, overlay = tmp_path / "base.qcow2", tmp_path / "over.qcow2"
+    qemu_img("create", "-f", "qcow2", base, "1M")
+    qemu_img("create", "-f", "qcow2", "-b", base.name, "-F", "qcow2", overlay)
+    before = base.read_bytes()
+    for name in (overlay.name, base.name):
+        status, error = byre(capsys, "rebase", base, "-b", name, "-F", "qcow2", *how)
+        assert (status, error["error"]) == (64, "usage")
+    assert base.read_bytes() == before
+
+
+@pytest.mark.oracle
+def test_compact_dry_run_reads_with_force_share(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_file(image, writable=True):
+        assert byre(capsys, "compact", image, "--dry-run")[0] == 75
+        assert byre(capsys, "compact", image, "--dry-run", "--force-share")[0] == 0
+        assert byre(capsys, "compact", image, "--force-share")[0] == 75

@@ -39,7 +39,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.output and not args.dry_run:
         return _copy(args, out)
     storage, format = open_bare(
-        args.image, format=args.format, writable=not args.dry_run, force_unlocked=args.force_unlocked
+        args.image,
+        format=args.format,
+        writable=not args.dry_run,
+        force_share=args.force_share and args.dry_run,
+        force_unlocked=args.force_unlocked,
     )
     try:
         if format.name == "qcow2":
@@ -107,12 +111,6 @@ def _copy(args: argparse.Namespace, out: Output) -> int:
         if not isinstance(disk, Qcow2Disk):
             raise UnsupportedError(
                 f"{disk.format} images are not copied by compact", path=args.image, hint="Use byre convert."
-            )
-        if disk.describe().bitmaps:
-            raise UnsupportedError(
-                "has persistent bitmaps, which a fresh copy would lose",
-                path=args.image,
-                hint="Compact it in place, or a copy of the file.",
             )
         before = disk.storage.size
         backed = disk.header.backing_file is not None

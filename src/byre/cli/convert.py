@@ -218,6 +218,8 @@ def collect_options(args: argparse.Namespace, entry: Format) -> dict[str, object
     for name in ("level", "preallocation"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
+    if args.level is not None and "compress" in entry.options and "compress" not in options:
+        raise UsageError("--level says how hard to compress, and nothing is compressed", hint="Add --compress.")
     unknown = next((name for name in options if name not in entry.options), None)
     if unknown is not None:
         raise UsageError(

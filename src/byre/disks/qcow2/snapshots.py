@@ -82,15 +82,13 @@ def create_snapshot(storage: Storage, name: str, *, created: float | None = None
         date_nsec=int(moment * 1_000_000_000) % 1_000_000_000,
         disk_size=header.size,
     )
-    clear_flags(found, change.tables)
-    cleared = clear_l1_flags(found, l1)
-    storage.flush()
-    if len(l1):
-        storage.write(
-            l1_offset, encode_table(cleared).ljust(clusters_for(found, len(l1) * 8) << header.cluster_bits, b"\0")
-        )
+    write_padded(found, l1_offset, encode_table(l1 & ~COPIED))
     change.add(l1_offset, len(l1) * 8, 1)
     after = with_snapshot_table(found, change, (*found.roots.snapshots, snapshot))
+    storage.flush()  # a full disk says so by now, while nothing of the image has been touched
+    clear_flags(found, change.tables)
+    clear_l1_flags(found, l1)
+    storage.flush()
     switch(found, change, after)
     return SnapshotChange(snapshot.info)
 
