@@ -108,12 +108,6 @@ def _copy(args: argparse.Namespace, out: Output) -> int:
             raise UnsupportedError(
                 f"{disk.format} images are not copied by compact", path=args.image, hint="Use byre convert."
             )
-        if disk.describe().bitmaps:
-            raise UnsupportedError(
-                "has persistent bitmaps, which a fresh copy would lose",
-                path=args.image,
-                hint="Compact it in place, or a copy of the file.",
-            )
         before = disk.storage.size
         backed = disk.header.backing_file is not None
         with out.progress("compacting", None) as progress:
