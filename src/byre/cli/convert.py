@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     from byre.convert.convert import convert_image
-    from byre.storage.publish import stale_parts
+    from byre.storage.publish import Publication, stale_parts
 
     if args.threads is not None and not 1 <= args.threads <= 64:
         raise UsageError("--threads is out of range", found=args.threads, expected="1 to 64")
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     for left in stale_parts(args.target):
         out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
     with open_image(args) as disk:
+        Publication(args.target, force=args.force, keep_off=disk.files).check()  # before anything is told of it
         if not args.with_snapshots:
             _tell_what_stays_behind(disk, out)
         total = None if args.with_snapshots else live_bytes(disk, own=args.keep_backing)
