@@ -128,6 +128,7 @@ def _convert(
 ) -> tuple[Converted, str]:
     from byre.convert.convert import convert_image, convert_states
     from byre.convert.manifest import is_manifest, open_chain
+    from byre.storage.publish import Publication
 
     if args.with_snapshots and is_manifest(args.image) and args.format is None:
         with (
@@ -139,6 +140,8 @@ def _convert(
             )
             return done, disk.format
     with open_image(args, out=out) as disk:
+        if not args.with_snapshots:
+            Publication(args.target, force=args.force, keep_off=disk.files).check()  # before anything is told of it
         _tell_what_stays_behind(disk, out, snapshots=args.with_snapshots)
         _tell_what_changes(disk, entry, place, options, out)
         total = None if args.with_snapshots else live_bytes(disk, own=args.keep_backing)

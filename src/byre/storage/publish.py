@@ -70,8 +70,8 @@ class Publication:
         self._old_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        final = Path(os.path.realpath(self.name))
-        self._check(final, self.name)
+        final = self.path
+        self.check()
         self._catch_signals()
         try:
             if final.exists() and stat.S_ISBLK(final.stat().st_mode):
@@ -95,6 +95,10 @@ class Publication:
         except BaseException:
             self.discard()
             raise
+
+    def check(self) -> None:
+        """Raise what beginning would raise for a target that may not be written; makes nothing."""
+        self._check(self.path, self.name)
 
     @property
     def path(self) -> Path:
