@@ -59,12 +59,6 @@ def convert_image(
     entry = format_named(format) if isinstance(format, str) else format
     if not entry.writes:
         raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
-    if with_snapshots and entry.name != "qcow2":
-        raise UsageError(
-            f"--with-snapshots makes qcow2 images: {entry.title} has no internal snapshots",
-            path=path,
-            hint="Convert each one to a file of its own: byre convert IMAGE@SNAPSHOT TARGET.",
-        )
     chosen = dict(options or {})
     unknown = next((name for name in chosen if name not in entry.options), None)
     if unknown is not None:
