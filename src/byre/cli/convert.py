@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from byre.cli import drop_free
 from byre.cli.options import add_image, open_image
 from byre.cli.output import Output
 from byre.errors import UsageError
@@ -22,6 +23,7 @@ EXAMPLES = """
   byre convert xp.qcow2@clean clean.raw
   byre convert xp.qcow2 copy.qcow2 --with-snapshots
   byre convert overlay.qcow2 new.qcow2 --keep-backing
+  byre convert xp.vmdk lean.qcow2 --drop-free --verify
   byre convert xp.raw xp.qcow2 -o cluster_size=128K -o preallocation=falloc
 """
 VERDICTS = "   0 converted"
@@ -52,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--keep-backing", action="store_true", help="keep the backing image; write only what is on top"
     )
     group.add_argument("--with-snapshots", action="store_true", help="qcow2 to qcow2: keep every internal snapshot")
+    drop_free.add_drop_free(parser)
     group.add_argument("--force", action="store_true", help="replace an existing TARGET, write to a block device")
     group.add_argument("--threads", type=int, metavar="N", help="threads that move data (default: one for each CPU)")
 
@@ -64,12 +67,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--threads is out of range", found=args.threads, expected="1 to 64")
     entry = target_format(args.target, args.output_format)
     options = collect_options(args, entry)
+    drop_free.check_options(args)
+    if args.drop_free:
+        drop_free.refuse_machine_state(args)
     for left in stale_parts(args.target):
         out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
     with open_image(args) as disk:
         if not args.with_snapshots:
             _tell_what_stays_behind(disk, out)
-        total = None if args.with_snapshots else live_bytes(disk, own=args.keep_backing)
+        plans = drop_free.plan(disk, snapshots=args.with_snapshots) if args.drop_free else None
+        hashes = drop_free.hashes(disk, plans, snapshots=args.with_snapshots) if plans and args.verify else None
+        total = None if args.with_snapshots or plans else live_bytes(disk, own=args.keep_backing)
         with out.progress("converting", total) as bar:
             done = convert_image(
                 disk,
@@ -79,9 +87,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 force=args.force,
                 keep_backing=args.keep_backing,
                 with_snapshots=args.with_snapshots,
+                left_out=[each.ranges for each in plans or ()],
                 threads=args.threads,
                 advance=bar.advance,
             )
+        verified = drop_free.check_hashes(hashes, args.target, plans, args) if hashes and plans else None
+        if plans:
+            drop_free.notice(plans, out)
         payload = {
             "source": args.image,
             "source_format": disk.format,
@@ -93,13 +105,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
             "bytes_written": done.copied.written,
             "zero_bytes_found": done.copied.zeros,
             "snapshots": done.snapshots,
+            "drop_free": drop_free.payload(plans, verified),
         }
+    proven = f", {verified} files verified" if verified is not None else ""
     kept = f", {done.snapshots} snapshots kept" if done.snapshots else ""
     if out.json:
         out.json_line({"schema": "byre/convert/1", **payload}, indent=2)
     out.line(
         f"{args.target}: {done.format}, {format_size(done.virtual_size)} disk, "
-        f"{format_size(done.actual_size)} on the host{kept}"
+        f"{format_size(done.actual_size)} on the host{kept}{proven}"
     )
     return 0
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from byre.convert.pipeline import Copied, copy_disk
 from byre.disks.disk import Disk
 from byre.disks.formats import Format, format_named
+from byre.disks.left_out import LeftOutDisk
+from byre.disks.writer import Int64Array
 from byre.errors import MissingError, UnsupportedError, UsageError
 from byre.storage.publish import Publication
 
@@ -34,6 +36,7 @@ def convert_image(
     force: bool = False,
     keep_backing: bool = False,
     with_snapshots: bool = False,
+    left_out: Sequence[Int64Array] = (),
     threads: int | None = None,
     advance: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -42,7 +45,9 @@ def convert_image(
 
     Nothing appears under that name before all of it is on stable storage. ``keep_backing`` writes only what
     the source's top image holds, over the same backing image (qcow2 only). ``with_snapshots`` keeps every
-    internal snapshot (qcow2 to qcow2). Raises any ByreError; the source is never written to.
+    internal snapshot (qcow2 to qcow2). ``left_out`` are guest ranges (start, stop) that become zeros: one table for
+    the disk, or one for each state with snapshots, today's first. Raises any ByreError; the source is never
+    written to.
     """
     entry = format_named(format) if isinstance(format, str) else format
     if not entry.writes:
@@ -55,6 +60,8 @@ def convert_image(
             path=path,
             expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
         )
+    if left_out and keep_backing:
+        raise UsageError("an overlay can't leave out what lies below it", path=path)
     if keep_backing:
         backing = backing_options(source, path, entry)
         # What the image states counts; the caller may say what it doesn't.
@@ -74,15 +81,17 @@ def convert_image(
                 target,
                 chosen,
                 keep_backing=keep_backing,
+                left_out=left_out,
                 threads=threads,
                 advance=advance,
                 cancelled=cancelled,
             )
         else:
+            disk = LeftOutDisk(source, left_out[0]) if left_out else source
             writer = entry.load().create(target, source.size, chosen)
             count = 0
             copied = copy_disk(
-                source, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
+                disk, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
             )
         target.storage.flush()
         actual = target.storage.allocated
