@@ -162,6 +162,12 @@ def _verdict(report: CheckReport) -> str:
         case 0:
             return "sound"
         case 3:
-            return f"sound, but {report.leaks} clusters are leaked (their space is lost until a repair)"
+            clusters = "1 cluster is" if report.leaks == 1 else f"{report.leaks} clusters are"
+            return f"sound, but {clusters} leaked (the space is lost until a repair)"
         case _:
-            return f"corrupt: {report.corruptions} errors" + (f", {report.leaks} leaks" if report.leaks else "")
+            leaks = f", {_count(report.leaks, 'leak')}" if report.leaks else ""
+            return f"corrupt: {_count(report.corruptions, 'error')}{leaks}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
