@@ -12,6 +12,8 @@ import pytest
 
 from builders.mixture import mixture, write_sparse
 from byre.cli.main import main
+from oracles import run_tool
+from programs import byre
 
 
 @pytest.fixture
@@ -187,3 +189,15 @@ def test_compact_to_a_copy_keeps_bitmaps(tmp_path: Path, capsys: pytest.CaptureF
     assert [entry["name"] for entry in document["bitmaps"]] == ["backup"]
     assert [entry["name"] for entry in document["snapshots"]] == ["clean"]
     assert subprocess.run(["qemu-img", "check", "-q", copy], check=False).returncode == 0
+
+
+@pytest.mark.oracle
+def test_what_stays_behind_is_told_only_of_a_conversion_that_begins(tmp_path: Path) -> None:
+    image, target = tmp_path / "disk.qcow2", tmp_path / "new.raw"
+    run_tool("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    run_tool("qemu-img", "snapshot", "-c", "one", image)
+    assert "1 internal snapshot will not be" in byre("convert", image, target).stderr
+    refused = byre("convert", image, target, status=73).stderr
+    assert "exists already" in refused and "internal snapshot" not in refused
+    itself = byre("convert", image, image, "--force", "-O", "raw", status=64).stderr
+    assert "the source itself" in itself and "internal snapshot" not in itself

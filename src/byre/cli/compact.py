@@ -96,7 +96,7 @@ def _other(args: argparse.Namespace, out: Output) -> int:
             )
         if args.dry_run:
             raise UnsupportedError(f"{disk.format} images have no --dry-run here", path=args.image)
-        before = sum(storage.size for storage in disk.files[:1])
+        before = sum(storage.size for storage in getattr(disk, "own_files", disk.files[:1]))
         saved = disk.compact()
     finally:
         disk.close()

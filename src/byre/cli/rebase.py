@@ -109,7 +109,7 @@ def _rebase(args: argparse.Namespace, name: str | None, out: Output) -> int:
     from byre.disks.qcow2.rebase import rebase_image
     from byre.disks.qcow2.writing import WritableQcow2Disk
 
-    disk = open_image(args, writable=True)
+    disk = open_image(args, out=out, writable=True)
     target: Disk | None = None
     try:
         if not isinstance(disk, WritableQcow2Disk):
