@@ -202,6 +202,7 @@ def _verdict(report: CheckReport) -> str:
         case 0:
             return "sound"
         case 3:
-            return f"sound, but {report.leaks} {'clusters' if report.format == 'qcow2' else 'blocks'} are leaked (their space is lost until a repair)"
+            unit = "clusters" if report.format == "qcow2" else "blocks"
+            return f"sound, but {report.leaks} {unit} are leaked (their space is lost until a repair)"
         case _:
             return f"corrupt: {report.corruptions} errors" + (f", {report.leaks} leaks" if report.leaks else "")
