@@ -231,6 +231,8 @@ def _markdown(report: dict[str, Any]) -> str:
         "| job | ratio | aim | | Byre | qemu-img | unsafe | peak memory | output, size |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    if report["quick"]:
+        lines[4:4] = ["**A smoke run on small inputs: start-up time is most of it, and the aims don't apply.**", ""]
     for row in report["rows"]:
         lines.append(_markdown_row(row))
         for extra in row.get("extra", ()):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from oracles import UNDER_CI, require_tool
 
@@ -13,6 +14,12 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 # What a developer's shell has set must not change what Byre prints.
 for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(_name, None)
+
+# The same cases on every machine and in every run, however busy it is; more of them are what 'make fuzz' is for.
+settings.register_profile(
+    "byre", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("byre")
 
 
 @pytest.fixture

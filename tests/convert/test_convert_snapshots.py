@@ -136,3 +136,36 @@ def test_what_would_change_the_clusters_is_refused(tmp_path: Path) -> None:
         convert_image(source, tmp_path / "new.qcow2", "qcow2", with_snapshots=True)
     with byre.open_disk(old) as source, pytest.raises(UsageError):
         convert_image(source, tmp_path / "new.qcow2", "qcow2", {"refcount_bits": 1}, with_snapshots=True)
+
+
+@pytest.mark.oracle
+def test_bitmaps_are_kept_as_they_are(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.qcow2", tmp_path / "new.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", old, "64M")
+    run("qemu-img", "bitmap", "--add", "-g", "64k", old, "backup")
+    run("qemu-img", "bitmap", "--add", "--disable", old, "weekly")
+    run("qemu-io", "-c", "write 1M 300k", "-c", "write 40M 64k", old)
+    run("qemu-img", "snapshot", "-c", "one", old)
+    with byre.open_disk(old) as source:
+        convert_image(source, new, "qcow2", with_snapshots=True)
+    run("qemu-img", "check", new)
+    seen = [json.loads(run("qemu-img", "info", "--output=json", image)) for image in (old, new)]
+    lists = [entry["format-specific"]["data"]["bitmaps"] for entry in seen]
+    assert lists[0] == lists[1] and [entry["name"] for entry in lists[1]] == ["backup", "weekly"]
+    maps = [_dirty(image, "backup") for image in (old, new)]
+    assert maps[0] == maps[1] and any(not row["data"] for row in maps[1])
+
+
+def _dirty(image: Path, bitmap: str) -> list[dict[str, object]]:
+    """The bitmap's bits as QEMU tells them over NBD: dirty ranges show as not data."""
+    socket = image.with_suffix(".sock")
+    server = subprocess.Popen(["qemu-nbd", "-r", "-f", "qcow2", "-B", bitmap, "-k", socket, image])
+    try:
+        while not socket.exists():
+            assert server.poll() is None
+        options = f"driver=nbd,server.type=unix,server.path={socket},x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}"
+        rows: list[dict[str, object]] = json.loads(run("qemu-img", "map", "--output=json", "--image-opts", options))
+        return [{key: row[key] for key in ("start", "length", "data")} for row in rows]
+    finally:
+        server.terminate()
+        server.wait(10)

@@ -146,7 +146,7 @@ def test_a_cut_change_of_name_leaves_one_of_the_two(names: str, tmp_path: Path) 
     storage = RecordingStorage(base)
     change_backing(storage, names, "raw")
     change_backing(storage, "base.qcow2", "qcow2")
-    for state in crash_states(storage.log, base, random.Random(4), 200):
+    for state in crash_states(storage.log, base, random.Random(4), 80):
         header = read_header(MemoryStorage(state))
         told = header.backing_file, header.extension(0xE2792ACA)
         assert told in ((b"base.qcow2", b"qcow2"), (names.encode(), b"raw"))

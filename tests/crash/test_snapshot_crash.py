@@ -64,7 +64,7 @@ def test_every_cut_leaves_the_old_or_the_new_image(name: str, operation: str, tm
     old, new = _view(base, tmp_path), _view(bytes(storage.data), tmp_path)
     assert old != new
     for count, state in enumerate(
-        crash_states(storage.log, base, random.Random(5), STATES // (4 if name in LARGE else 1))
+        crash_states(storage.log, base, random.Random(5), STATES // (8 if name in LARGE else 1))
     ):
         assert _view(state, tmp_path) in (old, new)
         judge_metadata(state, tmp_path / "cut.qcow2" if count % QEMU_EVERY == 0 else None)

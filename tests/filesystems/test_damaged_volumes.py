@@ -42,7 +42,7 @@ def _exercise_filesystem(fs: FileSystem) -> int:
     try:
         for entry in fs.walk(deleted=True, system=True):
             seen += 1
-            if seen <= 60:
+            if seen <= 40:
                 _exercise_entry(fs, entry)
             if seen > 20_000:
                 break
@@ -115,7 +115,7 @@ def small_ntfs(tmp_path_factory: pytest.TempPathFactory) -> bytearray:
         (root / "dir" / "file 3:stream").write_bytes(b"stream")
         (root / "packed").mkdir()
         set_attributes(root / "packed", 0x810)
-        (root / "packed" / "text").write_bytes(text_like(source, 20_000))
+        (root / "packed" / "text").write_bytes(text_like(source, 9_000))
         with (root / "sparse").open("wb") as file:
             for number in range(60):
                 file.seek(number * 131_072)
@@ -146,7 +146,7 @@ def test_damaged_ntfs_runs_and_lists(small_ntfs: bytearray) -> None:
 
 @pytest.mark.parametrize("bits", [12, 16, 32])
 def test_damaged_fat(tmp_path: Path, bits: int) -> None:
-    size = {12: 1_474_560, 16: 5 << 20, 32: 3 << 20}[bits]
+    size = {12: 1_474_560, 16: 5 << 20, 32: 34 << 20}[bits]
     options = () if bits == 12 else ("-s", "1")
     image = tmp_path / "fat.img"
     make_fat(image, bits, size, tmp_path, *options)
@@ -155,6 +155,8 @@ def test_damaged_fat(tmp_path: Path, bits: int) -> None:
     fat_sectors = int.from_bytes(data[0x16:0x18], "little") or int.from_bytes(data[0x24:0x28], "little")
     root = reserved + 2 * fat_sectors * 512
     places = [(0x0B, 0x40), (reserved, 600), (root, 1500), (root, 1500), (reserved, min(600, fat_sectors * 512))]
+    if bits == 32:  # mtools refuses a FAT32 any smaller, and copying 34 MB for each case would be most of the time
+        del data[2 << 20 :]
     fuzz(data, places, bits)
 
 

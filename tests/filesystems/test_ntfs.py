@@ -16,6 +16,7 @@ from builders.ntfs_volumes import Manifest, mkntfs, mounted
 from byre.errors import CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
 from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_filesystem
+from byre.filesystems.ntfs import NtfsFileSystem
 from byre.filesystems.ntfs.logfile import parse_log
 from byre.filesystems.ntfs.lznt1 import decompress
 from oracles import run_tool
@@ -188,6 +189,40 @@ def test_free_extents_and_files_cover_the_volume_once(rich: Manifest) -> None:
     assert np.count_nonzero(owners == 0) * cluster < 12 << 20
 
 
+def test_the_runs_of_all_files_at_once_are_those_of_each_file(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    assert isinstance(fs, NtfsFileSystem)
+    cluster = fs.boot.cluster_size
+    together: dict[int, list[tuple[int, int, int]]] = {}
+    for table in fs.owned_runs():
+        for record, kind, named, vcn, lcn, clusters in table.tolist():
+            if kind == 0x80 and not named:
+                together.setdefault(record, []).append((vcn, lcn, clusters))
+    compared = 0
+    for entry in files(fs).values():
+        stream = fs.stream(entry)
+        wanted = [run for run in stream.runs if run[1] >= 0]
+        assert sorted(together.get(entry.id & 0xFFFFFFFFFFFF, [])) == wanted, entry.path
+        assert sum(run[2] for run in wanted) * cluster == entry.allocated
+        compared += bool(wanted)
+    assert compared > 300
+
+
+def test_check_finds_clusters_that_two_files_claim(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    victim, thief = fs.lookup("/WINDOWS/system32/ntoskrnl.exe"), fs.lookup("/WINDOWS/system32/4096")
+    [(_, lcn, _)] = fs.stream(thief).runs
+    target = fs.stream(victim).runs[0][1]
+    start = fs.mft.place(thief.id & 0xFFFFFFFF)
+    packed = bytes([0x21, 1]) + lcn.to_bytes(2, "little")
+    at = data.index(packed, start, start + 1024)
+    data[at + 2 : at + 4] = target.to_bytes(2, "little")
+    codes = {problem.code for problem in open_filesystem(memory_disk(data)).check().problems}
+    assert codes == {"ntfs.cross-linked", "ntfs.bitmap-lost"}
+
+
 def test_check_finds_nothing_wrong_in_a_sound_volume(rich: Manifest) -> None:
     report = open_ntfs(rich.image).check()
     assert (report.corruptions, report.leaks, report.problems) == (0, 0, ())
@@ -273,6 +308,49 @@ def test_a_full_volume(tmp_path: Path) -> None:
         assert found == wanted and len(wanted) > 100
         assert (fs.facts().free or 0) < 64 << 10
         assert fs.check().problems == ()
+
+
+def test_a_file_of_8_tib_costs_nothing_until_it_is_read(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "huge.img", 8 << 20)
+    with mounted(image) as root, (root / "huge").open("wb") as file:
+        file.write(b"head")
+        file.seek((8 << 40) - 4)
+        file.write(b"tail")
+    with byre.open_disk(image, format="raw") as disk:
+        fs = open_filesystem(disk)
+        entry = fs.lookup("/huge")
+        assert entry.size == 8 << 40 and entry.allocated < 1 << 20
+        assert len(fs.extents(entry)) < 10
+        assert fs.read(entry, offset=entry.size - 6) == b"\0\0tail"
+        with pytest.raises(UsageError):
+            fs.read(entry)
+
+
+def test_a_directory_that_is_its_own_ancestor_is_told_and_the_walk_ends(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    top, below = fs.lookup("/level 0"), fs.lookup("/level 0/level 1/level 2/level 3")
+    start = fs.mft.place(top.id & 0xFFFFFFFF)
+    at = data.index((5 | 5 << 48).to_bytes(8, "little"), start, start + 1024)
+    data[at : at + 8] = below.id.to_bytes(8, "little")
+    fs = open_filesystem(memory_disk(data))
+    paths = [entry.path for entry in fs.walk()]
+    assert "/level 0" not in paths and "ntfs.unreachable" in fs.problems.codes
+    assert any(path.startswith("/$OrphanFiles/") and path.endswith("/bottom") for path in paths)
+
+
+def test_a_file_whose_directory_is_gone_is_an_orphan(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    start = fs.mft.place(fs.lookup("/UPPER.TXT").id & 0xFFFFFFFF)
+    at = data.index((5 | 5 << 48).to_bytes(8, "little"), start, start + 1024)
+    data[at + 6] = 99
+    fs = open_filesystem(memory_disk(data))
+    found = {entry.path: entry for entry in fs.walk()}
+    assert fs.read(found["/$OrphanFiles/UPPER.TXT"]) == b"UPPER.TXT"
+    assert fs.problems.codes == ("ntfs.orphan",)
 
 
 def test_the_backup_boot_sector_and_the_mirror_are_used_and_it_is_said(rich_ntfs: Manifest) -> None:

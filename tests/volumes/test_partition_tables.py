@@ -116,6 +116,15 @@ def test_a_loop_of_extended_boot_records_ends() -> None:
     assert [problem.code for problem in table.problems] == ["mbr.ebr-loop"]
 
 
+def test_the_left_over_of_an_older_file_system_does_not_hide_the_table() -> None:
+    data = mbr((0x80, 7, 64, 1000))
+    data[0x438:0x43A] = b"\x53\xef"
+    data[64 * 512 + 3 : 64 * 512 + 11] = b"NTFS    "
+    assert read_partitions(memory_disk(data)).scheme == "mbr"
+    data[64 * 512 + 3] = 0
+    assert read_partitions(memory_disk(data)).scheme == "superfloppy"
+
+
 def test_dynamic_disks_are_named() -> None:
     table = read_partitions(memory_disk(mbr((0, 0x42, 63, 1000))))
     assert table.dynamic and table.partitions[0].type_name == "Windows dynamic disk (LDM)"

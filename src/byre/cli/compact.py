@@ -19,7 +19,7 @@ SUMMARY = """\
 Pack an image and shorten its file. Snapshots, their VM state and persistent bitmaps stay.
 
 In place: clusters move down into free ones, zero clusters and leaks lose theirs, the end is cut off; crash-safe,
-no second copy is needed. Compressed clusters stay where they are; -o OUT writes a fresh copy, those packed too."""
+no second copy is needed. Compressed clusters stay where they are; -o OUT writes a fresh copy without gaps."""
 EXAMPLES = """
   byre compact xp.qcow2 --dry-run
   byre compact xp.qcow2
@@ -54,7 +54,11 @@ def _pack(args: argparse.Namespace, out: Output, plans: list[Unneeded] | None = 
     from byre.disks.opening import open_bare
 
     storage, format = open_bare(
-        args.image, format=args.format, writable=not args.dry_run, force_unlocked=args.force_unlocked
+        args.image,
+        format=args.format,
+        writable=not args.dry_run,
+        force_share=args.force_share and args.dry_run,
+        force_unlocked=args.force_unlocked,
     )
     try:
         if format.name == "qcow2":
@@ -141,7 +145,7 @@ def _other(args: argparse.Namespace, out: Output, plans: list[Unneeded] | None) 
             )
         if args.dry_run:
             raise UnsupportedError(f"{disk.format} images have no --dry-run here", path=args.image)
-        before = sum(storage.size for storage in disk.files[:1])
+        before = sum(storage.size for storage in getattr(disk, "own_files", disk.files[:1]))
         saved = disk.compact()
     finally:
         disk.close()
@@ -156,12 +160,6 @@ def _copy(args: argparse.Namespace, out: Output) -> int:
         if not isinstance(disk, Qcow2Disk):
             raise UnsupportedError(
                 f"{disk.format} images are not copied by compact", path=args.image, hint="Use byre convert."
-            )
-        if disk.describe().bitmaps:
-            raise UnsupportedError(
-                "has persistent bitmaps, which a fresh copy would lose",
-                path=args.image,
-                hint="Compact it in place, or a copy of the file.",
             )
         before = disk.storage.size
         backed = disk.header.backing_file is not None

@@ -40,6 +40,9 @@ VERBS: dict[str, str] = {
     "cat": "a file inside the guest, on stdout",
     "cp": "files and trees out of the guest",
     "hash": "digests of files inside the guest",
+    "reg": "the guest's registry, or a hive file; exports as regedit does",
+    "pe": "a program or DLL: imports, exports, version, signature; what it needs and what is missing",
+    "du": "where the space went: folders, known kinds of waste, free space that the image still stores",
     "serve": "serve an image, a snapshot or a partition read-only over NBD",
     "targets": "where an image can go, what is made for it and what each place demands",
 }

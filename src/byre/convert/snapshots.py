@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from byre.convert.bitmaps import copy_bitmaps
 from byre.convert.hostdisk import ClusterWriter, HostDisk
 from byre.convert.pipeline import Copied, copy_disk
 from byre.disks.disk import Disk
@@ -29,6 +30,7 @@ from byre.disks.qcow2.entries import (
     encode_table,
 )
 from byre.disks.qcow2.header import (
+    BITMAPS,
     COMPRESSION_TYPE,
     DIRTY,
     EXT_BACKING_FORMAT,
@@ -338,6 +340,7 @@ class _Layout:
         snapshots_offset = allocator.clusters(ceil_div(len(packed), 1 << self._bits)) if packed else 0
         if packed:
             self._storage.write(snapshots_offset, packed)
+        bitmaps = copy_bitmaps(tree.disk, self._storage, allocator)
         counts = allocator.counts().astype(np.uint64)
         self._count(counts)
         counts[new_tables >> self._bits] = tree.l2_counts
@@ -345,6 +348,8 @@ class _Layout:
             self._storage, counts, self._bits, self._options.refcount_order
         )
         header = self._header(snapshots_offset, len(snapshots), table_offset, table_clusters)
+        header = header.with_extension(EXT_BITMAPS, bitmaps)
+        header = replace(header, autoclear=BITMAPS if bitmaps is not None else 0)
         self._storage.write(0, header.pack())
 
     def _write_l2(self, new_tables: I64Array) -> None:
@@ -423,12 +428,10 @@ class _Layout:
             snapshots_offset=snapshots_offset,
             incompatible=incompatible,
             compatible=LAZY_REFCOUNTS if options.lazy_refcounts else 0,
-            autoclear=0,
             refcount_order=options.refcount_order,
             header_length=V2_LENGTH if options.version == 2 else max(112, old.header_length),
             compression_type=1 if zstd else 0,
         )
-        header = header.with_extension(EXT_BITMAPS, None)
         if options.backing_file is not None:
             header = replace(header, backing_file=options.backing_file.encode("utf-8", "surrogateescape"))
             if header.extension(EXT_BACKING_FORMAT) is None and options.backing_format is not None:

@@ -199,6 +199,7 @@ FORMATS: tuple[Format, ...] = (
             "hw_version",
             "grain_size",
             "backing_file",
+            "backing_format",
             "parent_cid",
             "cid",
             "header_version",

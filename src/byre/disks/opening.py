@@ -105,7 +105,10 @@ def open_bare(
     For whoever works on metadata itself: snapshots, check, repair. Locks are taken as for ``open_disk``.
     """
     options = OpenOptions(writable=writable, force_share=force_share, force_unlocked=force_unlocked)
-    storage = _open_storage(Path(path), options)
+    if isinstance(path, str) and is_url(path):
+        storage = _open_remote(path, options)
+    else:
+        storage = _open_storage(Path(path), options)
     try:
         return storage, probe(storage) if format is None else format_named(format)
     except BaseException:
@@ -170,17 +173,21 @@ def _open_path(path: Path, format: str | None, context: OpenContext) -> Disk:
 
 
 def _open_url(url: str, format: str | None, context: OpenContext) -> Disk:
-    from byre.storage.remote import open_remote
-
-    if context.options.writable:
-        raise UsageError("a remote image can't be written to", path=redact(url), hint="Download it first.")
-    storage = open_remote(url)
+    storage = _open_remote(url, context.options)
     try:
         module = (probe(storage) if format is None else format_named(format)).load()
     except BaseException:
         storage.close()
         raise
     return module.open_disk(storage, context)
+
+
+def _open_remote(url: str, options: OpenOptions) -> Storage:
+    from byre.storage.remote import open_remote
+
+    if options.writable:
+        raise UsageError("a remote image can't be written to", path=redact(url), hint="Download it first.")
+    return open_remote(url)
 
 
 def _open_storage(path: Path, options: OpenOptions) -> Storage:

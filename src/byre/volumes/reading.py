@@ -11,14 +11,15 @@ from byre.volumes.partition import Partition, PartitionTable, VolumeDisk
 from byre.volumes.problems import Problems
 from byre.volumes.types import GPT_LDM, LDM, PROTECTIVE
 
+BOOT_SECTOR_TYPES = frozenset({"ntfs", "fat12", "fat16", "fat32", "exfat", "refs", "bitlocker", "luks", "xfs"})
+
 Recogniser = Callable[[VolumeDisk], str | None]
 
 
 def read_table(disk: Disk, recognise: Recogniser) -> PartitionTable:
     """The partitions of a disk. ``recognise`` names the file system at the start of a slice, or None.
 
-    Damage is reported in ``problems``; only a disk that can't be read raises. A file system that starts at
-    sector 0 wins over whatever its boot code looks like as a table.
+    Damage is reported in ``problems``; only a disk that can't be read raises.
     """
     problems = Problems()
     if disk.size < 512:
@@ -32,7 +33,7 @@ def read_table(disk: Disk, recognise: Recogniser) -> PartitionTable:
         if table is not None:
             return table
     kind = recognise(VolumeDisk(disk))
-    if kind is not None:
+    if kind is not None and _wins_over_table(disk, kind, entries, recognise):
         return _superfloppy(disk, kind, problems)
     if entries is None or not any(entry.used for entry in entries):
         return PartitionTable("none", disk.sector_size, problems=tuple(problems))
@@ -84,6 +85,20 @@ def _read_mbr_table(
 def _superfloppy(disk: Disk, kind: str, problems: Problems) -> PartitionTable:
     partition = Partition(0, 0, disk.size, "whole-disk", kind, kind)
     return PartitionTable("superfloppy", disk.sector_size, partitions=(partition,), problems=tuple(problems))
+
+
+def _wins_over_table(disk: Disk, kind: str, entries: tuple[MbrEntry, ...] | None, recognise: Recogniser) -> bool:
+    """Whether a file system found at the start of the disk is what the disk holds.
+
+    One with its own boot sector in sector 0 leaves no room for a table: what looks like one is boot code. The
+    others keep off the first sectors: there the table wins if one of its partitions holds something known, for
+    then the magic is a left-over; if none does, the table is there to boot from (a hybrid ISO).
+    """
+    if kind in BOOT_SECTOR_TYPES or entries is None or not is_plausible(entries, disk.size // 512):
+        return True
+    size = disk.sector_size
+    starts = [entry.start * size for entry in entries if entry.used and 0 < entry.start * size < disk.size]
+    return not any(recognise(VolumeDisk(disk, start)) is not None for start in starts)
 
 
 def _gpt_sector_size(disk: Disk) -> int | None:

@@ -12,9 +12,12 @@ from builders.qcow2_images import RECIPES, Recipe, make
 from builders.qemu import assert_same, assert_sound, qemu_img, qemu_io
 from byre.disks.qcow2.check import check_image
 from byre.disks.qcow2.header import read_header
+from byre.disks.qcow2.repair import apply_repair, plan_repair
 from byre.disks.qcow2.snapshot_table import Snapshot, read_snapshot_table
 from byre.disks.qcow2.snapshots import create_snapshot, delete_snapshot, rename_snapshot, revert_to_snapshot, shorten
-from byre.errors import CorruptImageError, ExistsError, UnsupportedError, UsageError
+from byre.disks.qcow2.survey import survey
+from byre.errors import CorruptImageError, ExistsError, StorageError, UnsupportedError, UsageError
+from byre.storage.base import Buffer
 from byre.storage.local import open_file
 from crash.recording import Punch, RecordingStorage
 
@@ -262,6 +265,27 @@ def test_delete_gives_the_space_back_and_shorten_cuts_the_file(tmp_path: Path) -
     assert_sound(image)
 
 
+class _FullDisk(RecordingStorage):
+    """Takes writes over what is there already, and not a byte more."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        if offset + len(data) > self.size:
+            raise StorageError("write failed: No space left on device", path=self.name, offset=offset)
+        super().write(offset, data)
+
+
+@pytest.mark.oracle
+def test_a_snapshot_that_finds_no_room_leaves_the_image_as_it_was(tmp_path: Path) -> None:
+    image = tmp_path / "full.qcow2"
+    qemu_img("create", "-f", "qcow2", image, "4M")
+    qemu_io(image, ["write -P 1 0 4M"])
+    before = image.read_bytes()
+    storage = _FullDisk(before)
+    with pytest.raises(StorageError):
+        create_snapshot(storage, "one")
+    assert bytes(storage.data) == before
+
+
 @pytest.mark.oracle
 def test_an_unknown_autoclear_bit_is_cleared_before_the_first_write(tmp_path: Path) -> None:
     image = tmp_path / "autoclear.qcow2"
@@ -283,3 +307,21 @@ def test_a_dirty_image_is_mended_before_its_snapshot(tmp_path: Path) -> None:
     assert_sound(image)
     with open_file(image) as storage:
         assert read_header(storage).incompatible == 0
+
+
+@pytest.mark.oracle
+def test_an_image_that_is_marked_corrupt_is_left_alone_until_repaired(tmp_path: Path) -> None:
+    image = tmp_path / "marked.qcow2"
+    qemu_img("create", "-f", "qcow2", image, "1M")
+    data = bytearray(image.read_bytes())
+    data[79] |= 2
+    image.write_bytes(data)
+    with pytest.raises(CorruptImageError, match="marked corrupt"):
+        change(image, create_snapshot, "one")
+    with open_file(image, writable=True) as storage:
+        found = survey(storage)
+        plan = plan_repair(found, "all")
+        assert plan.actions == ("clear the corrupt flag",)
+        apply_repair(found, plan)
+    change(image, create_snapshot, "one")
+    assert_sound(image)

@@ -16,9 +16,11 @@ from byre.disks.qcow2.entries import I64Array, U64Array, decode_table
 from byre.disks.qcow2.header import MAX_HOST_OFFSET, MAX_REFCOUNT_TABLE_BYTES, Header
 from byre.disks.qcow2.refcounts import (
     TABLE_OFFSET_MASK,
+    UnsignedArray,
     block_entries,
+    narrow_type,
     pack_refcounts,
-    unpack_refcounts,
+    unpack_narrow,
 )
 from byre.errors import CorruptImageError, StorageError
 from byre.storage.base import Storage
@@ -26,6 +28,9 @@ from byre.units import SECTOR, ceil_div
 
 _CACHE_BYTES = 32 << 20
 """Decoded blocks kept: at 64 KiB clusters and 16 bits that is 128 blocks, which count 256 GiB."""
+
+_SEARCH_STEP = 1 << 16
+"""Entries looked at in one go for free ones: a block may have 16 million."""
 
 
 class Allocator:
@@ -48,8 +53,8 @@ class Allocator:
         self.retired: list[I64Array] = []
         """Clusters of old refcount tables, to be dropped once the header points to the new one."""
         self._protected = np.unique(protected)
-        self._blocks: OrderedDict[int, U64Array] = OrderedDict()
-        self._room = max(2, _CACHE_BYTES // (self.per_block * 8))
+        self._blocks: OrderedDict[int, UnsignedArray] = OrderedDict()
+        self._room = max(2, _CACHE_BYTES // (self.per_block * narrow_type(self.order).itemsize))
         self._hint = 0
         self._tail: int | None = None
 
@@ -68,20 +73,30 @@ class Allocator:
         for number in np.flatnonzero(self.table[self._hint // self.per_block :]) + self._hint // self.per_block:
             if not missing:
                 break
-            base = int(number) * self.per_block
-            start = max(0, self._hint - base)
-            free = np.flatnonzero(self._block(int(number))[start:] == 0)[:missing] + (base + start)
-            free = free[free < MAX_HOST_OFFSET >> self.cluster_bits]
-            if len(free):
-                self._take(free)
-                pieces.append(free)
-                missing -= len(free)
+            for free in self._free_in(int(number)):
+                taken = free[:missing]
+                self._take(taken)
+                pieces.append(taken)
+                missing -= len(taken)
+                if not missing:
+                    break
         if missing:
             pieces.append(self.allocate_contiguous(missing))
-        taken = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
-        if count:
-            self._hint = int(taken[-1]) + 1
-        return taken
+        if not pieces:
+            return np.zeros(0, dtype=np.int64)
+        found: I64Array = np.concatenate(pieces)
+        self._hint = int(found[-1]) + 1
+        return found
+
+    def _free_in(self, number: int) -> Iterator[I64Array]:
+        """The free clusters that one block counts, from the hint on, some at a time."""
+        base = number * self.per_block
+        block = self._block(number)
+        limit = MAX_HOST_OFFSET >> self.cluster_bits
+        for start in range(max(0, self._hint - base), self.per_block, _SEARCH_STEP):
+            free = np.flatnonzero(block[start : start + _SEARCH_STEP] == 0) + (base + start)
+            if len(free):
+                yield free[free < limit]
 
     def allocate_contiguous(self, count: int) -> I64Array:
         """``count`` clusters in a row after the last used one, with the refcount blocks and the refcount table
@@ -103,7 +118,7 @@ class Allocator:
             self._move_table(after_blocks, table_clusters)
         for index, number in enumerate(absent):
             self.table[number] = (first + count + index) << self.cluster_bits
-            self._blocks[number] = np.zeros(self.per_block, dtype=np.uint64)
+            self._blocks[number] = np.zeros(self.per_block, dtype=narrow_type(self.order))
             self.dirty_blocks[number] = (0, self.per_block)
             self.dirty_table.add(number)
         self._take(np.arange(first, after_blocks + table_clusters))
@@ -125,7 +140,7 @@ class Allocator:
             inside, dropped = inside[sound], dropped[sound]
             if not len(inside):
                 continue
-            block[inside] -= dropped
+            block[inside] -= dropped.astype(block.dtype)
             self._mark(number, int(inside.min()), int(inside.max()) + 1)
             freed.append(inside[block[inside] == 0] + number * self.per_block)
         free = np.concatenate(freed) if freed else np.zeros(0, dtype=np.int64)
@@ -234,7 +249,7 @@ class Allocator:
         before = self.dirty_blocks.get(number)
         self.dirty_blocks[number] = (low, high) if before is None else (min(low, before[0]), max(high, before[1]))
 
-    def _block(self, number: int) -> U64Array:
+    def _block(self, number: int) -> UnsignedArray:
         """A refcount block, decoded; the one in memory is the truth while it is dirty."""
         block = self._blocks.get(number)
         if block is not None:
@@ -250,7 +265,7 @@ class Allocator:
                 expected=f"a whole cluster within {self.storage.size} bytes",
                 hint=f"Run 'byre check --repair all {self.storage.name}'.",
             )
-        block = unpack_refcounts(self.storage.read(offset, self.cluster_size), self.order)
+        block = unpack_narrow(self.storage.read(offset, self.cluster_size), self.order)
         self._blocks[number] = block
         for other in list(self._blocks):
             if len(self._blocks) <= self._room:

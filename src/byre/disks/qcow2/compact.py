@@ -24,7 +24,8 @@ from byre.disks.qcow2.survey import Survey, survey
 from byre.errors import UnsupportedError
 from byre.storage.base import Storage
 
-FREE, DATA, FIXED, L2_TABLE, REFCOUNT_BLOCK, BITMAP_DATA = range(6)
+FREE, DATA, FIXED, L2_TABLE, REFCOUNT_BLOCK, BITMAP_DATA, STREAM = range(7)
+"""What a host cluster holds. Fixed ones are tables of several clusters, which move otherwise; streams never move."""
 ROUND_CLUSTERS = 1 << 20
 """Clusters moved between two flushes; their places take 16 MB."""
 COPY_BYTES = 4 << 20
@@ -51,9 +52,10 @@ def plan_compact(storage: Storage) -> CompactPlan:
     zero = _zero_clusters(found)
     occupied = occupancy(found)
     used = found.used_clusters - zero
-    fixed = np.flatnonzero((occupied[used:] == FIXED) & (_stored_flags(found)[used:] != 0))
-    end = max(used, used + int(fixed[-1]) + 1 if len(fixed) else 0)
-    moved = int(((occupied[used:] != FREE) & (occupied[used:] != FIXED)).sum())
+    above = occupied[used:]
+    streams = _last_of(occupied, STREAM, used)
+    end = int(streams[-1]) + 1 if len(streams) else used
+    moved = int(((above != FREE) & (above != FIXED) & (above != STREAM)).sum())
     return CompactPlan(
         file_size=storage.size,
         shorter=max(0, storage.size - (end << bits)),
@@ -112,7 +114,7 @@ def occupancy(found: Survey) -> U8Array:
         reached = reach(batch, found.header.geometry, found.file_clusters)
         if len(reached.stream_first):
             for step in range(int((reached.stream_last - reached.stream_first).max()) + 1):
-                kinds[np.minimum(reached.stream_first + step, reached.stream_last)] = FIXED
+                kinds[np.minimum(reached.stream_first + step, reached.stream_last)] = STREAM
     return kinds
 
 
@@ -131,9 +133,9 @@ def _move(found: Survey, kind: int, repoint: _Repoint, advance: Callable[[int], 
     """Move one round of clusters of this kind down; True if there may be more."""
     kinds = occupancy(found)
     boundary = found.used_clusters
-    sources = boundary + np.flatnonzero(kinds[boundary:] == kind)
-    places = np.flatnonzero(kinds[:boundary] == FREE)
-    count = min(len(sources), len(places), ROUND_CLUSTERS)
+    sources = _last_of(kinds, kind, boundary)
+    places = _first_free(kinds, boundary)
+    count = min(len(sources), len(places))
     del kinds
     if not count:
         return False
@@ -155,6 +157,28 @@ def _move(found: Survey, kind: int, repoint: _Repoint, advance: Callable[[int], 
         storage.punch(start, min((stop - first) << stored.cluster_bits, max(0, storage.size - start)))
     storage.flush()
     return True
+
+
+def _last_of(kinds: U8Array, kind: int, boundary: int) -> I64Array:
+    """The highest clusters of this kind from ``boundary`` on, ascending, at most a round of them."""
+    found: I64Array = np.zeros(0, dtype=np.int64)
+    stop = len(kinds)
+    while stop > boundary and len(found) < ROUND_CLUSTERS:
+        start = max(boundary, stop - ROUND_CLUSTERS)
+        found = np.concatenate((start + np.flatnonzero(kinds[start:stop] == kind), found))
+        stop = start
+    return found[-ROUND_CLUSTERS:]
+
+
+def _first_free(kinds: U8Array, boundary: int) -> I64Array:
+    """The lowest free clusters below ``boundary``, ascending, at most a round of them."""
+    found: I64Array = np.zeros(0, dtype=np.int64)
+    start = 0
+    while start < boundary and len(found) < ROUND_CLUSTERS:
+        stop = min(boundary, start + ROUND_CLUSTERS)
+        found = np.concatenate((found, start + np.flatnonzero(kinds[start:stop] == FREE)))
+        start = stop
+    return found[:ROUND_CLUSTERS]
 
 
 def _runs(breaks: BoolArray, count: int) -> list[tuple[int, int]]:

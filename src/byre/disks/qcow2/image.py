@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from byre.disks.context import OpenContext
-from byre.disks.disk import Backing, Description, Disk, DiskDefaults, SnapshotInfo
+from byre.disks.disk import Backing, CheckReport, Description, Disk, DiskDefaults, SnapshotInfo
 from byre.disks.qcow2.bitmaps import describe_bitmaps
 from byre.disks.qcow2.entries import U64Array
 from byre.disks.qcow2.header import (
@@ -179,6 +179,12 @@ class Qcow2Disk(Qcow2View):
             bitmaps=describe_bitmaps(self.storage, self.header),
         )
 
+    def check(self) -> CheckReport:
+        """Check the image's own metadata, as it stands in the file. Changes nothing."""
+        from byre.disks.qcow2.check import check_image
+
+        return check_image(self.storage)
+
     def close(self) -> None:
         source = self.source
         if source.backing is not None:
@@ -202,6 +208,8 @@ def open_disk(storage: Storage, context: OpenContext) -> Qcow2Disk:
     try:
         header = read_header(storage)
         data, backing, missing = _open_references(storage, header, context, opened)
+        if context.options.writable:
+            header = _mended(storage, header)
         source = Source(storage, header, data=data, backing=backing, missing=missing)
         l1 = _read_active_l1(storage, header)
         snapshots = read_snapshot_table(storage, header)
@@ -214,6 +222,19 @@ def open_disk(storage: Storage, context: OpenContext) -> Qcow2Disk:
         for owned in reversed(opened):
             owned.close()
         raise
+
+
+def _mended(storage: Storage, header: Header) -> Header:
+    """The header of an image that takes writes: one that wasn't closed cleanly gets its refcounts rebuilt, as
+    QEMU does it. Whatever may not be written to at all is left as it is. Raises UnsupportedError where the
+    image can't be mended safely."""
+    if not header.incompatible & DIRTY or header.incompatible & CORRUPT or header.encryption or not storage.writable:
+        return header
+    from byre.disks.qcow2.repair import rebuild_dirty  # only then: it brings all of 'check' along
+    from byre.disks.qcow2.survey import survey
+
+    rebuild_dirty(survey(storage))
+    return read_header(storage)
 
 
 def _open_references(

@@ -16,8 +16,10 @@ from byre.units import align_up
 RawArray: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 """Entries as they stand in the file (big-endian bytes seen as native words): only for bit tricks."""
 
-BATCH_BYTES = 4 << 20
-"""L2 bytes handled at once: the temporaries of one batch then stay in the processor's cache and below 50 MB."""
+BATCH_BYTES = 1 << 20
+"""L2 bytes handled at once. The temporaries of one batch then stay in the processor's cache, and the allocator keeps
+their pages: with 4 MiB a check of 128 MiB of tables took 0.75 s instead of 0.55 s. Reading ahead on threads gained
+nothing."""
 RAW_COPIED = np.array([1 << 63], dtype=">u8").view(np.uint64)[0]
 """The COPIED flag in a ``RawArray``."""
 

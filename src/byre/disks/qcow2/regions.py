@@ -70,6 +70,14 @@ def load_roots(storage: Storage, header: Header, stored: StoredRefcounts, findin
     )
     collector.flags()
     snapshots = collector.snapshot_table()
+    needed = header.geometry.l1_entries_for(header.size)
+    if header.l1_size < needed:
+        findings.add(
+            CORRUPTION,
+            "l1-too-small",
+            f"the L1 table has {header.l1_size} entries, and the disk needs {needed}",
+            offset=36,
+        )
     active = collector.l1_table(header.l1_table_offset, header.l1_size, "active L1 table")
     active_tables = collector.usable_tables(active, header.l1_table_offset)
     tables = active_tables

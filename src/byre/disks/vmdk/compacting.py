@@ -13,7 +13,7 @@ import numpy as np
 
 from byre.disks.vmdk.editing import SparseEditor
 from byre.disks.vmdk.extent import KindArray, SparseExtent
-from byre.disks.vmdk.layout import GTE_ZEROED
+from byre.disks.vmdk.layout import GTE_ZEROED, MAX_CAPACITY
 from byre.disks.writer import BoolArray, Int64Array
 from byre.errors import CorruptImageError, StorageError, UnsupportedError
 from byre.extents import Kind
@@ -70,7 +70,8 @@ class _Packing:
             self._enter(grains.number[empty], np.full(int(empty.sum()), GTE_ZEROED if self._has_parent else 0))
             grains = _Grains(grains.number[~empty], grains.host[~empty])
             busy = self._busy(grains)
-        slots = _slots(busy, self._extent.grain_bytes, self._editor.header.overhead * SECTOR)
+        overhead = min(self._editor.header.overhead, MAX_CAPACITY) * SECTOR
+        slots = _slots(busy, self._extent.grain_bytes, overhead, most=len(grains.host))
         order = np.argsort(grains.host)[::-1]
         pairs = min(len(slots), len(order))
         worth = int((slots[:pairs] < grains.host[order[:pairs]]).sum())
@@ -141,7 +142,7 @@ class _Packing:
     def _end(self, grains: _Grains) -> int:
         _, ends = self._metadata()
         last = max(int(ends.max()), int(grains.host.max()) + self._extent.grain_bytes if len(grains.host) else 0)
-        return max(align_up(last, SECTOR), self._editor.header.overhead * SECTOR)
+        return max(align_up(last, SECTOR), min(self._editor.header.overhead, MAX_CAPACITY) * SECTOR)
 
     def _empty(self, grains: _Grains) -> BoolArray:
         """Which grains are all zeros, read in runs as they lie in the file."""
@@ -186,11 +187,14 @@ class _Packing:
         self._editor.flush()
 
 
-def _slots(busy: tuple[Int64Array, Int64Array], grain: int, overhead: int) -> Int64Array:
-    """Where a grain would fit between what is there: ascending, on grain boundaries, behind the overhead."""
+def _slots(busy: tuple[Int64Array, Int64Array], grain: int, overhead: int, *, most: int) -> Int64Array:
+    """Where a grain would fit between what is there: ascending, on grain boundaries, behind the overhead; no more
+    than ``most``, for the gaps of a hostile file may be any length."""
     starts, ends = busy
     begin = -(-np.maximum(ends[:-1], overhead) // grain) * grain
     count = np.maximum(0, (starts[1:] - begin) // grain)
+    count = np.minimum(count, most)
+    count = np.clip(most - (np.cumsum(count) - count), 0, count)
     total = int(count.sum())
     first = np.repeat(np.cumsum(count) - count, count)
     slots: Int64Array = np.repeat(begin, count) + (np.arange(total, dtype=np.int64) - first) * grain

@@ -224,7 +224,8 @@ class SparseExtent:
 
     def read_grain(self, host: int, stored: int, skip: int, view: memoryview) -> None:
         path = self.file.name
-        data = memoryview(self.file.read(host, min(stored, self.file.size - host)))
+        data = memoryview(bytearray(min(stored, self.file.size - host)))
+        self.file.read_into(host, data)
         if self.markers:
             _, size = GRAIN_MARKER.unpack_from(data)
             if not 0 < size <= self._most_stored:
@@ -249,7 +250,7 @@ class SparseExtent:
                 found=f"{len(plain)} bytes",
                 expected=f"{skip + len(view)} bytes",
             )
-        view[:] = plain[skip : skip + len(view)]
+        view[:] = memoryview(plain)[skip : skip + len(view)]
 
 
 _NIBBLE = np.uint64(60)

@@ -18,12 +18,12 @@ except ImportError:
     isal_zlib = None  # type: ignore[assignment]
 
 
-def decompress_grain(data: bytes | memoryview, grain_bytes: int, *, path: str, offset: int) -> bytes:
+def decompress_grain(data: bytes | memoryview, grain_bytes: int, *, path: str, offset: int) -> bytes | bytearray:
     """One grain from its zlib stream; what follows the stream is ignored. May be shorter than a grain: a disk's
     last one is stored short by some writers. Raises CorruptImageError."""
     if deflate is not None:
         try:
-            return bytes(deflate.zlib_decompress(data, grain_bytes))
+            return deflate.zlib_decompress(data, grain_bytes)
         except (deflate.DeflateError, ValueError, OverflowError):
             pass  # zlib has the last word, and says why
     inflate = zlib.decompressobj()

@@ -19,6 +19,7 @@ KNOWN = (
     "hw_version",
     "grain_size",
     "backing_file",
+    "backing_format",
     "parent_cid",
     "cid",
     "header_version",
@@ -57,6 +58,8 @@ def parse_options(options: Mapping[str, object], *, path: str) -> VmdkOptions:
     backing = options.get("backing_file")
     if backing is not None and subformat not in ("monolithicSparse", "twoGbMaxExtentSparse"):
         raise UsageError(f"a {subformat} VMDK can't have a parent", path=path, hint="Use subformat=monolithicSparse.")
+    if options.get("backing_format") not in (None, "vmdk"):
+        raise _wrong(options, "backing_format", "vmdk: a VMDK's parent is known by its content identifier", path=path)
     level = options.get("level")
     uuid = options.get("uuid")
     return VmdkOptions(

@@ -8,17 +8,12 @@ import numpy as np
 
 from byre.disks.disk import CheckReport
 from byre.errors import ByreError
+from byre.filesystems.ntfs.allocation import OWNED, owned_runs
 from byre.filesystems.ntfs.names import IN_USE
-from byre.filesystems.ntfs.records import IS_SPARSE
-from byre.filesystems.ntfs.runs import decode_runs
 from byre.filesystems.ntfs.table import SOUND
 
 if TYPE_CHECKING:
     from byre.filesystems.ntfs.filesystem import NtfsFileSystem
-
-MAX_CHECKED_CLUSTERS = 1 << 28
-"""A byte for each cluster: 1 TiB of disk at 4 KiB takes 256 MiB."""
-BAD_CLUSTERS = 8
 
 
 def check(fs: NtfsFileSystem) -> CheckReport:
@@ -71,40 +66,28 @@ def _mft_bitmap(fs: NtfsFileSystem) -> None:
 
 
 def _clusters(fs: NtfsFileSystem) -> int:
-    """Count every cluster's owners and compare with $Bitmap."""
-    total = fs.boot.clusters
-    if total > MAX_CHECKED_CLUSTERS:
-        fs.problems.add("ntfs.check-skipped", "too many clusters to compare with $Bitmap", kind="note")
-        return 0
-    owned = np.zeros(total, dtype=np.uint8)
-    facts = fs.table.facts
-    alive = np.flatnonzero((facts["marks"] & SOUND != 0) & (facts["flags"] & IN_USE != 0))
-    for number in alive.tolist():
-        try:
-            attributes = fs.mft.record(number).attributes
-        except ByreError:
-            continue
-        for each in attributes:
-            if each.resident or (number == BAD_CLUSTERS and each.flags & IS_SPARSE == 0 and each.name == "$Bad"):
-                continue
-            try:
-                runs = decode_runs(each.value, each.lowest_vcn, total)
-            except ByreError as error:
-                fs.problems.add("ntfs.runs", f"MFT record {number}: {error}")
-                continue
-            for _, lcn, count in runs:
-                if lcn < 0:
-                    continue
-                part = owned[lcn : lcn + count]
-                if part.any():
-                    fs.problems.add("ntfs.cross-linked", f"MFT record {number} claims clusters of another file")
-                part[:] = 1
+    """Compare every file's runs with each other and with $Bitmap; how many clusters are in use by files."""
+    tables = list(owned_runs(fs.mft, fs.problems))
+    runs = np.concatenate(tables) if tables else np.zeros(0, dtype=OWNED)
+    runs = runs[np.argsort(runs["lcn"], kind="stable")]
+    starts, stops = runs["lcn"], runs["lcn"] + runs["clusters"]
+    reach = np.maximum.accumulate(stops) if len(stops) else stops
+    for row in (np.flatnonzero(starts[1:] < reach[:-1]) + 1).tolist()[:1000]:
+        number = int(runs["record"][row])
+        fs.problems.add("ntfs.cross-linked", f"MFT record {number} claims clusters of another file")
+    used = 0
     for first, bits in fs.bitmap():
-        mine = owned[first : first + len(bits)]
-        free_but_owned = int(np.count_nonzero((mine != 0) & (bits == 0)))
-        used_but_lost = int(np.count_nonzero((mine == 0) & (bits != 0)))
+        last = first + len(bits)
+        inside = (starts < last) & (stops > first)
+        edges = np.zeros(len(bits) + 1, dtype=np.int32)
+        np.add.at(edges, np.maximum(starts[inside], first) - first, 1)
+        np.add.at(edges, np.minimum(stops[inside], last) - first, -1)
+        mine = np.cumsum(edges[:-1]) > 0
+        used += int(np.count_nonzero(mine))
+        free_but_owned = int(np.count_nonzero(mine & (bits == 0)))
+        used_but_lost = int(np.count_nonzero(~mine & (bits != 0)))
         if free_but_owned:
             fs.problems.add("ntfs.bitmap-free", "clusters of files are free by $Bitmap", count=free_but_owned)
         if used_but_lost:
             fs.problems.add("ntfs.bitmap-lost", "clusters in use belong to no file", kind="leak", count=used_but_lost)
-    return int(np.count_nonzero(owned))
+    return used

@@ -22,6 +22,7 @@ from byre.filesystems.base import (
     join_free,
 )
 from byre.filesystems.hibernation import is_hibernated
+from byre.filesystems.ntfs.allocation import owned_runs
 from byre.filesystems.ntfs.boot import read_boot
 from byre.filesystems.ntfs.check import check
 from byre.filesystems.ntfs.content import read_content
@@ -48,7 +49,7 @@ from byre.filesystems.ntfs.streams import (
     plain_extents,
     stream_map,
 )
-from byre.filesystems.ntfs.table import FileTable, scan
+from byre.filesystems.ntfs.table import FileTable, Table, scan
 from byre.filesystems.ntfs.tree import NtfsTree
 from byre.filesystems.paths import split_path
 from byre.filesystems.tree import read_range
@@ -281,6 +282,10 @@ class NtfsFileSystem:
             data = read_content(self.volume, found, self.boot.cluster_size, start, stop)
             bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little")
             yield start * 8, bits[: self.boot.clusters - start * 8]
+
+    def owned_runs(self) -> Iterator[Table]:
+        """Which file every used cluster belongs to (``allocation.OWNED``), for telling block differences as files."""
+        return owned_runs(self.mft, self.problems)
 
     def mft_bitmap(self) -> bytes:
         """$MFT's own bitmap: one bit for each record, in use or not."""

@@ -46,7 +46,7 @@ class NameIndex:
             inside
             & _alive(facts)[at]
             & (facts["flags"][at] & IS_DIRECTORY != 0)
-            & (facts["sequence"][at] == names["parent_sequence"])
+            & ((facts["sequence"][at] == names["parent_sequence"]) | (names["parent_sequence"] == 0))
         )
         rows = np.flatnonzero(listed & attached)
         self.orphans: Int64s = np.flatnonzero(listed & ~attached)

@@ -6,6 +6,7 @@ facts with a row for each record, a table of names with a row for each $FILE_NAM
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from byre.filesystems.ntfs.mft import Mft
 from byre.filesystems.ntfs.records import (
     DATA,
     FILE_NAME,
+    IN_USE,
     IS_COMPRESSED,
     IS_SPARSE,
     REFERENCE_MASK,
@@ -124,27 +126,20 @@ def _sorted_streams(state: _Scan) -> Table:
 
 
 def _scan_slice(state: _Scan, mft: Mft, first: int, rows: Bytes2D, problems: Problems) -> None:
-    width = rows.shape[1]
     is_record, sound = apply_fixups(rows, b"FILE")
     _report(mft, first, rows, is_record, sound, problems)
     good = np.flatnonzero(sound)
-    flat = rows.reshape(-1)
     head = rows[good][:, :48].copy()
     words = head.view("<u2")
-    base = head.view("<u8")[:, 4]
     numbers = good + first
     facts = state.facts
     facts["sequence"][numbers] = words[:, 8]
     facts["links"][numbers] = words[:, 9]
     facts["flags"][numbers] = words[:, 11]
-    facts["marks"][numbers] |= np.where(base != 0, SOUND | IS_EXTENSION, SOUND).astype(np.uint8)
-    owner = np.where(base != 0, (base & REFERENCE_MASK).astype(np.int64), numbers)
-    # An extension whose base lies outside the table belongs to nobody.
-    kept = owner < mft.count
-    position = words[:, 10].astype(np.int64)
-    limit = np.minimum(head.view("<u4")[:, 6].astype(np.int64), width)
-    good, owner, position, limit = good[kept], owner[kept], position[kept], limit[kept]
-    _walk_attributes(state, flat, good.astype(np.int64) * width, owner, position, limit, problems)
+    facts["marks"][numbers] |= np.where(head.view("<u8")[:, 4] != 0, SOUND | IS_EXTENSION, SOUND).astype(np.uint8)
+    flat = rows.reshape(-1)
+    for at, owner, kind, length in attributes_of(rows, good, first, mft.count, problems):
+        _collect(state, flat, at, owner, kind, length, problems)
 
 
 def _report(
@@ -165,16 +160,31 @@ def _report(
         problems.add(code, f"MFT record {first + row} starts with {mark!r}", offset=mft.place(first + row))
 
 
-def _walk_attributes(
-    state: _Scan, flat: Any, base: Int64s, owner: Int64s, position: Int64s, limit: Int64s, problems: Problems
-) -> None:
-    quads = flat.view("<u4")
+def attributes_of(
+    rows: Bytes2D, good: Int64s, first: int, count: int, problems: Problems
+) -> Iterator[tuple[Int64s, Int64s, Any, Int64s]]:
+    """The attributes of the sound records ``good`` of a slice, the k-th of every record at a time.
+
+    Yields places (byte offsets in the slice, multiples of 8), owners (the file's base record), types and lengths;
+    a header of 24 bytes and the length lie inside the record.
+    """
+    width = rows.shape[1]
+    head = rows[good][:, :48].copy()
+    words, base = head.view("<u2"), head.view("<u8")[:, 4]
+    owner = np.where(base != 0, (base & REFERENCE_MASK).astype(np.int64), good + first)
+    # An extension belongs to its base only while it is in use: a freed one names a base that may be another file's
+    # by now. One whose base lies outside the table belongs to nobody.
+    kept = (owner < count) & ((base == 0) | (words[:, 11] & IN_USE != 0))
+    position = words[:, 10].astype(np.int64)[kept]
+    limit = np.minimum(head.view("<u4")[:, 6].astype(np.int64), width)[kept]
+    start, owner = good[kept].astype(np.int64) * width, owner[kept]
+    quads = rows.reshape(-1).view("<u4")
     for _ in range(MAX_STEPS):
         inside = (position + 24 <= limit) & (position % 8 == 0) & (position >= 42)
-        base, owner, position, limit = base[inside], owner[inside], position[inside], limit[inside]
-        if not len(base):
+        start, owner, position, limit = start[inside], owner[inside], position[inside], limit[inside]
+        if not len(start):
             return
-        at = base + position
+        at = start + position
         kind = quads[at // 4]
         length = quads[at // 4 + 1].astype(np.int64)
         sound = (length >= 24) & (length % 8 == 0) & (position + length <= limit)
@@ -184,15 +194,16 @@ def _walk_attributes(
             for number in owner[bad].tolist()[:100]:
                 problems.add("ntfs.attribute", f"MFT record {number} has a malformed attribute")
         going = sound & ~ended
-        base, owner, position, limit = base[going], owner[going], position[going], limit[going]
-        at, kind, length = at[going], kind[going], length[going]
-        _collect(state, flat, quads, at, owner, kind, length, problems)
+        start, owner, position, limit = start[going], owner[going], position[going], limit[going]
+        length = length[going]
+        yield at[going], owner, kind[going], length
         position = position + length
 
 
 def _collect(
-    state: _Scan, flat: Any, quads: Any, at: Int64s, owner: Int64s, kind: Any, length: Int64s, problems: Problems
+    state: _Scan, flat: Any, at: Int64s, owner: Int64s, kind: Any, length: Int64s, problems: Problems
 ) -> None:
+    quads = flat.view("<u4")
     resident = flat[at + 8] == 0
     value_size = quads[at // 4 + 4].astype(np.int64)
     value = at + flat.view("<u2")[at // 2 + 10]
@@ -211,19 +222,19 @@ def _collect(
         state.facts["marks"][owner[wanted]] |= HAS_REPARSE
 
 
-def _u64(flat: Any, at: Int64s, count: int = 1) -> npt.NDArray[np.uint64]:
+def numbers_at(flat: Any, at: Int64s, count: int = 1) -> npt.NDArray[np.uint64]:
     """``count`` little-endian numbers from each of the places ``at``, aligned or not."""
     table: npt.NDArray[np.uint64] = flat[at[:, None] + np.arange(8 * count)].view("<u8")
     return table
 
 
 def _standard_information(state: _Scan, flat: Any, value: Int64s, owner: Int64s) -> None:
-    times = _u64(flat, value, 4)
+    times = numbers_at(flat, value, 4)
     usable = (times > 0) & (times < _LAST)
     clean = np.where(usable, (times.astype(np.int64) - _EPOCH) * 100, NO_TIME)
     for column, field in enumerate(("created", "modified", "changed", "accessed")):
         state.facts[field][owner] = clean[:, column]
-    state.facts["attributes"][owner] = _u64(flat, value + 32)[:, 0] & 0xFFFFFFFF
+    state.facts["attributes"][owner] = numbers_at(flat, value + 32)[:, 0] & 0xFFFFFFFF
 
 
 def _file_names(state: _Scan, flat: Any, value: Int64s, size: Int64s, owner: Int64s, problems: Problems) -> None:
@@ -232,7 +243,7 @@ def _file_names(state: _Scan, flat: Any, value: Int64s, size: Int64s, owner: Int
     for number in owner[~sound].tolist()[:100]:
         problems.add("ntfs.name", f"MFT record {number} has a malformed name")
     value, owner, units = value[sound], owner[sound], units[sound]
-    parent = _u64(flat, value)[:, 0]
+    parent = numbers_at(flat, value)[:, 0]
     table: Table = np.empty(len(owner), dtype=NAME)
     table["record"] = owner
     table["parent"] = (parent & REFERENCE_MASK).astype(np.int64)
@@ -267,13 +278,13 @@ def _data(state: _Scan, flat: Any, at: Int64s, owner: Int64s, length: Int64s, fi
     allocated = np.zeros(len(at), dtype=np.int64)
     if sized.any():
         which = np.flatnonzero(sized)
-        numbers = _u64(flat, at[which] + 16, 5)
+        numbers = numbers_at(flat, at[which] + 16, 5)
         first_part = numbers[:, 0] == 0
         real = np.minimum(numbers[:, 4], np.uint64(1 << 63) - np.uint64(1)).astype(np.int64)
         taken = np.minimum(numbers[:, 3], np.uint64(1 << 63) - np.uint64(1)).astype(np.int64)
         sparse = (flags[which] & (IS_COMPRESSED | IS_SPARSE) != 0) & (length[which] >= 72)
         if sparse.any():
-            total = _u64(flat, at[which[sparse]] + 64)[:, 0]
+            total = numbers_at(flat, at[which[sparse]] + 64)[:, 0]
             taken[sparse] = np.minimum(total, np.uint64(1 << 63) - np.uint64(1)).astype(np.int64)
         size[which], allocated[which] = real, taken
         sized[which] = first_part

@@ -1,0 +1,68 @@
+"""Mutated metadata: nothing but Byre's own errors comes out of check, repair, snapshots and compact."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builders.qcow2_images import RECIPES, make
+from byre.disks.qcow2.check import check_image
+from byre.disks.qcow2.compact import compact_image, plan_compact
+from byre.disks.qcow2.repair import apply_repair, plan_repair
+from byre.disks.qcow2.snapshot_tree import snapshot_tree
+from byre.disks.qcow2.snapshots import create_snapshot, delete_snapshot, revert_to_snapshot
+from byre.disks.qcow2.survey import survey
+from byre.errors import ByreError
+from byre.storage.base import Storage
+from byre.storage.memory import MemoryStorage
+
+CASES = int(os.environ.get("BYRE_FUZZ_CASES", "30"))
+NAMES = ("v2", "cluster-512", "refcount-2", "zlib", "extended-backing", "data-file")
+
+
+def _repair(mode: str) -> Callable[[Storage], object]:
+    def run(storage: Storage) -> None:
+        found = survey(storage)
+        apply_repair(found, plan_repair(found, mode))
+
+    return run
+
+
+OPERATIONS: tuple[Callable[[Storage], object], ...] = (
+    check_image,
+    _repair("all"),
+    _repair("leaks"),
+    lambda storage: create_snapshot(storage, "new"),
+    lambda storage: delete_snapshot(storage, "1"),
+    lambda storage: revert_to_snapshot(storage, "1"),
+    plan_compact,
+    compact_image,
+    snapshot_tree,
+)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", NAMES)
+def test_mutated_images_raise_only_byre_errors(name: str, tmp_path: Path) -> None:
+    base = make(next(recipe for recipe in RECIPES if recipe.name == name), tmp_path).path.read_bytes()
+    rng = random.Random(f"fuzz {name}")
+    used = [at for at in range(8, len(base), 8) if base[at] and at % 512 < 64]
+    for _ in range(CASES):
+        state = bytearray(base)
+        for _ in range(rng.choice((1, 2, 4, 20))):
+            at = rng.randrange(8, 112) if rng.random() < 0.2 else rng.choice(used)
+            state[at] = rng.choice((0, 255, state[at] ^ 1 << rng.randrange(8), rng.randrange(256)))
+        if rng.random() < 0.1:
+            del state[rng.randrange(100, len(state)) :]
+        for operation in OPERATIONS:
+            started = time.process_time()
+            try:
+                operation(MemoryStorage(state))
+            except ByreError as error:
+                assert error.exit_code >= 64
+            assert time.process_time() - started < 2
