@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from byre.cli import drop_free
 from byre.cli.options import add_image, open_image
@@ -25,11 +25,11 @@ EXAMPLES = """
   byre convert xp.qcow2@clean clean.raw
   byre convert xp.qcow2 copy.qcow2 --with-snapshots
   byre convert overlay.qcow2 new.qcow2 --keep-backing
+  byre convert xp.vmdk lean.qcow2 --drop-free --verify
   byre convert snapshot3.vdi whole.qcow2 --with-snapshots
   byre convert xp.qcow2 xp-chain -O vhdx --with-snapshots
   byre convert xp-chain/manifest.json xp.qcow2 --with-snapshots
   byre convert xp.qcow2 xp.vhd --for azure
-  byre convert xp.vmdk lean.qcow2 --drop-free --verify
 """
 VERDICTS = "   0 converted (with --for: and every rule of the target holds, or can't be told here)"
 
@@ -89,17 +89,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--threads is out of range", found=args.threads, expected="1 to 64")
     if args.with_snapshots and (args.target_name or args.keep_uuid):
         raise UsageError("--with-snapshots goes with neither --for nor --keep-uuid", path=args.target)
-    drop_free.check_options(args)
-    if args.drop_free:
-        drop_free.refuse_machine_state(args)
     place = _place(args)
     entry = target_format(args.target, args.output_format) if place is None else _format_for(place, args)
     options = collect_options(args, entry)
+    drop_free.check_options(args)
+    if args.drop_free:
+        drop_free.refuse_machine_state(args)
     if place is not None:
         options = {**options_for_target(place, entry), **options}
     for left in stale_parts(args.target):
         out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
-    done, source_format, dropped = _convert(args, out, entry, options, place)
+    done, source_format, left_out = _convert(args, out, entry, options, place)
     payload = {
         "source": args.image,
         "source_format": source_format,
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         "bytes_written": done.copied.written,
         "zero_bytes_found": done.copied.zeros,
         "snapshots": done.snapshots,
-        "drop_free": dropped,
+        "drop_free": left_out,
         "for": None if done.report is None else done.report.as_json(),
     }
     if done.report is not None:
@@ -123,24 +123,22 @@ def run(args: argparse.Namespace, out: Output) -> int:
     fits = (
         "" if done.report is None else f"; {len(done.report.having('pass'))} rules of {done.report.target.name} hold"
     )
-    proven = f"; {dropped['verified_files']} files verified" if dropped and args.verify else ""
     out.line(
         f"{args.target}: {done.format}, {format_size(done.virtual_size)} disk, "
-        f"{format_size(done.actual_size)} on the host{kept}{fits}{proven}"
+        f"{format_size(done.actual_size)} on the host{kept}{fits}{drop_free.proven(left_out)}"
     )
     return 0
 
 
 def _convert(
     args: argparse.Namespace, out: Output, entry: Format, options: dict[str, object], place: Target | None
-) -> tuple[Converted, str, dict[str, Any] | None]:
+) -> tuple[Converted, str, dict[str, object] | None]:
+    """The conversion, the source's format, and what was left out of it for ``--drop-free``."""
     from byre.convert.convert import convert_image, convert_states
     from byre.convert.manifest import is_manifest, open_chain
     from byre.storage.publish import Publication
 
     if args.with_snapshots and is_manifest(args.image) and args.format is None:
-        if args.drop_free:
-            raise UsageError("--drop-free takes an image, not a manifest", path=args.image)
         with (
             open_chain(args.image, force_share=args.force_share) as (disk, states),
             out.progress("converting", None) as bar,
@@ -172,10 +170,9 @@ def _convert(
                 threads=args.threads,
                 advance=bar.advance,
             )
-        if plans is None:
-            return done, disk.format, None
-        drop_free.notice(plans, out)
-        verified = drop_free.check_hashes(hashes, args.target, plans, args) if hashes else None
+        verified = drop_free.check_hashes(hashes, args.target, plans, args) if hashes and plans else None
+        if plans:
+            drop_free.notice(plans, out)
         return done, disk.format, drop_free.payload(plans, verified)
 
 

@@ -130,3 +130,9 @@ def notice(plans: list[Unneeded], out: Output) -> None:
     names = sorted({path.strip("/") for each in plans for _, path in each.files})
     contents = f" and the contents of {', '.join(names)}" if names else ""
     out.notice(f"left out: {free} of free clusters{contents}")
+
+
+def proven(told: dict[str, Any] | None) -> str:
+    """What ``--verify`` adds to the line about a new image."""
+    count = None if told is None else told["verified_files"]
+    return "" if count is None else f", {count} files verified"

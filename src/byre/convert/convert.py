@@ -55,19 +55,13 @@ def convert_image(
     Nothing appears under that name before all of it is on stable storage. ``keep_backing`` writes only what
     the source's top image holds, over the same backing image. ``with_snapshots`` keeps every state of the disk,
     of internal snapshots or of a chain (``convert_states``). ``for_target`` pads the disk as that target wants it,
-    fills holes in the file where it must have none, and refuses a result that breaks one of its rules.
-    ``left_out`` are guest ranges (start, stop) that become zeros: one table for the disk, or with snapshots one
-    for each state, today's first. Raises any ByreError; the source is never written to.
+    fills holes in the file where it must have none, and refuses a result that breaks one of its rules. ``left_out``
+    are guest ranges (start, stop) that become zeros: one table for the disk, or one for each state with snapshots,
+    today's first. Raises any ByreError; the source is never written to.
     """
     entry = format_named(format) if isinstance(format, str) else format
     if not entry.writes:
         raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
-    if with_snapshots and entry.name != "qcow2":
-        raise UsageError(
-            f"--with-snapshots makes qcow2 images: {entry.title} has no internal snapshots",
-            path=path,
-            hint="Convert each one to a file of its own: byre convert IMAGE@SNAPSHOT TARGET.",
-        )
     chosen = dict(options or {})
     unknown = next((name for name in chosen if name not in entry.options), None)
     if unknown is not None:
@@ -97,7 +91,9 @@ def convert_image(
             raise UsageError("--keep-backing and a chain's snapshots exclude each other", path=path)
         if left_out:
             raise UnsupportedError(
-                "what is free can be left out of a chain's states only one by one", path=path, hint="Flatten each."
+                "what the guest doesn't need is left out of one image, not of a chain",
+                path=path,
+                hint="Convert the chain to a qcow2 with snapshots first: then 'byre compact --drop-free -o OUT'.",
             )
         return convert_states(
             states_of(source),
@@ -111,8 +107,6 @@ def convert_image(
         )
     if source.sector_size != 512 and "sector_size" in entry.options:
         chosen.setdefault("sector_size", source.sector_size)
-    if left_out and not with_snapshots:
-        source = LeftOutDisk(source, left_out[0])
     if for_target is not None:
         source = PaddedDisk(source, for_target.round_size(source.size))
     report: TargetReport | None = None
@@ -131,10 +125,11 @@ def convert_image(
                 cancelled=cancelled,
             )
         else:
+            disk = LeftOutDisk(source, left_out[0]) if left_out else source
             writer = entry.load().create(target, source.size, chosen)
             count = 0
             copied = copy_disk(
-                source, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
+                disk, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
             )
             if for_target is not None:
                 report = _made_for(for_target, target, writer, entry)
