@@ -202,7 +202,13 @@ def _verdict(report: CheckReport) -> str:
         case 0:
             return "sound"
         case 3:
-            unit = "clusters" if report.format == "qcow2" else "blocks"
-            return f"sound, but {report.leaks} {unit} are leaked (their space is lost until a repair)"
+            unit = "cluster" if report.format == "qcow2" else "block"
+            verb = "is" if report.leaks == 1 else "are"
+            return f"sound, but {_count(report.leaks, unit)} {verb} leaked (the space is lost until a repair)"
         case _:
-            return f"corrupt: {report.corruptions} errors" + (f", {report.leaks} leaks" if report.leaks else "")
+            leaks = f", {_count(report.leaks, 'leak')}" if report.leaks else ""
+            return f"corrupt: {_count(report.corruptions, 'error')}{leaks}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -60,32 +60,9 @@ def convert_image(
     today's first. Raises any ByreError; the source is never written to.
     """
     entry = format_named(format) if isinstance(format, str) else format
-    if not entry.writes:
-        raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
-    chosen = dict(options or {})
-    unknown = next((name for name in chosen if name not in entry.options), None)
-    if unknown is not None:
-        raise UsageError(
-            f"{entry.title} images have no option {unknown!r}",
-            path=path,
-            expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
-        )
     if left_out and keep_backing:
         raise UsageError("an overlay can't leave out what lies below it", path=path)
-    if keep_backing:
-        backing = backing_options(source, path, entry)
-        # What the image states counts; the caller may say what it doesn't.
-        chosen |= {name: value for name, value in backing.items() if value is not None}
-    else:
-        _refuse_parent(chosen, path)
-    if keep_uuid:
-        from byre.convert.delivery import uuid_options
-
-        chosen |= uuid_options(entry, source.describe().details, path)
-    elif _keeps_uuid(chosen):
-        own = source.describe().details.get("uuid")
-        if own is not None:
-            chosen.setdefault("uuid", own)
+    chosen = _chosen_options(source, path, entry, options or {}, keep_backing=keep_backing, keep_uuid=keep_uuid)
     if with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing):
         if keep_backing:
             raise UsageError("--keep-backing and a chain's snapshots exclude each other", path=path)
@@ -136,6 +113,43 @@ def convert_image(
         target.storage.flush()
         actual = target.storage.allocated
     return Converted(os.fspath(path), entry.name, source.size, actual, copied, count, report)
+
+
+def _chosen_options(
+    source: Disk,
+    path: str | os.PathLike[str],
+    entry: Format,
+    options: Mapping[str, object],
+    *,
+    keep_backing: bool,
+    keep_uuid: bool,
+) -> dict[str, object]:
+    """The caller's options, checked against the format, with what the source's backing image and UUID add."""
+    if not entry.writes:
+        raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
+    chosen = dict(options)
+    unknown = next((name for name in chosen if name not in entry.options), None)
+    if unknown is not None:
+        raise UsageError(
+            f"{entry.title} images have no option {unknown!r}",
+            path=path,
+            expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
+        )
+    if keep_backing:
+        backing = backing_options(source, path, entry)
+        # What the image states counts; the caller may say what it doesn't.
+        chosen |= {name: value for name, value in backing.items() if value is not None}
+    else:
+        _refuse_parent(chosen, path)
+    if keep_uuid:
+        from byre.convert.delivery import uuid_options
+
+        chosen |= uuid_options(entry, source.describe().details, path)
+    elif _keeps_uuid(chosen):
+        own = source.describe().details.get("uuid")
+        if own is not None:
+            chosen.setdefault("uuid", own)
+    return chosen
 
 
 def _made_for(wanted: DeliveryTarget, target: Publication, writer: ImageWriter, entry: Format) -> TargetReport:

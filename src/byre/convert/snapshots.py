@@ -136,7 +136,13 @@ class _Tree:
         self.storage = disk.storage
         self.geometry: Geometry = disk.source.geometry
         self.l1_tables = [disk.l1] + [
-            read_l1(disk.storage, entry.l1_table_offset, entry.l1_size, what=f"the L1 table of {entry.info.name!r}")
+            read_l1(
+                disk.storage,
+                self.geometry,
+                entry.l1_table_offset,
+                entry.l1_size,
+                what=f"the L1 table of {entry.info.name!r}",
+            )
             for entry in disk.snapshot_table
         ]
         pointers = np.concatenate([table & OFFSET_MASK for table in self.l1_tables])
