@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from byre.errors import StorageError
+from byre.storage.memory import MemoryStorage
+
 SECONDS = 2.0
 """Processor time of one case, so that a busy machine fails none."""
 MEMORY = 512 << 20
@@ -21,8 +24,24 @@ _ADDRESSES = 2 * MEMORY
 """Address space on top of what the process has: where it ends is a MemoryError, not a machine that swaps. It is
 more than ``MEMORY`` since a thread takes addresses that it never touches."""
 
+MOST_BYTES = 64 << 20
+
 _PEAK_RESET = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+
+
+class SmallStorage(MemoryStorage):
+    """Refuses to grow beyond what a test may take, where a file would stay sparse."""
+
+    def truncate(self, size: int) -> None:
+        if size > MOST_BYTES:
+            raise StorageError("changing the length failed: File too large", path=self.name)
+        super().truncate(size)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        if offset + len(data) > MOST_BYTES:
+            raise StorageError("write failed: File too large", path=self.name, offset=offset)
+        super().write(offset, data)
 
 
 def case_count(default: int) -> int:

@@ -17,7 +17,7 @@ from byre.disks.qcow2.image import Qcow2Disk
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.errors import ByreError
 from byre.storage.memory import MemoryStorage
-from fuzzing import fuzz
+from fuzzing import SmallStorage, fuzz
 
 NAMES = ("v2", "v3-backing", "cluster-512", "zlib", "zstd", "extended-backing", "refcount-1")
 
@@ -204,7 +204,7 @@ def _scan(disk: Qcow2Disk) -> None:
 
 
 def _write(image: bytes, rng: random.Random, folder: Path) -> None:
-    disk = open_disk(MemoryStorage(image), _context(folder, writable=True))
+    disk = open_disk(SmallStorage(image), _context(folder, writable=True))
     assert isinstance(disk, WritableQcow2Disk)
     size = disk.size
     for _ in range(4):

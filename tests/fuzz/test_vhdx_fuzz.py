@@ -17,25 +17,11 @@ from byre.disks.vhdx import open_disk
 from byre.disks.vhdx.crc32c import crc32c
 from byre.disks.vhdx.image import VhdxDisk
 from byre.disks.vhdx.structures import find_replay, read_bat, read_headers, read_structures, replayed
-from byre.errors import ByreError, StorageError
+from byre.errors import ByreError
 from byre.storage.memory import MemoryStorage
-from fuzzing import case_count, fuzz
+from fuzzing import SmallStorage, case_count, fuzz
 
 INTERESTING = (0, 1, 7, 0xFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1, 1 << 20, 6 | 1 << 20, 7 | 4 << 20)
-
-
-class SmallDisk(MemoryStorage):
-    """Refuses to grow beyond what a test may take."""
-
-    def truncate(self, size: int) -> None:
-        if size > 64 * MIB:
-            raise StorageError("changing the length failed: File too large", path=self.name)
-        super().truncate(size)
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        if offset + len(data) > 64 * MIB:
-            raise StorageError("write failed: File too large", path=self.name, offset=offset)
-        super().write(offset, data)
 
 
 def dynamic() -> bytes:
@@ -145,7 +131,7 @@ def test_mutated_images_are_edited_with_only_our_errors(make: Callable[[], bytes
 
     def case(rng: random.Random) -> None:
         try:
-            disk = open_in_memory(open_disk, SmallDisk(mutated(data, rng)), writable=True)
+            disk = open_in_memory(open_disk, SmallStorage(mutated(data, rng)), writable=True)
         except ByreError:
             return
         for step in (

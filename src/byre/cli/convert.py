@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from byre.cli import drop_free
 from byre.cli.options import add_image, open_image
 from byre.cli.output import Output
 from byre.errors import UsageError
@@ -25,6 +26,7 @@ EXAMPLES = """
   byre convert xp.qcow2@clean clean.raw
   byre convert xp.qcow2 copy.qcow2 --with-snapshots
   byre convert overlay.qcow2 new.qcow2 --keep-backing
+  byre convert xp.vmdk lean.qcow2 --drop-free --verify
   byre convert snapshot3.vdi whole.qcow2 --with-snapshots
   byre convert xp.qcow2 xp-chain -O vhdx --with-snapshots
   byre convert xp-chain/manifest.json xp.qcow2 --with-snapshots
@@ -81,6 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="make what this place takes, and verify it ('byre targets')",
     )
     group.add_argument("--keep-uuid", action="store_true", help="the new image gets the source's UUID")
+    drop_free.add_drop_free(parser)
     group.add_argument("--force", action="store_true", help="replace an existing TARGET, write to a block device")
     group.add_argument("--threads", type=int, metavar="N", help="threads that move data (default: one for each CPU)")
 
@@ -96,11 +99,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
     place = _place(args)
     entry = target_format(args.target, args.output_format) if place is None else _format_for(place, args)
     options = collect_options(args, entry)
+    drop_free.check_options(args)
+    if args.drop_free:
+        drop_free.refuse_machine_state(args)
     if place is not None:
         options = {**options_for_target(place, entry), **options}
     for left in stale_parts(args.target):
         out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
-    done, source_format = _convert(args, out, entry, options, place)
+    done, source_format, left_out = _convert(args, out, entry, options, place)
     payload = {
         "source": args.image,
         "source_format": source_format,
@@ -112,6 +118,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         "bytes_written": done.copied.written,
         "zero_bytes_found": done.copied.zeros,
         "snapshots": done.snapshots,
+        "drop_free": left_out,
         "for": None if done.report is None else done.report.as_json(),
     }
     if done.report is not None:
@@ -125,14 +132,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
     )
     out.line(
         f"{args.target}: {done.format}, {format_size(done.virtual_size)} disk, "
-        f"{format_size(done.actual_size)} on the host{kept}{fits}"
+        f"{format_size(done.actual_size)} on the host{kept}{fits}{drop_free.proven(left_out)}"
     )
     return 0
 
 
 def _convert(
     args: argparse.Namespace, out: Output, entry: Format, options: dict[str, object], place: Target | None
-) -> tuple[Converted, str]:
+) -> tuple[Converted, str, dict[str, object] | None]:
+    """The conversion, the source's format, and what was left out of it for ``--drop-free``."""
     from byre.convert.convert import convert_image, convert_states
     from byre.convert.manifest import is_manifest, open_chain
     from byre.storage.publish import Publication
@@ -145,13 +153,15 @@ def _convert(
             done = convert_states(
                 states, args.target, entry, options, force=args.force, threads=args.threads, advance=bar.advance
             )
-            return done, disk.format
+            return done, disk.format, None
     with open_image(args, out=out) as disk:
         if not args.with_snapshots:
             Publication(args.target, force=args.force, keep_off=disk.files).check()  # before anything is told of it
         _tell_what_stays_behind(disk, out, snapshots=args.with_snapshots)
         _tell_what_changes(disk, entry, place, options, out)
-        total = None if args.with_snapshots else live_bytes(disk, own=args.keep_backing)
+        plans = drop_free.plan(disk, snapshots=args.with_snapshots) if args.drop_free else None
+        hashes = drop_free.hashes(disk, plans, snapshots=args.with_snapshots) if plans and args.verify else None
+        total = None if args.with_snapshots or plans else live_bytes(disk, own=args.keep_backing)
         with out.progress("converting", total) as bar:
             done = convert_image(
                 disk,
@@ -163,10 +173,14 @@ def _convert(
                 with_snapshots=args.with_snapshots,
                 keep_uuid=args.keep_uuid,
                 for_target=place,
+                left_out=[each.ranges for each in plans or ()],
                 threads=args.threads,
                 advance=bar.advance,
             )
-        return done, disk.format
+        verified = drop_free.check_hashes(hashes, args.target, plans, args) if hashes and plans else None
+        if plans:
+            drop_free.notice(plans, out)
+        return done, disk.format, drop_free.payload(plans, verified)
 
 
 def _place(args: argparse.Namespace) -> Target | None:

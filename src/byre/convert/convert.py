@@ -14,7 +14,8 @@ from byre.convert.targets import TargetReport
 from byre.disks.disk import Disk
 from byre.disks.formats import Format, format_named
 from byre.disks.layers import layers_of
-from byre.disks.writer import ImageWriter
+from byre.disks.left_out import LeftOutDisk
+from byre.disks.writer import ImageWriter, Int64Array
 from byre.errors import MissingError, UnsupportedError, UsageError
 from byre.storage.publish import Publication
 
@@ -44,6 +45,7 @@ def convert_image(
     with_snapshots: bool = False,
     keep_uuid: bool = False,
     for_target: DeliveryTarget | None = None,
+    left_out: Sequence[Int64Array] = (),
     threads: int | None = None,
     advance: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -53,37 +55,23 @@ def convert_image(
     Nothing appears under that name before all of it is on stable storage. ``keep_backing`` writes only what
     the source's top image holds, over the same backing image. ``with_snapshots`` keeps every state of the disk,
     of internal snapshots or of a chain (``convert_states``). ``for_target`` pads the disk as that target wants it,
-    fills holes in the file where it must have none, and refuses a result that breaks one of its rules. Raises
-    any ByreError; the source is never written to.
+    fills holes in the file where it must have none, and refuses a result that breaks one of its rules. ``left_out``
+    are guest ranges (start, stop) that become zeros: one table for the disk, or one for each state with snapshots,
+    today's first. Raises any ByreError; the source is never written to.
     """
     entry = format_named(format) if isinstance(format, str) else format
-    if not entry.writes:
-        raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
-    chosen = dict(options or {})
-    unknown = next((name for name in chosen if name not in entry.options), None)
-    if unknown is not None:
-        raise UsageError(
-            f"{entry.title} images have no option {unknown!r}",
-            path=path,
-            expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
-        )
-    if keep_backing:
-        backing = backing_options(source, path, entry)
-        # What the image states counts; the caller may say what it doesn't.
-        chosen |= {name: value for name, value in backing.items() if value is not None}
-    else:
-        _refuse_parent(chosen, path)
-    if keep_uuid:
-        from byre.convert.delivery import uuid_options
-
-        chosen |= uuid_options(entry, source.describe().details, path)
-    elif _keeps_uuid(chosen):
-        own = source.describe().details.get("uuid")
-        if own is not None:
-            chosen.setdefault("uuid", own)
+    if left_out and keep_backing:
+        raise UsageError("an overlay can't leave out what lies below it", path=path)
+    chosen = _chosen_options(source, path, entry, options or {}, keep_backing=keep_backing, keep_uuid=keep_uuid)
     if with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing):
         if keep_backing:
             raise UsageError("--keep-backing and a chain's snapshots exclude each other", path=path)
+        if left_out:
+            raise UnsupportedError(
+                "what the guest doesn't need is left out of one image, not of a chain",
+                path=path,
+                hint="Convert the chain to a qcow2 with snapshots first: then 'byre compact --drop-free -o OUT'.",
+            )
         return convert_states(
             states_of(source),
             path,
@@ -108,21 +96,60 @@ def convert_image(
                 target,
                 chosen,
                 keep_backing=keep_backing,
+                left_out=left_out,
                 threads=threads,
                 advance=advance,
                 cancelled=cancelled,
             )
         else:
+            disk = LeftOutDisk(source, left_out[0]) if left_out else source
             writer = entry.load().create(target, source.size, chosen)
             count = 0
             copied = copy_disk(
-                source, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
+                disk, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
             )
             if for_target is not None:
                 report = _made_for(for_target, target, writer, entry)
         target.storage.flush()
         actual = target.storage.allocated
     return Converted(os.fspath(path), entry.name, source.size, actual, copied, count, report)
+
+
+def _chosen_options(
+    source: Disk,
+    path: str | os.PathLike[str],
+    entry: Format,
+    options: Mapping[str, object],
+    *,
+    keep_backing: bool,
+    keep_uuid: bool,
+) -> dict[str, object]:
+    """The caller's options, checked against the format, with what the source's backing image and UUID add."""
+    if not entry.writes:
+        raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
+    chosen = dict(options)
+    unknown = next((name for name in chosen if name not in entry.options), None)
+    if unknown is not None:
+        raise UsageError(
+            f"{entry.title} images have no option {unknown!r}",
+            path=path,
+            expected=f"one of {', '.join(entry.options)}" if entry.options else "no options",
+        )
+    if keep_backing:
+        backing = backing_options(source, path, entry)
+        # What the image states counts; the caller may say what it doesn't.
+        chosen |= {name: value for name, value in backing.items() if value is not None}
+    else:
+        _refuse_parent(chosen, path)
+    if keep_uuid:
+        from byre.convert.delivery import uuid_options
+
+        chosen |= uuid_options(entry, source.describe().details, path)
+    elif _keeps_uuid(chosen):
+        own = source.describe().details.get("uuid")
+        if own is not None:
+            chosen.setdefault("uuid", own)
+    return chosen
 
 
 def _made_for(wanted: DeliveryTarget, target: Publication, writer: ImageWriter, entry: Format) -> TargetReport:

@@ -390,7 +390,7 @@ class _Reader:
         return Secrets(
             product_key=None if current is None else current.value("DigitalProductId") is not None,
             default_password=None if winlogon is None else winlogon.value("DefaultPassword") is not None,
-            password_hashes=None if sam is None else any(a.blank_password is False for a in read_accounts(sam)),
+            password_hashes=attempt(lambda: None if sam is None else _any_hash(sam)).value,
             lsa_secrets=None if security is None else bool(lsa and lsa.subkeys()),
             wireless_keys=self._wireless(),
         )
@@ -429,7 +429,13 @@ class _Reader:
         for user in self.hives.users:
             if user.hive.state == "unknown":
                 found.append(f"{user.path}: {user.hive.reason}")
+            elif user.hive.value is not None:
+                found += [f"{user.path}: {problem.what}" for problem in user.hive.value.problems[:20]]
         return tuple(found)
+
+
+def _any_hash(sam: Hive) -> bool:
+    return any(account.blank_password is False for account in read_accounts(sam))
 
 
 def _kernel_variant(pe: PeFile) -> str:

@@ -17,8 +17,7 @@ from byre.disks.qcow2.snapshots import create_snapshot, delete_snapshot, revert_
 from byre.disks.qcow2.survey import survey
 from byre.errors import ByreError
 from byre.storage.base import Storage
-from byre.storage.memory import MemoryStorage
-from fuzzing import fuzz
+from fuzzing import SmallStorage, fuzz
 
 NAMES = ("v2", "cluster-512", "refcount-2", "zlib", "extended-backing", "data-file")
 
@@ -60,7 +59,7 @@ def test_mutated_images_raise_only_byre_errors(name: str, tmp_path: Path) -> Non
             del state[rng.randrange(100, len(state)) :]
         for operation in OPERATIONS:
             try:
-                operation(MemoryStorage(state))
+                operation(SmallStorage(state))
             except ByreError as error:
                 assert error.exit_code >= 64
 

@@ -615,3 +615,13 @@ def test_writing_to_damaged_images_raises_nothing_but_our_errors(tmp_path: Path,
             pass
 
     fuzz(f"vmdk write {kind}", 80, case)
+
+
+def test_packing_an_image_that_was_cut_short_is_refused_and_leaves_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "cut.vmdk"
+    path.write_bytes(_fuzz_seeds()["monolithicSparse"][: -(1 << 17)])
+    before = path.read_bytes()
+    with open_disk(path, format="vmdk", writable=True) as disk, pytest.raises(CorruptImageError) as caught:
+        disk.compact()  # type: ignore[attr-defined]
+    assert caught.value.offset is not None and caught.value.offset >= len(before)
+    assert path.read_bytes() == before

@@ -137,7 +137,13 @@ class Qcow2Disk(Qcow2View):
         """The disk as it was in the snapshot of this id; it shares this image's storage."""
         entry = self._snapshot(snapshot_id)
         size = self._size_of(entry)
-        l1 = read_l1(self.storage, entry.l1_table_offset, entry.l1_size, what=f"the L1 table of {entry.info.name!r}")
+        l1 = read_l1(
+            self.storage,
+            self.source.geometry,
+            entry.l1_table_offset,
+            entry.l1_size,
+            what=f"the L1 table of {entry.info.name!r}",
+        )
         if len(l1) < self.source.geometry.l1_entries_for(size):
             raise CorruptImageError(
                 f"the L1 table of snapshot {entry.info.name!r} is too small for its disk",
@@ -156,7 +162,7 @@ class Qcow2Disk(Qcow2View):
         entry = self._snapshot(snapshot_id)
         check_range(self.storage.name, offset, length, entry.vm_state_size)
         start = self.vm_state_offset(entry)
-        l1 = read_l1(self.storage, entry.l1_table_offset, entry.l1_size)
+        l1 = read_l1(self.storage, self.source.geometry, entry.l1_table_offset, entry.l1_size)
         if start + offset + length > len(l1) * self.source.geometry.l2_coverage:
             raise CorruptImageError(
                 f"the machine state of snapshot {entry.info.name!r} leaves its L1 table", path=self.storage.name
@@ -310,7 +316,7 @@ def _read_active_l1(storage: Storage, header: Header) -> U64Array:
             expected=f"{needed} for {header.size} bytes",
             hint=f"Run 'byre check {storage.name}'.",
         )
-    return read_l1(storage, header.l1_table_offset, header.l1_size)
+    return read_l1(storage, header.geometry, header.l1_table_offset, header.l1_size)
 
 
 def _describe(source: Source, size: int) -> Description:
