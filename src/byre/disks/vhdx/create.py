@@ -13,6 +13,7 @@ import numpy as np
 from byre import __version__
 from byre.disks.create_options import CreateOptions
 from byre.disks.fixed import BlockFiller
+from byre.disks.formats import format_named
 from byre.disks.maptable import grain_of
 from byre.disks.vhdx.image import FULLY_PRESENT, NOT_PRESENT, ZERO
 from byre.disks.vhdx.layout import (
@@ -39,18 +40,6 @@ from byre.storage.local import open_file
 from byre.units import MIB, TIB, align_up, is_power_of_two
 
 SUBFORMATS = ("dynamic", "fixed", "differencing")
-OPTIONS = (
-    "subformat",
-    "block_size",
-    "sector_size",
-    "physical_sector_size",
-    "backing_file",
-    "backing_format",
-    "disk_guid",
-    "data_guid",
-    "parent_guid",
-    "sparse",
-)
 LOG_OFFSET, LOG_LENGTH = HEADER_AREA, MIB
 METADATA_OFFSET, METADATA_LENGTH = 2 * MIB, MIB
 BAT_OFFSET = 3 * MIB
@@ -162,7 +151,7 @@ def create(target: Target, size: int, options: Mapping[str, object]) -> VhdxWrit
     given; ``disk_guid`` the identity that a guest sees; ``data_guid`` the one by which children know this disk;
     ``sparse`` off: the file gets no holes.
     """
-    given = CreateOptions("vhdx", target.name, options, OPTIONS)
+    given = CreateOptions("vhdx", target.name, options, format_named("vhdx").options)
     backing = given.text("backing_file")
     subformat = given.choice("subformat", SUBFORMATS, "dynamic" if backing is None else "differencing")
     given.choice("backing_format", ("vhdx",), "vhdx")
