@@ -41,6 +41,9 @@ VERBS: dict[str, str] = {
     "cat": "a file inside the guest, on stdout",
     "cp": "files and trees out of the guest",
     "hash": "digests of files inside the guest",
+    "reg": "the guest's registry, or a hive file; exports as regedit does",
+    "pe": "a program or DLL: imports, exports, version, signature; what it needs and what is missing",
+    "du": "where the space went: folders, known kinds of waste, free space that the image still stores",
     "serve": "serve an image, a snapshot or a partition read-only over NBD",
     "targets": "where an image can go, what is made for it and what each place demands",
 }
@@ -205,11 +208,19 @@ def _run(words: list[str], out: Output) -> int:
     parser = build_parser(name, verb)
     try:
         parser.check_options(words[1:])
-        args = parser.parse_args(words[1:])
+        args = _parse(parser, words[1:])
     except SystemExit as stop:  # --help
         return stop.code if isinstance(stop.code, int) else UsageError.exit_code
     out.configure(progress=args.progress)
     return verb.run(args, out)
+
+
+def _parse(parser: _Parser, words: list[str]) -> argparse.Namespace:
+    """Options may stand between IMAGE and an optional PATH, which argparse by itself takes for the end of both."""
+    if _subparsers(parser) or {"--", "-h", "--help"} & set(words):
+        return parser.parse_args(words)
+    parser.usage = parser.prog  # else it is formatted beforehand, which imports rich
+    return parser.parse_intermixed_args(words)
 
 
 def build_parser(name: str, verb: Verb) -> _Parser:
