@@ -17,10 +17,14 @@ from byre.windows.paths import SystemPaths, command_program
 _NO_SESSION = "STOP 0xC000021A: the session manager's first programs can't be started"
 _NO_LOGON = "STOP 0xC000021A, or a message in place of the logon screen"
 
+DISK_PATH = frozenset(("acpi", "pci", "atapi", "intelide", "pciide", "disk", "partmgr", "mountmgr", "ftdisk"))
+"""Boot drivers without which no disk appears, whatever their ErrorControl says; lower case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One file of the start. ``paths``: where it may lie, the first that is there counts; ``pe``: it is a program."""
+    """One file of the start. ``paths``: where it may lie, the first that is there counts; ``pe``: it is a program;
+    ``stage``: None where the start goes on without it."""
 
     rule: str
     what: str
@@ -80,14 +84,16 @@ def _nls(guest: Guest, system: SystemSettings) -> Iterator[Step]:
 
 def _boot_drivers(guest: Guest) -> Iterator[Step]:
     for service in guest.services.value or ():
-        if service.start == 0 and service.is_driver and service.file is not None:
-            yield Step(
-                "BOOT-014",
-                f"the boot driver {service.name}",
-                (service.file,),
-                Stage.KERNEL,
-                f"the loader stops at {service.file.rpartition('/')[2]}, or STOP 0x0000007B where the disk needs it",
-            )
+        if service.start != 0 or not service.is_driver or service.file is None:
+            continue
+        name = service.file.rpartition("/")[2]
+        ends = service.name.lower() in DISK_PATH or service.error_control >= 2
+        if ends:
+            said = f"the loader stops at {name}, or STOP 0x0000007B where the disk needs it"
+        else:
+            said = f"the loader may complain of {name}; what it drives doesn't work"
+        stage, severity = (Stage.KERNEL, None) if ends else (None, "high")
+        yield Step("BOOT-014", f"the boot driver {service.name}", (service.file,), stage, said, severity=severity)
 
 
 def _session(guest: Guest, paths: SystemPaths, system: SystemSettings | None) -> Iterator[Step]:

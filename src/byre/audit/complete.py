@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from byre.audit import boot_path
 from byre.audit.boot_path import Step
 from byre.audit.complete_rules import RULES as RULES
-from byre.audit.facts import Facts, FileFacts
+from byre.audit.facts import BrokenImport, Facts, FileFacts
 from byre.audit.finding import Finding, Stage, Unread
 from byre.audit.machines import Machine
 from byre.windows.guest import Guest
@@ -29,8 +29,6 @@ LEFTOVERS = frozenset(
     )
 )
 """Drivers whose keys a clean Windows XP has without their files, in lower case."""
-DISK_PATH = frozenset(("acpi", "pci", "atapi", "intelide", "pciide", "disk", "partmgr", "mountmgr", "ftdisk"))
-"""Boot drivers without which no disk appears, whatever their ErrorControl says."""
 _LOADER = {
     "nt5": (
         ("/NTLDR", "'NTLDR is missing'"),
@@ -59,6 +57,7 @@ def check(facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
     for step in boot_path.steps(guest, facts.kind, kind, facts.system.value, facts.logon.value):
         yield from _step(facts, guest, step)
     yield from _settings(facts)
+    yield from _imports(facts)
     yield from _services(facts, guest)
 
 
@@ -196,22 +195,12 @@ def _step(facts: Facts, guest: Guest, step: Step) -> Iterator[Finding | Unread]:
     if not files:
         yield Unread(step.rule, f"{step.paths[0] if step.paths else step.what} wasn't looked for")
     elif not there:
-        stage, severity = step.stage, step.severity
-        if step.rule == "BOOT-014" and not _must_load(guest, step):
-            stage, severity = None, "high"
-        yield Finding(step.rule, step.paths[0], f"{step.what} isn't there", step.consequence, stage, severity)
+        said = f"{step.what} isn't there"
+        yield Finding(step.rule, step.paths[0], said, step.consequence, step.stage, step.severity)
     elif there[0].state == "unread" and not there[0].corrupt:
         yield Unread(step.rule, f"{there[0].path}: {there[0].reason}")
     else:
         yield from _architecture(guest, step, there[0])
-
-
-def _must_load(guest: Guest, step: Step) -> bool:
-    """Whether the start ends without this boot driver: the disk's own, or one that says so (ErrorControl 2, 3)."""
-    for service in guest.services.value or ():
-        if service.file in step.paths and service.start == 0:
-            return service.name.lower() in DISK_PATH or service.error_control >= 2
-    return True
 
 
 def _architecture(guest: Guest, step: Step, file: FileFacts) -> Iterator[Finding]:
@@ -219,7 +208,7 @@ def _architecture(guest: Guest, step: Step, file: FileFacts) -> Iterator[Finding
     if not step.pe or wanted is None or file.pe is None or file.pe.problem or file.pe.machine == wanted:
         return
     said = f"{step.what} is for {file.pe.machine}, the kernel for {wanted}"
-    yield Finding("BOOT-013", file.path, said, step.consequence, step.stage)
+    yield Finding("BOOT-013", file.path, said, step.consequence, step.stage, step.severity)
 
 
 def _settings(facts: Facts) -> Iterator[Finding | Unread]:
@@ -295,3 +284,27 @@ def _service(facts: Facts, service: Service) -> Iterator[Finding | Unread]:
             yield Finding(rule, file.path, said, f"{service.name} doesn't start", severity="low" if quiet else None)
         elif file.state == "unread" and service.start < 3:
             yield Unread(rule, f"{file.path}: {file.reason}")
+
+
+def _imports(facts: Facts) -> Iterator[Finding | Unread]:
+    if facts.imports.value is None:
+        for rule in ("BOOT-025", "SVC-004"):
+            yield Unread(rule, facts.imports.reason or "the import closure wasn't followed")
+        return
+    for broken in facts.imports.value:
+        where = broken.path or broken.library
+        more = "" if broken.programs == 1 else f"; {broken.programs} programs of the start need it"
+        said = f"{broken.reason}; {broken.importer} imports it, for {broken.start}{more}"
+        yield Finding(broken.rule, where, said, _unresolved(broken), broken.stage, broken.severity)
+
+
+def _unresolved(broken: BrokenImport) -> str:
+    entry = "doesn't export" in broken.reason
+    if broken.rule == "SVC-004":
+        return f"{broken.start.rpartition('/')[2]} doesn't start"
+    if broken.stage == Stage.KERNEL:
+        return f"the loader stops at {broken.importer.rpartition('/')[2]}, or STOP 0x0000007B where the disk needs it"
+    if broken.stage == Stage.SESSION:
+        return "STOP 0xC0000139 or 0xC000021A" if entry else "STOP 0xC0000135"
+    what = "an entry point that can't be located" if entry else f"{broken.library}, which was not found"
+    return f"a message about {what}, and {'no logon' if broken.stage == Stage.LOGON else 'a program less'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from byre.audit.finding import Stage
 from byre.disks.disk import CheckReport
 from byre.filesystems.base import VolumeFacts
 from byre.volumes.partition import PartitionTable
@@ -134,6 +135,25 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenImport:
+    """A library that a program of the start brings with it and that isn't there or lacks what is imported.
+
+    ``reason`` says which; ``importer`` is the first module that needs it; ``start`` the program that began it, with
+    its ``rule``, ``stage`` and ``severity``; ``programs`` how many programs of the start it breaks.
+    """
+
+    library: str
+    path: str | None
+    reason: str
+    importer: str
+    start: str
+    rule: str
+    stage: Stage | None
+    severity: str | None
+    programs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One image with the system that it would start. ``files`` by path in lower case; ``loader`` those on the active
     partition; ``leftovers`` what the private and lean questions count, by kind."""
@@ -161,14 +181,3 @@ class Facts:
 
     def volume(self, index: int) -> VolumeState | None:
         return next((volume for volume in self.volumes if volume.index == index), None)
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenImport:
-    """Something that a program of the boot path needs and that isn't there."""
-
-    program: str
-    library: str
-    symbol: str | None
-    chain: tuple[str, ...]
-    delayed: bool = False

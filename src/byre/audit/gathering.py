@@ -16,6 +16,7 @@ from byre.audit.facts import (
     PeFacts,
     VolumeState,
 )
+from byre.audit.imports import broken_imports
 from byre.audit.leftovers import count_leftovers
 from byre.audit.settings import guest_kind, read_logon, read_system
 from byre.disks.disk import CheckedDisk, CheckReport, Disk
@@ -106,6 +107,7 @@ def gather_system(
         loader=loaded,
         leftovers=count_leftovers(files, root),
         others=others,
+        imports=attempt(lambda: broken_imports(files, guest, plan, read)),
     )
 
 

@@ -144,7 +144,8 @@ def _answer(
         return Answer(question, "unknown", 0, None, "not checked yet: this version of Byre has no rules for it")
     own = [each for each in findings if each.rule.question == question]
     blind = tuple(each for each in unread if rules[each.rule].question == question)
-    needed = [each for each in blind if rules[each.rule].required]
+    # Nothing is required of the questions that only describe: not having looked must show there too.
+    needed = [each for each in blind if rules[each.rule].required or (question not in GRADED and not own)]
     worst = own[0].severity if own else None
     if worst is not None and rank(worst) >= rank("high"):
         verdict, sentence = "fail", own[0].finding.consequence

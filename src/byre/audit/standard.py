@@ -9,7 +9,8 @@ from byre.audit.rule import ALL_GUESTS, COVERED, GUESTS, QUESTIONS, STANDARD, Ru
 _HEAD = f"""\
 # Extra Quality
 
-Version: **{STANDARD}**. Written by `tools/write_standard.py` from the rules in `src/byre/audit/`; a test compares the two. A rule's id never changes and is never used again.
+Version: **{STANDARD}**. Written by `tools/write_standard.py` from the rules in `src/byre/audit/`; a test \
+compares the two. A rule's id never changes and is never used again.
 
 `byre audit IMAGE` holds an image against these rules without booting it. `byre explain RULE` prints one of them.
 
@@ -26,13 +27,15 @@ Each question is answered with one word:
 | pass | nothing was found, and every required rule could be looked at |
 | notes | findings of low or medium severity only |
 | fail | a finding of high or critical severity |
-| unknown | a required rule couldn't be looked at, the question wasn't asked, or Byre has no rules for it yet; never a pass |
+| unknown | a required rule couldn't be looked at, the question wasn't asked, or Byre has no rules for it yet; \
+never a pass |
 
 Clean will say "no sign found", never "clean".
 
 ## Grades
 
-The grade is that of the worst finding of Sound, Complete, Clean, Portable and Genuine; Private and Lean describe and don't lower it.
+The grade is that of the worst finding of Sound, Complete, Clean, Portable and Genuine; Private and Lean \
+describe and don't lower it.
 
 | grade | the worst finding |
 |---|---|
@@ -42,7 +45,9 @@ The grade is that of the worst finding of Sound, Complete, Clean, Portable and G
 | D | high |
 | F | critical: it doesn't start, or data is at risk |
 
-**Extra Quality** is granted when Sound, Complete, Clean and Portable are answered for the chosen machines, each with pass or with notes of low severity only, and no required rule is unknown. As long as Clean has no rules it can't be granted, and the report says so.
+**Extra Quality** is granted when Sound, Complete, Clean and Portable are answered for the chosen machines, each \
+with pass or with notes of low severity only, and no required rule is unknown. As long as Clean has no rules it \
+can't be granted, and the report says so.
 
 ## Machines
 
