@@ -17,6 +17,7 @@ from byre.windows.paths import SystemPaths, command_program
 _NO_SESSION = "STOP 0xC000021A: the session manager's first programs can't be started"
 _NO_LOGON = "STOP 0xC000021A, or a message in place of the logon screen"
 
+MAX_SERVERS = 64
 DISK_PATH = frozenset(("acpi", "pci", "atapi", "intelide", "pciide", "disk", "partmgr", "mountmgr", "ftdisk"))
 """Boot drivers without which no disk appears, whatever their ErrorControl says; lower case."""
 
@@ -117,7 +118,7 @@ def _session(guest: Guest, paths: SystemPaths, system: SystemSettings | None) ->
         path = paths.resolve(command_program(system.windows)) or f"{folder}/csrss.exe"
         yield Step("BOOT-017", "the Win32 subsystem", (path,), Stage.SESSION, _NO_SESSION)
         servers = re.findall(r"ServerDll=([^,:\s]+)", system.windows, re.IGNORECASE)
-        for name in dict.fromkeys(each.lower() for each in servers):
+        for name in dict.fromkeys(each.lower() for each in servers[:MAX_SERVERS]):
             where = tuple(f"{folder}/{each}" for each in _with_extension(_base(name), ".dll"))
             yield Step("BOOT-017", "a server DLL of the Win32 subsystem", where, Stage.SESSION, _NO_SESSION)
     for name in system.known_dlls:

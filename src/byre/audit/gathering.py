@@ -30,6 +30,8 @@ from byre.windows.inspection import Inspection
 from byre.windows.pe import parse_pe
 
 MAX_PE = 64 << 20
+MAX_FILES = 20_000
+"""A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
 LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
 Progress = Callable[[str], None]
@@ -88,10 +90,11 @@ def gather_system(
     kernel = read_file(files, f"{root}/system32/ntoskrnl.exe", pe=True)
     kind = guest_kind(guest, kernel, loaded)
     plan = boot_path.steps(guest, kind, file_system, system.value, logon.value)
-    wanted: dict[str, bool] = {path: step.pe for step in plan for path in step.paths}
-    wanted |= {path: True for path in _service_files(guest) if path not in wanted}
-    wanted |= dict.fromkeys((f"{root}/system32/ntoskrnl.exe", f"{root}/system32/ntkrnlpa.exe"), True)
-    read = {path.lower(): read_file(files, path, pe=pe) for path, pe in wanted.items()}
+    wanted = {path.lower(): (path, step.pe) for step in plan for path in step.paths}
+    more = (*_service_files(guest), f"{root}/system32/ntoskrnl.exe", f"{root}/system32/ntkrnlpa.exe")
+    for path in more[:MAX_FILES]:
+        wanted.setdefault(path.lower(), (path, True))
+    read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
     return Facts(
         image=facts.image,
         container=facts.container,
@@ -174,6 +177,8 @@ def read_file(files: FileSystem, path: str, *, pe: bool) -> FileFacts:
         return FileFacts(path, "unread", reason=str(error), corrupt=isinstance(error, CorruptImageError))
     if entry.is_dir:
         return FileFacts(path, "missing", reason="a folder lies there")
+    if pe and entry.size > MAX_PE:
+        return FileFacts(path, "unread", entry.size, reason=f"larger than {MAX_PE} bytes")
     try:
         data = files.read(entry, length=MAX_PE) if pe else b""
     except ByreError as error:

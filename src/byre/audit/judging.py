@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from byre.audit.catalogue import OWN, Check, run_check
 from byre.audit.facts import Facts
@@ -15,6 +15,7 @@ GRADES = {None: "A", "low": "B", "medium": "C", "high": "D", "critical": "F"}
 """The grade by the worst finding among the graded questions."""
 CAP = "C"
 """The best grade where one of the graded questions is unknown: nobody can vouch for what wasn't looked at."""
+MAX_TEXT = 1000
 _ORDER = "ABCDF"
 _EXTRA = ("sound", "complete", "clean", "portable")
 
@@ -116,8 +117,19 @@ def _run(
 ) -> list[Finding | Unread]:
     said: list[Finding | Unread] = []
     for check in checks:
-        said += [row for row in run_check(check, facts, machine) if row.rule in rules]
+        said += [_clipped(row) for row in run_check(check, facts, machine) if row.rule in rules]
     return said
+
+
+def _clipped(row: Finding | Unread) -> Finding | Unread:
+    """The row with texts of bounded length: a value in a hive may be a megabyte."""
+    if isinstance(row, Unread):
+        return replace(row, reason=_clip(row.reason))
+    return replace(row, where=_clip(row.where), evidence=_clip(row.evidence), consequence=_clip(row.consequence))
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
 
 
 def _sorted(rows: Sequence[Finding | Unread], rules: Mapping[str, Rule]) -> tuple[Found, ...]:

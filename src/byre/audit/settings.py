@@ -16,6 +16,8 @@ from byre.windows.registry.hive import Value
 _WINLOGON = r"Microsoft\Windows NT\CurrentVersion\Winlogon"
 _CURRENT = r"Microsoft\Windows NT\CurrentVersion"
 MAX_INSTANCES = 4096
+MAX_NAMES = 1024
+"""Of KnownDLLs and the like; real systems have a few dozen."""
 
 
 def read_system(hives: Hives, guest: Guest) -> Fact[SystemSettings]:
@@ -48,7 +50,7 @@ def _system(hive: Hive, key: Key, name: str) -> SystemSettings:
     packages = _strings(lsa, "Authentication Packages") + _strings(lsa, "Security Packages")
     return SystemSettings(
         control_set=name,
-        known_dlls=known_dlls,
+        known_dlls=known_dlls[:MAX_NAMES],
         required=_strings(key.at(rf"{manager}\SubSystems"), "Required"),
         kmode=_text(key, rf"{manager}\SubSystems", "Kmode"),
         windows=_text(key, rf"{manager}\SubSystems", "Windows"),
@@ -74,7 +76,7 @@ def _text(key: Key, path: str, name: str) -> str | None:
 
 def _strings(key: Key | None, name: str) -> tuple[str, ...]:
     value = key.value(name) if key is not None else None
-    return tuple(text for text in value.strings if text) if value is not None else ()
+    return tuple(text for text in value.strings if text)[:MAX_NAMES] if value is not None else ()
 
 
 def _nls(key: Key) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
