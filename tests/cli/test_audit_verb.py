@@ -93,14 +93,16 @@ def test_an_inactive_partition_is_predicted(raw: Path) -> None:
     assert "Missing operating system" in payload["predictions"][0]["sentence"]
 
 
-def test_a_leaking_container_is_a_note(tmp_path: Path) -> None:
-    shutil.copyfile(SPECIMEN, tmp_path / "x.qcow2")
-    with (tmp_path / "x.qcow2").open("r+b") as file:
-        file.seek(0, 2)
-        end = -(-file.tell() // 65536) * 65536
-        file.truncate(end)
-    payload = byre_json("audit", tmp_path / "x.qcow2")
-    assert rules(payload) == set()
+def test_a_refcount_that_is_too_low_is_unsound(tmp_path: Path) -> None:
+    image = tmp_path / "x.qcow2"
+    shutil.copyfile(SPECIMEN, image)
+    data = image.read_bytes()
+    table = int.from_bytes(data[48:56], "big")
+    block = int.from_bytes(data[table : table + 8], "big")
+    poke(image, block + 2 * (len(data) // 65536 - 1), b"\0\0")
+    payload = byre_json("audit", image, status=2)
+    assert rules(payload) == {"SOUND-001"}
+    assert payload["grade"] == "F"
 
 
 def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from byre.audit.judging import Found, Report
 from byre.audit.rule import QUESTIONS
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\ud800-\udfff]")
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|&~$])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -60,7 +60,8 @@ def _finding_json(found: Found) -> dict[str, Any]:
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is: markup and control characters lose their meaning."""
     plain = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return _MARKUP.sub(r"\\\1", plain)
+    marked = _MARKUP.sub(r"\\\1", plain)
+    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def as_markdown(report: Report) -> str:
