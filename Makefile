@@ -35,7 +35,7 @@ bench: $(BIN)/.ready ## Byre against qemu-img, into bench/runs/ (BENCH=--quick f
 
 FUZZ_CASES ?= 20000
 fuzz: $(BIN)/.ready ## the fuzz suites with many more cases (FUZZ_CASES=20000)
-	BYRE_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -k fuzz --timeout 3600
+	BYRE_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m fuzz --timeout 3600
 
 clean: ## what make made
 	rm -rf $(VENV) demo bench/work

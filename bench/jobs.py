@@ -84,6 +84,61 @@ def convert_jobs(byre: str, raw: Path, plain: Path, zlib: Path, zstd: Path) -> l
     ]
 
 
+FORMATS = {"vdi": "vdi", "vhd": "vpc", "vhdx": "vhdx", "vmdk": "vmdk"}
+"""Byre's names and qemu-img's."""
+
+
+def format_jobs(byre: str, raw: Path, plain: Path, images: dict[str, Path], stream: Path) -> list[Job]:
+    """Every other format: to qcow2 and back, to raw, and VMware's compressed stream both ways.
+
+    ``images`` and ``stream`` were made by qemu-img, so that both read the same file.
+    """
+
+    def theirs(*words: str) -> tuple[Command, ...]:
+        head = ("qemu-img", "convert", "-t", "writeback")
+        return ((*head, *words), (*head, "-m", "16", "-W", *words))
+
+    jobs = []
+    for name, other in FORMATS.items():
+        # A VHD keeps its exact size only if it is told to; Byre's always does.
+        exact = ("-o", "force_size=on") if name == "vhd" else ()
+        for source, kind, target, form in (
+            (images[name], other, "raw", "raw"),
+            (images[name], other, "qcow2", "qcow2"),
+            (plain, "qcow2", name, other),
+            (raw, "raw", name, other),
+        ):
+            words = exact if target == "vhd" else ()
+            jobs.append(
+                Job(
+                    name=f"{'qcow2' if source is plain else 'raw' if source is raw else name} → {target}",
+                    target=0.9,
+                    ours=(byre, "convert", str(source), "{out}"),
+                    theirs=theirs("-f", kind, "-O", form, *words, str(source), "{out}"),
+                    compare_with=raw,
+                    suffix=f".{target}",
+                )
+            )
+    stream_words = ("-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", str(raw), "{out}")
+    write = Job(
+        name="raw → vmdk, streamOptimized",
+        target=0.2,
+        ours=(byre, "convert", str(raw), "{out}", "-o", "subformat=streamOptimized"),
+        theirs=theirs(*stream_words),
+        compare_with=raw,
+        suffix=".vmdk",
+    )
+    read = Job(
+        name="vmdk, streamOptimized → raw",
+        target=0.5,
+        ours=(byre, "convert", str(stream), "{out}"),
+        theirs=theirs("-f", "vmdk", "-O", "raw", str(stream), "{out}"),
+        compare_with=raw,
+        suffix=".raw",
+    )
+    return [*jobs, write, read]
+
+
 def _compare(byre: str, name: str, target: float, raw: Path, image: Path) -> Job:
     return Job(
         name=name,

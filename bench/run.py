@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs import Command, Job, convert_jobs, metadata_jobs
+from jobs import FORMATS, Command, Job, convert_jobs, format_jobs, metadata_jobs
 from measure import CommandError, Run, median, peak, progress, run, settle, spread
 
 HERE = Path(__file__).resolve().parent
@@ -31,6 +31,9 @@ def main() -> int:
     label = inputs.pop("label")
     jobs = [
         *convert_jobs(BYRE, inputs["raw"], inputs["plain"], inputs["zlib"], inputs["zstd"]),
+        *format_jobs(
+            BYRE, inputs["raw"], inputs["plain"], {name: inputs[name] for name in FORMATS}, inputs["stream"]
+        ),
         *metadata_jobs(BYRE, inputs["huge"], str(label)),
     ]
     verbs = subprocess.run([BYRE, "--help"], capture_output=True, text=True, check=True).stdout
@@ -88,6 +91,15 @@ def _inputs(work: Path, *, quick: bool) -> dict[str, Any]:
         image = raw.with_name(f"{raw.stem}-{name}.qcow2")
         if not image.exists():
             run(("qemu-img", "convert", "-f", "raw", "-O", "qcow2", *words, str(raw), str(image)))
+        found[name] = image
+    for name, suffix, words in (
+        *((name, name, ("-O", other)) for name, other in FORMATS.items()),
+        ("stream", "vmdk", ("-O", "vmdk", "-o", "subformat=streamOptimized")),
+    ):
+        image = raw.with_name(f"{raw.stem}-{name}.{suffix}")
+        exact = ("-o", "force_size=on") if name == "vhd" else ()
+        if not image.exists():
+            run(("qemu-img", "convert", "-f", "raw", *words, *exact, str(raw), str(image)))
         found[name] = image
     size = "16G" if quick else "1T"
     found["huge"], found["label"] = work / f"huge-{size}.qcow2", f"{size[:-1]} {size[-1]}iB of metadata"
@@ -153,7 +165,7 @@ def _one(job: Job, command: Command, out: Path, *, prove: bool = False) -> tuple
     settle()
     taken = run([names.get(word, word) for word in command], ok=job.ok)
     if prove and job.compare_with is not None:
-        form = "raw" if job.suffix == ".raw" else "qcow2"
+        form = {**FORMATS, "raw": "raw", "qcow2": "qcow2"}[job.suffix.removeprefix(".")]
         run(("qemu-img", "compare", "-f", "raw", "-F", form, str(job.compare_with), str(out)))
     if prove and job.check:
         run(("qemu-img", "check", "-f", "qcow2", str(out)))

@@ -18,7 +18,7 @@ from programs import byre
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SAMPLE = Path(package.__file__).parent / "samples" / "farm.qcow2"
+SAMPLES = Path(package.__file__).parent / "samples"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -65,7 +65,8 @@ def shown_sessions(page: Path) -> list[tuple[str, str]]:
 
 def test_the_readmes_session_is_what_the_program_says_today(tmp_path: Path) -> None:
     """Run it again, in order, on the sample. Times differ from run to run; nothing else may."""
-    shutil.copyfile(SAMPLE, tmp_path / "farm.qcow2")
+    for sample in SAMPLES.glob("*.qcow2"):
+        shutil.copyfile(sample, tmp_path / sample.name)
     sessions = shown_sessions(README)
     assert len(sessions) >= 4
     for command, shown in sessions:
@@ -88,7 +89,8 @@ def comparable(text: str) -> list[str]:
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "verbs").glob("*.md")), ids=lambda page: page.stem)
 def test_the_sessions_on_the_verbs_pages_are_what_the_program_says_today(page: Path, tmp_path: Path) -> None:
     """A shown output may be cut short at its end, or with '...'."""
-    shutil.copyfile(SAMPLE, tmp_path / "farm.qcow2")
+    for sample in SAMPLES.glob("*.qcow2"):
+        shutil.copyfile(sample, tmp_path / sample.name)
     for command, shown in shown_sessions(page):
         done = byre(*shlex.split(command, comments=True)[1:], status=None, folder=tmp_path)
         assert done.returncode < 64, done.stderr

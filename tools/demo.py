@@ -20,20 +20,23 @@ import byre
 
 FOLDER = Path("demo")
 IMAGE = "farm.qcow2"
-SAMPLE = Path(byre.__file__).parent / "samples" / IMAGE
+MACHINE = "specimen.qcow2"
+SAMPLES = Path(byre.__file__).parent / "samples"
 
 console = Console(highlight=False, emoji=False)
 
 
 def main() -> int:
     began = time.monotonic()
-    if not SAMPLE.exists():
-        console.print(f"the sample image is missing: {SAMPLE}", markup=False)
-        return 1
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    shutil.copyfile(SAMPLE, FOLDER / IMAGE)
+    for name in (MACHINE, IMAGE):
+        if not (SAMPLES / name).exists():
+            console.print(f"the sample image is missing: {SAMPLES / name}", markup=False)
+            return 1
+        shutil.copyfile(SAMPLES / name, FOLDER / name)
     opening()
+    look_inside()
     look()
     keep()
     break_it()
@@ -48,21 +51,33 @@ def opening() -> None:
     text = Text.assemble(
         ("Byre", "bold"),
         ", a home for the disk images of machines that can't be replaced.\n",
-        "You will see one such disk inspected, snapshotted, broken, brought back, converted and checked.\n",
-        (f"It is a real one: NTFS, 24 MiB, two snapshots made by QEMU. All happens in ./{FOLDER}/.", "dim"),
+        "You will see a machine looked into without booting it, then a disk snapshotted, broken, brought back,\n"
+        "converted and checked.\n",
+        (f"Both disks come with Byre and hold nothing of Microsoft's. All happens in ./{FOLDER}/.", "dim"),
     )
     console.print(Panel(text, border_style="green", padding=(0, 1)))
 
 
+def look_inside() -> None:
+    step(1, "A machine from somebody's shelf", "What is on it? Nothing is booted, nothing mounted, no root.")
+    run("inspect", MACHINE)
+    step(
+        2,
+        "What did last week's visitor change?",
+        "Two snapshots of that machine, told as files, registry and services.",
+    )
+    run("diff", f"{MACHINE}@clean", f"{MACHINE}@infected", expected=1)
+
+
 def look() -> None:
-    step(1, "What have we got?", "No root, no mounting, no QEMU: only the file.")
+    step(3, "Another disk, an NTFS that QEMU wrote", "No root, no mounting, no QEMU: only the file.")
     run("info", IMAGE)
     run("tree", IMAGE)
 
 
 def keep() -> None:
     step(
-        2,
+        4,
         "Before anybody touches it: a snapshot",
         "It shares its clusters with the disk, so it costs next to nothing.",
     )
@@ -72,7 +87,7 @@ def keep() -> None:
 
 def break_it() -> None:
     step(
-        3,
+        5,
         "The accident",
         "Somebody overwrites the first sector, the partition table with it. In Python:",
     )
@@ -90,21 +105,21 @@ def break_it() -> None:
 
 
 def bring_back() -> None:
-    step(4, "Undo", "Back to the snapshot. A power cut halfway would leave the old state or the new, never half.")
+    step(6, "Undo", "Back to the snapshot. A power cut halfway would leave the old state or the new, never half.")
     run("snapshot", "revert", IMAGE, "before-the-visit")
     run("compare", IMAGE, f"{IMAGE}@before-the-visit")
 
 
 def move_on() -> None:
     step(
-        5,
+        7,
         "Take it elsewhere",
         "One state as a raw disk for any hypervisor; all of them, compressed, for the shelf.",
     )
     run("convert", f"{IMAGE}@clean", "farm-as-it-was.raw")
     run("convert", IMAGE, "farm-for-the-shelf.qcow2", "--with-snapshots", "--compress", "zstd")
     run("compare", f"{IMAGE}@spring", "farm-for-the-shelf.qcow2@spring")
-    step(6, "Is it all sound?", "Every reference, refcount, flag and snapshot table, in both images.")
+    step(8, "Is it all sound?", "Every reference, refcount, flag and snapshot table, in both images.")
     run("check", IMAGE)
     run("check", "farm-for-the-shelf.qcow2")
 
@@ -117,7 +132,8 @@ def closing(seconds: float) -> None:
         (f"Done in {seconds:.1f} s. ", "bold green"),
         f"In ./{FOLDER}/ you have\n{sizes}\n\n",
         ("Now your own image:", "bold"),
-        "\n  .venv/bin/byre info YOUR.qcow2              what it is (only looks)\n"
+        "\n  .venv/bin/byre info YOUR.qcow2              what the image is (only looks)\n"
+        "  .venv/bin/byre inspect YOUR.qcow2           what machine is in it (only looks)\n"
         "  .venv/bin/byre check YOUR.qcow2             is it sound? (only looks)\n"
         "  .venv/bin/byre snapshot create YOUR.qcow2 before-i-touch-it\n"
         "  .venv/bin/byre convert YOUR.vmdk NEW.qcow2  from one format to another\n"

@@ -12,6 +12,8 @@ import pytest
 
 from builders.mixture import mixture, write_sparse
 from byre.cli.main import main
+from oracles import run_tool
+from programs import byre
 
 
 @pytest.fixture
@@ -45,6 +47,8 @@ def test_convert_takes_the_format_from_the_suffix(raw: Path, capsys: pytest.Capt
         (["convert", "{raw}", "{raw}", "--force"], 64),
         (["convert", "{raw}", "{dir}/new.qcow2", "--keep-backing"], 66),
         (["convert", "{raw}", "{dir}/new.qcow2", "--with-snapshots"], 64),
+        (["convert", "{raw}", "{dir}/new.raw", "--with-snapshots"], 64),
+        (["convert", "{raw}", "{dir}/new.qcow2", "--level", "9"], 64),
         (["convert", "{dir}/none.raw", "{dir}/new.qcow2"], 66),
         (["convert", "{raw}", "{dir}/none/new.qcow2"], 66),
         (["convert", "{raw}", "{raw}"], 64),
@@ -143,3 +147,57 @@ def test_create_makes_what_qemu_img_reads(tmp_path: Path, capsys: pytest.Capture
     chain = subprocess.run(["qemu-img", "info", "--backing-chain", tmp_path / "top.qcow2"], capture_output=True)
     assert chain.returncode == 0
     assert told(capsys, "info", tmp_path / "top.qcow2")["virtual_size"] == 3 << 29
+
+
+def test_create_refuses_to_replace_an_image_of_its_own_backing_chain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, overlay, link = tmp_path / "base.qcow2", tmp_path / "over.qcow2", tmp_path / "link.qcow2"
+    told(capsys, "create", base, "1M")
+    told(capsys, "create", overlay, "-b", base.name, "-F", "qcow2")
+    link.symlink_to(base)
+    before = base.read_bytes()
+    for target, backing in ((base, base), (link, base), (base, overlay), (overlay, overlay)):
+        told(capsys, "create", target, "-b", backing.name, "-F", "qcow2", "--force", status=64)
+    assert base.read_bytes() == before
+
+
+def test_with_snapshots_makes_nothing_but_qcow2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "disk.qcow2"
+    told(capsys, "create", image, "1M")
+    told(capsys, "snapshot", "create", image, "clean")
+    told(capsys, "convert", image, tmp_path / "new.raw", "--with-snapshots", status=64)
+    assert not (tmp_path / "new.raw").exists()
+
+
+def test_list_says_that_no_snapshot_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "disk.qcow2"
+    told(capsys, "create", image, "1M")
+    told(capsys, "snapshot", "create", image, "clean")
+    assert main(["snapshot", "list", str(image), "zzz"]) == 0
+    assert "no snapshots that begin with 'zzz'" in capsys.readouterr().out
+
+
+@pytest.mark.oracle
+def test_compact_to_a_copy_keeps_bitmaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, copy = tmp_path / "disk.qcow2", tmp_path / "copy.qcow2"
+    told(capsys, "create", image, "1M")
+    subprocess.run(["qemu-img", "bitmap", "--add", image, "backup"], check=True)
+    told(capsys, "snapshot", "create", image, "clean")
+    told(capsys, "compact", image, "-o", copy)
+    document = told(capsys, "info", copy)
+    assert [entry["name"] for entry in document["bitmaps"]] == ["backup"]
+    assert [entry["name"] for entry in document["snapshots"]] == ["clean"]
+    assert subprocess.run(["qemu-img", "check", "-q", copy], check=False).returncode == 0
+
+
+@pytest.mark.oracle
+def test_what_stays_behind_is_told_only_of_a_conversion_that_begins(tmp_path: Path) -> None:
+    image, target = tmp_path / "disk.qcow2", tmp_path / "new.raw"
+    run_tool("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    run_tool("qemu-img", "snapshot", "-c", "one", image)
+    assert "1 internal snapshot will not be" in byre("convert", image, target).stderr
+    refused = byre("convert", image, target, status=73).stderr
+    assert "exists already" in refused and "internal snapshot" not in refused
+    itself = byre("convert", image, image, "--force", "-O", "raw", status=64).stderr
+    assert "the source itself" in itself and "internal snapshot" not in itself

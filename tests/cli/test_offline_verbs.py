@@ -10,6 +10,7 @@ import pytest
 
 from builders.qemu import assert_sound, qemu_img, qemu_io
 from byre.cli.main import main
+from byre.storage.local import open_file
 
 
 def byre(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, dict[str, Any]]:
@@ -151,3 +152,66 @@ def test_compact_says_what_it_would_do_and_does_it(
     for path in (image, lean):
         assert_sound(path)
         qemu_io(path, ["read -P 0 0 2M", "read -P 2 4M 2M"])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("how", [(), ("--unsafe",)])
+def test_rebase_makes_no_chain_that_loops(
+    how: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, overlay = tmp_path / "base.qcow2", tmp_path / "over.qcow2"
+    qemu_img("create", "-f", "qcow2", base, "1M")
+    qemu_img("create", "-f", "qcow2", "-b", base.name, "-F", "qcow2", overlay)
+    before = base.read_bytes()
+    for name in (overlay.name, base.name):
+        status, error = byre(capsys, "rebase", base, "-b", name, "-F", "qcow2", *how)
+        assert (status, error["error"]) == (64, "usage")
+    assert base.read_bytes() == before
+
+
+@pytest.mark.oracle
+def test_compact_dry_run_reads_with_force_share(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_file(image, writable=True):
+        assert byre(capsys, "compact", image, "--dry-run")[0] == 75
+        assert byre(capsys, "compact", image, "--dry-run", "--force-share")[0] == 0
+        assert byre(capsys, "compact", image, "--force-share")[0] == 75
+
+
+def test_a_compacted_copy_keeps_snapshots_and_bitmaps(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    qemu_img("bitmap", "--add", image, "backup")
+    qemu_img("bitmap", "--add", "--disable", image, "weekly")
+    qemu_img("snapshot", "-c", "one", image)
+    qemu_io(image, ["write -P 2 4M 2M", "discard 0 1M"])
+    lean = tmp_path / "lean.qcow2"
+    assert byre(capsys, "compact", image, "-o", lean)[0] == 0
+    told = [byre(capsys, "info", path)[1] for path in (image, lean)]
+    assert told[0]["bitmaps"] == told[1]["bitmaps"]
+    assert [entry["name"] for entry in told[1]["bitmaps"]] == ["backup", "weekly"]
+    assert all(entry["consistent"] for entry in told[1]["bitmaps"])
+    assert told[0]["snapshots"] == told[1]["snapshots"]
+    qemu_img("compare", image, lean)
+    assert_sound(lean)
+    assert byre(capsys, "check", lean)[0] == 0
+
+
+@pytest.mark.oracle
+def test_an_overlay_with_snapshots_is_neither_committed_nor_rebased_but_renamed(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overlay = tmp_path / "over.qcow2"
+    qemu_img("create", "-f", "qcow2", "-b", image.name, "-F", "qcow2", overlay)
+    qemu_img("snapshot", "-c", "one", overlay)
+    qemu_io(overlay, ["write -P 5 1M 1M"])
+    before = [path.read_bytes() for path in (image, overlay)]
+    for words in (("commit", overlay), ("commit", overlay, "--dry-run"), ("rebase", overlay, "-b", "")):
+        status, error = byre(capsys, *words)
+        assert (status, error["error"], error["found"]) == (69, "unsupported", "1 snapshot")
+        assert "byre convert" in error["hint"]
+    assert [path.read_bytes() for path in (image, overlay)] == before
+    image.rename(tmp_path / "moved.qcow2")
+    assert byre(capsys, "rebase", overlay, "-b", "moved.qcow2", "-F", "qcow2", "--unsafe")[0] == 0
+    assert_sound(overlay)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import resource
 import time
 from pathlib import Path
 
@@ -13,15 +12,14 @@ import pytest
 from builders.fat_volumes import ExfatBuilder, make_fat
 from builders.memory_disks import memory_disk
 from builders.ntfs_volumes import mkntfs, mounted, set_attributes, text_like
-from byre.errors import ByreError
+from byre.errors import ByreError, UnsupportedError
 from byre.filesystems import Entry, FileSystem, open_volumes, read_partitions
+from fuzzing import case_count, fuzz
 from oracles import run_tool
 
-pytestmark = [pytest.mark.oracle, pytest.mark.slow]
+pytestmark = [pytest.mark.oracle, pytest.mark.slow, pytest.mark.fuzz]
 
 CASES = 300
-SECONDS_PER_CASE = 5
-MAX_MEMORY = 1 << 30
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFE, 0x10, 0x40)
 
 
@@ -91,17 +89,10 @@ def mutate(data: bytearray, source: random.Random, places: list[tuple[int, int]]
     return changed
 
 
-def fuzz(data: bytearray, places: list[tuple[int, int]], seed: int) -> None:
-    base = exercise(data)
-    assert base > 3
-    alive = 0
-    for case in range(CASES):
-        source = random.Random(seed * 100_003 + case)
-        begun = time.monotonic()
-        alive += exercise(mutate(data, source, places)) > 0
-        assert time.monotonic() - begun < SECONDS_PER_CASE, f"case {case} takes too long"
-    assert alive > CASES // 4, "the changes leave too little alive to prove anything"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < MAX_MEMORY
+def damage(label: str, data: bytearray, places: list[tuple[int, int]]) -> None:
+    assert exercise(data) > 3
+    alive = fuzz(label, CASES, lambda source: exercise(mutate(data, source, places)) > 0)
+    assert alive > case_count(CASES) // 4, "the changes leave too little alive to prove anything"
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +124,7 @@ def test_damaged_ntfs(small_ntfs: bytearray) -> None:
     mft = int.from_bytes(small_ntfs[0x30:0x38], "little") * cluster
     records = [mft + 1024 * number for number in (*range(12), *range(24, 64))]
     places = [(0x0B, 0x50)] + [(start + 0x10, 480) for start in records] * 3 + [(start, 0x30) for start in records]
-    fuzz(small_ntfs, places, 1)
+    damage("ntfs", small_ntfs, places)
 
 
 def test_damaged_ntfs_runs_and_lists(small_ntfs: bytearray) -> None:
@@ -141,7 +132,7 @@ def test_damaged_ntfs_runs_and_lists(small_ntfs: bytearray) -> None:
     mft = int.from_bytes(small_ntfs[0x30:0x38], "little") * 4096
     records = [mft + 1024 * number for number in (0, 2, 5, 6, *range(24, 64))]
     places = [(start + 0x98, 200) for start in records] + [(mft, 0x400)]
-    fuzz(small_ntfs, places, 2)
+    damage("ntfs runs", small_ntfs, places)
 
 
 @pytest.mark.parametrize("bits", [12, 16, 32])
@@ -157,7 +148,7 @@ def test_damaged_fat(tmp_path: Path, bits: int) -> None:
     places = [(0x0B, 0x40), (reserved, 600), (root, 1500), (root, 1500), (reserved, min(600, fat_sectors * 512))]
     if bits == 32:  # mtools refuses a FAT32 any smaller, and copying 34 MB for each case would be most of the time
         del data[2 << 20 :]
-    fuzz(data, places, bits)
+    damage(f"fat{bits}", data, places)
 
 
 def test_damaged_exfat(tmp_path: Path) -> None:
@@ -166,7 +157,19 @@ def test_damaged_exfat(tmp_path: Path) -> None:
         builder.add(f"file {number} with a name", bytes(5000 * number), scattered=number % 2 == 1)
     data = bytearray(builder.save().read_bytes())
     root = builder.at(builder.root)
-    fuzz(data, [(0x40, 0x40), (builder.fat, 400), (root, 1600), (root, 1600), (12 * 512 + 0x40, 0x40)], 5)
+    damage("exfat", data, [(0x40, 0x40), (builder.fat, 400), (root, 1600), (root, 1600), (12 * 512 + 0x40, 0x40)])
+
+
+def test_an_exfat_volume_of_two_milliards_of_clusters_is_not_counted(tmp_path: Path) -> None:
+    builder = ExfatBuilder(tmp_path / "exfat.img", 4 << 20)
+    data = bytearray(builder.save().read_bytes())
+    for boot in (0, 12 * 512):
+        data[boot + 0x5C : boot + 0x60] = (1 << 31).to_bytes(4, "little")
+    [volume] = open_volumes(memory_disk(data))
+    assert volume.filesystem is not None
+    with pytest.raises(UnsupportedError) as caught:
+        volume.filesystem.check()
+    assert caught.value.found == 1 << 31
 
 
 @pytest.mark.parametrize("names", ["-J", "-R"])
@@ -178,12 +181,11 @@ def test_damaged_iso9660(source_tree: Path, tmp_path: Path, names: str) -> None:
     data = bytearray(image.read_bytes())
     places = [(0x8000, 2048), (0x8800, 2048), (0x9000, 2048), (18 * 2048, 12 * 2048), (20 * 2048, 6 * 2048)]
     places = [(start, length) for start, length in places if start + length <= len(data)]
-    fuzz(data, places, 6)
+    damage(f"iso9660 {names}", data, places)
 
 
 def test_damaged_partition_tables() -> None:
-    source = random.Random(7)
-    for _ in range(CASES):
+    def case(source: random.Random) -> None:
         data = bytearray(1 << 20)
         data[0x1BE:0x1FE] = source.randbytes(64)
         data[510:512] = b"\x55\xaa"
@@ -199,6 +201,8 @@ def test_damaged_partition_tables() -> None:
             data[at + 0x1CE + 8 : at + 0x1CE + 12] = bytes([source.randrange(200), 0, 0, 0])
             data[at + 510 : at + 512] = b"\x55\xaa"
         exercise(data)
+
+    fuzz("partition tables", CASES, case)
 
 
 def _directory_bomb(image: Path, folder: Path) -> bytearray:

@@ -1,11 +1,7 @@
-"""Broken VHDX files: whatever the bytes, only errors of ours, soon, and in bounded memory.
-
-``BYRE_FUZZ_CASES`` says how many mutations each kind of image gets.
-"""
+"""Broken VHDX files: whatever the bytes, only errors of ours, soon, and in bounded memory."""
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 from collections.abc import Callable
@@ -21,25 +17,11 @@ from byre.disks.vhdx import open_disk
 from byre.disks.vhdx.crc32c import crc32c
 from byre.disks.vhdx.image import VhdxDisk
 from byre.disks.vhdx.structures import find_replay, read_bat, read_headers, read_structures, replayed
-from byre.errors import ByreError, StorageError
+from byre.errors import ByreError
 from byre.storage.memory import MemoryStorage
+from fuzzing import SmallStorage, case_count, fuzz
 
-CASES = int(os.environ.get("BYRE_FUZZ_CASES", "300"))
 INTERESTING = (0, 1, 7, 0xFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1, 1 << 20, 6 | 1 << 20, 7 | 4 << 20)
-
-
-class SmallDisk(MemoryStorage):
-    """Refuses to grow beyond what a test may take."""
-
-    def truncate(self, size: int) -> None:
-        if size > 64 * MIB:
-            raise StorageError("changing the length failed: File too large", path=self.name)
-        super().truncate(size)
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        if offset + len(data) > 64 * MIB:
-            raise StorageError("write failed: File too large", path=self.name, offset=offset)
-        super().write(offset, data)
 
 
 def dynamic() -> bytes:
@@ -124,31 +106,34 @@ def use(disk: VhdxDisk) -> None:
             step()
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("make", [dynamic, dirty, child])
 def test_mutated_images_raise_only_our_errors(make: Callable[[], bytes]) -> None:
-    rng = random.Random(make.__name__)
     data = make()
-    opened = 0
-    for _ in range(CASES):
+
+    def case(rng: random.Random) -> bool:
         storage = MemoryStorage(mutated(data, rng))
         try:
             disk = open_child(storage) if make is child else open_in_memory(open_disk, storage)
         except ByreError:
-            continue
-        opened += 1
+            return False
         use(disk)
-    assert opened > CASES // 10  # else the mutations only ever reach the front door
+        return True
+
+    opened = fuzz(f"vhdx {make.__name__}", 300, case)
+    assert opened > case_count(300) // 10  # else the mutations only ever reach the front door
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("make", [dynamic, dirty])
 def test_mutated_images_are_edited_with_only_our_errors(make: Callable[[], bytes]) -> None:
-    rng = random.Random(make.__name__ * 2)
     data = make()
-    for _ in range(CASES // 3):
+
+    def case(rng: random.Random) -> None:
         try:
-            disk = open_in_memory(open_disk, SmallDisk(mutated(data, rng)), writable=True)
+            disk = open_in_memory(open_disk, SmallStorage(mutated(data, rng)), writable=True)
         except ByreError:
-            continue
+            return
         for step in (
             lambda disk=disk: disk.write(min(disk.size // 2, 5 * MIB), b"z" * 700),
             lambda disk=disk: disk.resize(min(disk.size, 30 * MIB) // 4096 * 4096 + 4096),
@@ -157,6 +142,8 @@ def test_mutated_images_are_edited_with_only_our_errors(make: Callable[[], bytes
         ):
             with suppress(ByreError):
                 step()
+
+    fuzz(f"vhdx edited {make.__name__}", 100, case)
 
 
 def test_random_bytes_after_the_signature_are_refused() -> None:

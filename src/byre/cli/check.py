@@ -14,26 +14,32 @@ from byre.units import format_size
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from byre.convert.targets import TargetReport
     from byre.disks.qcow2.repair import RepairPlan
 
 SUMMARY = """\
 Check an image's own metadata: references, refcounts, flags, overlaps, snapshots, bitmaps. Guest data isn't read.
 
 --repair leaks gives back clusters that nothing uses. --repair all also mends refcounts and flags. A repair is
-planned first (--dry-run shows the plan and changes nothing), is crash-safe, and leaves what would need a guess."""
+planned first (--dry-run shows the plan and changes nothing), is crash-safe, and leaves what would need a guess.
+
+--for PLACE asks something else: would that place take this file as it is? Each of its rules gets a verdict."""
 EXAMPLES = """
   byre check xp.qcow2
   byre check xp.qcow2 --repair all --dry-run
   byre check xp.qcow2 --repair all
+  byre check xp.vhd --for azure
 """
 VERDICTS = """\
-   0 sound   2 corrupt   3 leaked clusters only (with --repair: the state after it)"""
+   0 sound   2 corrupt   3 leaked clusters only (with --repair: the state after it)
+   with --for: 0 every rule holds   1 some can't be told here   2 one is broken"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_image(parser, snapshot=False)
     parser.add_argument("--repair", choices=("leaks", "all"), help="mend it in place")
     parser.add_argument("-n", "--dry-run", action="store_true", help="with --repair: only show what it would do")
+    parser.add_argument("--for", dest="target_name", metavar="PLACE", help="check the rules of one of 'byre targets'")
     add_write_options(parser)
 
 
@@ -42,6 +48,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     if args.dry_run and not args.repair:
         raise UsageError("--dry-run belongs to --repair")
+    if args.target_name is not None:
+        if args.repair:
+            raise UsageError("--repair and --for exclude each other")
+        return _check_for(args, out)
     storage, format = open_bare(
         args.image,
         format=args.format,
@@ -75,12 +85,41 @@ def _check_qcow2(storage: Any, args: argparse.Namespace, out: Output) -> int:
 
 
 def _check_other(args: argparse.Namespace, out: Output, title: str) -> int:
-    with open_image(args, with_backing=False) as disk:
+    with open_image(args, out=out, with_backing=False) as disk:
         if not isinstance(disk, CheckedDisk):
-            raise UnsupportedError(f"{title} images have no metadata that could be checked", path=args.image)
+            raise UnsupportedError(f"the metadata of {title} images isn't checked", path=args.image)
         if args.repair:
             raise UnsupportedError(f"{title} images can be checked but not repaired", path=args.image)
         return _say(args, out, disk.check())
+
+
+def _check_for(args: argparse.Namespace, out: Output) -> int:
+    from byre.convert.targets import gather, target_named, verify
+
+    target = target_named(args.target_name)
+    with open_image(args, out=out, with_backing=False, force_share=True) as disk:
+        report = verify(gather(disk, args.image), target)
+    out.result("check-for", report.as_json(), lambda console: _print_rules(console, report))
+    return report.exit_status
+
+
+def _print_rules(console: Console, report: TargetReport) -> None:
+    for result in report.results:
+        console.print(f"  {result.verdict:<8}{result.rule.id:<24}{result.rule.says}: {printable(result.found)}")
+        if result.verdict != "pass":
+            console.print(f"          why     {result.rule.reason}")
+            console.print(f"          source  {result.rule.source} ({result.rule.checked})")
+    broken, unknown = len(report.having("fail")), len(report.having("unknown"))
+    title = report.target.title
+    if broken:
+        said = f"{title} would not take it: {broken} rule{'s' if broken > 1 else ''} broken"
+    elif unknown:
+        said = f"nothing speaks against {title}, but {unknown} can't be told here"
+    else:
+        said = f"fit for {title}: all {len(report.results)} rules hold"
+    console.print(f"{printable(report.path)}: {said}")
+    for note in report.target.notes:
+        console.print(f"  note    {note}")
 
 
 def _say(
@@ -139,7 +178,8 @@ def _print(
         fragmented = report.details.get("fragmented_clusters")
         compressed = report.details.get("compressed_clusters")
         share = 100 * report.allocated_blocks / report.total_blocks
-        text = f"  {report.allocated_blocks} of {report.total_blocks} clusters allocated ({share:.1f} %)"
+        unit = "clusters" if report.format == "qcow2" else "blocks"
+        text = f"  {report.allocated_blocks} of {report.total_blocks} {unit} allocated ({share:.1f} %)"
         if fragmented is not None and compressed is not None:
             text += f", {fragmented} fragmented, {compressed} compressed"
         console.print(text)
@@ -162,6 +202,13 @@ def _verdict(report: CheckReport) -> str:
         case 0:
             return "sound"
         case 3:
-            return f"sound, but {report.leaks} clusters are leaked (their space is lost until a repair)"
+            unit = "cluster" if report.format == "qcow2" else "block"
+            verb = "is" if report.leaks == 1 else "are"
+            return f"sound, but {_count(report.leaks, unit)} {verb} leaked (the space is lost until a repair)"
         case _:
-            return f"corrupt: {report.corruptions} errors" + (f", {report.leaks} leaks" if report.leaks else "")
+            leaks = f", {_count(report.leaks, 'leak')}" if report.leaks else ""
+            return f"corrupt: {_count(report.corruptions, 'error')}{leaks}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

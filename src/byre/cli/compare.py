@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from byre.disks.opening import open_disk
 
     other_options = {**open_options(args), "format": args.other_format, "snapshot": None}
-    with open_image(args) as first, open_disk(args.other, **other_options) as second:
+    with open_image(args, out=out) as first, open_disk(args.other, **other_options) as second:
         total = max(live_bytes(first), live_bytes(second))
         sizes = (first.size, second.size)
         count = different = 0

@@ -6,12 +6,15 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from byre.cli import drop_free
 from byre.cli.options import add_image, open_image
 from byre.cli.output import Output
 from byre.errors import UsageError
 from byre.units import format_size
 
 if TYPE_CHECKING:
+    from byre.convert.convert import Converted
+    from byre.convert.target_rules import Target
     from byre.disks.disk import Disk
     from byre.disks.formats import Format
 
@@ -22,9 +25,13 @@ EXAMPLES = """
   byre convert xp.qcow2@clean clean.raw
   byre convert xp.qcow2 copy.qcow2 --with-snapshots
   byre convert overlay.qcow2 new.qcow2 --keep-backing
-  byre convert xp.raw xp.qcow2 -o cluster_size=128K -o preallocation=falloc
+  byre convert xp.vmdk lean.qcow2 --drop-free --verify
+  byre convert snapshot3.vdi whole.qcow2 --with-snapshots
+  byre convert xp.qcow2 xp-chain -O vhdx --with-snapshots
+  byre convert xp-chain/manifest.json xp.qcow2 --with-snapshots
+  byre convert xp.qcow2 xp.vhd --for azure
 """
-VERDICTS = "   0 converted"
+VERDICTS = "   0 converted (with --for: and every rule of the target holds, or can't be told here)"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,25 +63,98 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--keep-backing", action="store_true", help="keep the backing image; write only what is on top"
     )
-    group.add_argument("--with-snapshots", action="store_true", help="qcow2 to qcow2: keep every internal snapshot")
+    group.add_argument(
+        "--with-snapshots",
+        action="store_true",
+        help="keep every state: internal snapshots, or a differencing chain. In qcow2 they are internal "
+        "snapshots, in VDI, VHD, VHDX or VMDK a folder TARGET with a chain and a manifest.json; IMAGE may be one",
+    )
+    group.add_argument(
+        "--for",
+        dest="target_name",
+        metavar="PLACE",
+        help="make what this place takes, and verify it ('byre targets')",
+    )
+    group.add_argument("--keep-uuid", action="store_true", help="the new image gets the source's UUID")
+    drop_free.add_drop_free(parser)
     group.add_argument("--force", action="store_true", help="replace an existing TARGET, write to a block device")
     group.add_argument("--threads", type=int, metavar="N", help="threads that move data (default: one for each CPU)")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from byre.convert.convert import convert_image
+    from byre.convert.delivery import options_for_target
     from byre.storage.publish import stale_parts
 
     if args.threads is not None and not 1 <= args.threads <= 64:
         raise UsageError("--threads is out of range", found=args.threads, expected="1 to 64")
-    entry = target_format(args.target, args.output_format)
+    if args.with_snapshots and (args.target_name or args.keep_uuid):
+        raise UsageError("--with-snapshots goes with neither --for nor --keep-uuid", path=args.target)
+    place = _place(args)
+    entry = target_format(args.target, args.output_format) if place is None else _format_for(place, args)
     options = collect_options(args, entry)
+    drop_free.check_options(args)
+    if args.drop_free:
+        drop_free.refuse_machine_state(args)
+    if place is not None:
+        options = {**options_for_target(place, entry), **options}
     for left in stale_parts(args.target):
         out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
-    with open_image(args) as disk:
+    done, source_format, left_out = _convert(args, out, entry, options, place)
+    payload = {
+        "source": args.image,
+        "source_format": source_format,
+        "target": done.path,
+        "format": done.format,
+        "virtual_size": done.virtual_size,
+        "actual_size": done.actual_size,
+        "bytes_read": done.copied.read,
+        "bytes_written": done.copied.written,
+        "zero_bytes_found": done.copied.zeros,
+        "snapshots": done.snapshots,
+        "drop_free": left_out,
+        "for": None if done.report is None else done.report.as_json(),
+    }
+    if done.report is not None:
+        for result in done.report.having("unknown"):
+            out.notice(f"{args.target}: {result.rule.id} can't be told here ({result.rule.says}): {result.found}")
+    if out.json:
+        out.json_line({"schema": "byre/convert/1", **payload}, indent=2)
+    kept = f", {done.snapshots} snapshot{'s' if done.snapshots > 1 else ''} kept" if done.snapshots else ""
+    fits = (
+        "" if done.report is None else f"; {len(done.report.having('pass'))} rules of {done.report.target.name} hold"
+    )
+    out.line(
+        f"{args.target}: {done.format}, {format_size(done.virtual_size)} disk, "
+        f"{format_size(done.actual_size)} on the host{kept}{fits}{drop_free.proven(left_out)}"
+    )
+    return 0
+
+
+def _convert(
+    args: argparse.Namespace, out: Output, entry: Format, options: dict[str, object], place: Target | None
+) -> tuple[Converted, str, dict[str, object] | None]:
+    """The conversion, the source's format, and what was left out of it for ``--drop-free``."""
+    from byre.convert.convert import convert_image, convert_states
+    from byre.convert.manifest import is_manifest, open_chain
+    from byre.storage.publish import Publication
+
+    if args.with_snapshots and is_manifest(args.image) and args.format is None:
+        with (
+            open_chain(args.image, force_share=args.force_share) as (disk, states),
+            out.progress("converting", None) as bar,
+        ):
+            done = convert_states(
+                states, args.target, entry, options, force=args.force, threads=args.threads, advance=bar.advance
+            )
+            return done, disk.format, None
+    with open_image(args, out=out) as disk:
         if not args.with_snapshots:
-            _tell_what_stays_behind(disk, out)
-        total = None if args.with_snapshots else live_bytes(disk, own=args.keep_backing)
+            Publication(args.target, force=args.force, keep_off=disk.files).check()  # before anything is told of it
+        _tell_what_stays_behind(disk, out, snapshots=args.with_snapshots)
+        _tell_what_changes(disk, entry, place, options, out)
+        plans = drop_free.plan(disk, snapshots=args.with_snapshots) if args.drop_free else None
+        hashes = drop_free.hashes(disk, plans, snapshots=args.with_snapshots) if plans and args.verify else None
+        total = None if args.with_snapshots or plans else live_bytes(disk, own=args.keep_backing)
         with out.progress("converting", total) as bar:
             done = convert_image(
                 disk,
@@ -84,29 +164,45 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 force=args.force,
                 keep_backing=args.keep_backing,
                 with_snapshots=args.with_snapshots,
+                keep_uuid=args.keep_uuid,
+                for_target=place,
+                left_out=[each.ranges for each in plans or ()],
                 threads=args.threads,
                 advance=bar.advance,
             )
-        payload = {
-            "source": args.image,
-            "source_format": disk.format,
-            "target": done.path,
-            "format": done.format,
-            "virtual_size": done.virtual_size,
-            "actual_size": done.actual_size,
-            "bytes_read": done.copied.read,
-            "bytes_written": done.copied.written,
-            "zero_bytes_found": done.copied.zeros,
-            "snapshots": done.snapshots,
-        }
-    kept = f", {done.snapshots} snapshot{'s' if done.snapshots > 1 else ''} kept" if done.snapshots else ""
-    if out.json:
-        out.json_line({"schema": "byre/convert/1", **payload}, indent=2)
-    out.line(
-        f"{args.target}: {done.format}, {format_size(done.virtual_size)} disk, "
-        f"{format_size(done.actual_size)} on the host{kept}"
-    )
-    return 0
+        verified = drop_free.check_hashes(hashes, args.target, plans, args) if hashes and plans else None
+        if plans:
+            drop_free.notice(plans, out)
+        return done, disk.format, drop_free.payload(plans, verified)
+
+
+def _place(args: argparse.Namespace) -> Target | None:
+    from byre.convert.targets import target_named
+
+    return None if args.target_name is None else target_named(args.target_name)
+
+
+def _format_for(place: Target, args: argparse.Namespace) -> Format:
+    from byre.convert.delivery import format_for_target
+
+    return format_for_target(place, args.target, args.output_format)
+
+
+def _tell_what_changes(
+    disk: Disk, entry: Format, place: Target | None, options: dict[str, object], out: Output
+) -> None:
+    """What a guest would notice of the new image: a longer disk, other sectors."""
+    if place is not None and place.round_size(disk.size) != disk.size:
+        size = place.round_size(disk.size)
+        out.notice(
+            f"the disk grows from {disk.size} to {size} bytes, as {place.title} wants it: "
+            f"{size - disk.size} bytes of zeros are added at its end"
+        )
+    if disk.sector_size != 512 and "sector_size" not in entry.options:
+        out.notice(
+            f"the disk has sectors of {disk.sector_size} bytes, which {entry.title} can't say: a machine that shows "
+            "it with sectors of 512 won't find its partitions"
+        )
 
 
 def target_format(target: str, named: str | None) -> Format:
@@ -139,6 +235,8 @@ def collect_options(args: argparse.Namespace, entry: Format) -> dict[str, object
     for name in ("level", "preallocation"):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
+    if args.level is not None and "compress" in entry.options and "compress" not in options:
+        raise UsageError("--level says how hard to compress, and nothing is compressed", hint="Add --compress.")
     unknown = next((name for name in options if name not in entry.options), None)
     if unknown is not None:
         raise UsageError(
@@ -161,13 +259,12 @@ def live_bytes(disk: Disk, *, own: bool = False) -> int:
     return total
 
 
-def _tell_what_stays_behind(disk: Disk, out: Output) -> None:
+def _tell_what_stays_behind(disk: Disk, out: Output, *, snapshots: bool) -> None:
     description = disk.describe()
     name = os.path.basename(disk.files[0].name)  # noqa: PTH119
-    if description.snapshots:
+    if description.snapshots and not snapshots:
         count = len(description.snapshots)
         which = f"{count} internal snapshot{'s' if count > 1 else ''}"
-        hint = " (--with-snapshots keeps them)" if disk.format == "qcow2" else ""
-        out.notice(f"{name}: {which} will not be in the new image{hint}")
+        out.notice(f"{name}: {which} will not be in the new image (--with-snapshots keeps them)")
     if description.bitmaps:
         out.notice(f"{name}: {len(description.bitmaps)} dirty bitmap(s) will not be in the new image")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from byre.cli.convert import collect_options, target_format
 from byre.cli.options import size_argument
 from byre.cli.output import Output
 from byre.errors import UsageError
 from byre.units import SECTOR, align_up, format_size
+
+if TYPE_CHECKING:
+    from byre.disks.disk import Disk
 
 SUMMARY = "Make a new, empty image, or an overlay over a backing image."
 EXAMPLES = """
@@ -66,15 +71,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
             f"{entry.title} images have no option {unknown!r}", expected=", ".join(entry.options) or "none"
         )
     size = args.size
-    backing = _check_backing(args) if args.backing is not None else None
-    if size is None:
-        if backing is None:
-            raise UsageError("a new image needs a SIZE", hint="For example: byre create xp.qcow2 40G")
-        size = backing
-    size = align_up(size, SECTOR)
-    with Publication(args.image, force=args.force) as target:
-        entry.load().create(target, size, options).finish()
-        actual = target.storage.allocated
+    with contextlib.ExitStack() as stack:
+        backing = stack.enter_context(_open_backing(args)) if args.backing is not None else None
+        if size is None:
+            if backing is None:
+                raise UsageError("a new image needs a SIZE", hint="For example: byre create xp.qcow2 40G")
+            size = backing.size
+        size = align_up(size, SECTOR)
+        chain = backing.files if backing is not None else ()
+        with Publication(args.image, force=args.force, keep_off=chain) as target:
+            entry.load().create(target, size, options).finish()
+            actual = target.storage.allocated
     payload = {
         "image": args.image,
         "format": entry.name,
@@ -103,8 +110,8 @@ def _flags(args: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _check_backing(args: argparse.Namespace) -> int:
-    """The size of the backing image, opened as the new image will open it; no guess at its format."""
+def _open_backing(args: argparse.Namespace) -> Disk:
+    """The backing image, opened as the new image will open it; no guess at its format."""
     from byre.disks.opening import open_disk
 
     if args.backing_format is None:
@@ -112,5 +119,4 @@ def _check_backing(args: argparse.Namespace) -> int:
             "the format of the backing image must be said", path=args.backing, hint="For example: -F qcow2, -F raw."
         )
     path = Path(args.image).resolve().parent / args.backing
-    with open_disk(path, format=args.backing_format, allow_paths=[path.resolve().parent]) as disk:
-        return disk.size
+    return open_disk(path, format=args.backing_format, allow_paths=[path.resolve().parent])

@@ -54,16 +54,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    report = look(args)
+    report = look(args, out)
     out.result("info", as_json(report), lambda console: _print(console, report))
     return 0
 
 
-def look(args: argparse.Namespace) -> Report:
+def look(args: argparse.Namespace, out: Output | None = None) -> Report:
     """Open the image without what it refers to, and describe it and the chain below."""
     from byre.disks.chain import describe_chain
 
-    with open_image(args, with_backing=False, force_share=True) as disk:
+    with open_image(args, out=out, with_backing=False, force_share=True) as disk:
         description = disk.describe()
         actual, length = _sizes(disk)
     options = open_options(args)

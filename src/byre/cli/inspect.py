@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     from byre.windows.inspection import inspect
 
-    with open_image(args) as disk:
+    with open_image(args, out=out) as disk:
         found = inspect(disk, name=args.image)
         payload = as_json(found)
         payload["traffic"] = traffic(disk.files)

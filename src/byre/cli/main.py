@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "resize": "another virtual size, in place",
     "map": "where the bytes of a disk lie",
     "compare": "whether two disks are the same, and every range that differs",
+    "diff": "what changed between two disks or snapshots: files, registry, what starts by itself",
     "read": "a byte range of a disk, as bytes or a hex dump",
     "commit": "write what an overlay holds into its backing image",
     "rebase": "put an overlay onto another backing image, or onto none",

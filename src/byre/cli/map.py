@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    with open_image(args) as disk:
+    with open_image(args, out=out) as disk:
         stop = disk.size if args.length is None else min(disk.size, args.start + args.length)
         names = [storage.name for storage in disk.files]
         rows = _rows(disk.extents(args.start, stop) if args.start < stop else iter(()), only_data=args.data)

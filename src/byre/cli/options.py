@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from byre.disks.disk import Disk
 from byre.units import parse_size
+
+if TYPE_CHECKING:
+    from byre.cli.output import Output
 
 
 def add_image(parser: argparse.ArgumentParser, *, snapshot: bool = True, name: str = "image") -> None:
@@ -62,11 +65,17 @@ def open_options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def open_image(args: argparse.Namespace, *, name: str = "image", **overrides: Any) -> Disk:
-    """Open the IMAGE argument as the shared options say."""
+def open_image(args: argparse.Namespace, *, name: str = "image", out: Output | None = None, **overrides: Any) -> Disk:
+    """Open the IMAGE argument as the shared options say; ``out`` is told where bytes and names disagree."""
     from byre.disks.opening import open_disk
 
-    return open_disk(getattr(args, name), **{**open_options(args), **overrides})
+    disk = open_disk(getattr(args, name), **{**open_options(args), **overrides})
+    if out is not None:
+        from byre.disks.ambiguity import ambiguities
+
+        for sentence in ambiguities(disk, format=overrides.get("format", args.format)):
+            out.notice(sentence)
+    return disk
 
 
 def size_argument(text: str) -> int:

@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     from byre.storage.publish import Publication
 
-    with open_image(args) as disk:
+    with open_image(args, out=out) as disk:
         if args.offset + args.length > disk.size:
             raise UsageError(
                 "the range leaves the disk",

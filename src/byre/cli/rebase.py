@@ -9,7 +9,7 @@ from pathlib import Path
 from byre.cli.options import add_image, add_write_options, open_image
 from byre.cli.output import Output, printable
 from byre.disks.disk import Disk
-from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.errors import ByreError, MissingError, UnsupportedError, UsageError
 from byre.units import format_size
 
 SUMMARY = """\
@@ -43,6 +43,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     name = args.backing or None
     if name is not None and args.new_format is None:
         raise UsageError("-b needs the format of the new backing image", hint="Add -F qcow2, or -F raw.")
+    if name is not None:
+        _refuse_loop(args, name)
     copied = _rename(args, name) if args.unsafe else _rebase(args, name, out)
     payload = {
         "image": args.image,
@@ -54,6 +56,37 @@ def run(args: argparse.Namespace, out: Output) -> int:
     now = f"now lies over {printable(name)}" if name else "now stands alone"
     out.result("rebase", payload, lambda console: console.print(f"{now}; {format_size(copied)} copied into it"))
     return 0
+
+
+def _refuse_loop(args: argparse.Namespace, name: str) -> None:
+    """The image must not come to lie over itself, also not --unsafe: nothing could open it any more."""
+    from byre.disks.chain import describe_chain
+    from byre.disks.opening import open_disk
+
+    image = Path(args.image)
+    path = Path(os.path.realpath(image)).parent / name
+    if not path.exists() or not image.exists():
+        return  # the verb itself says so, where it matters
+    if path.samefile(image):
+        raise UsageError("the new backing image is the image itself", path=path)
+    try:
+        disk = open_disk(path, format=args.new_format, with_backing=False, force_share=True)
+    except ByreError:
+        return
+    with disk:
+        description = disk.describe()
+        if description.backing is None:
+            return
+        for link in describe_chain(
+            description, allow_paths=[path.resolve().parent, *args.allow_path], backing_format=args.backing_format
+        ):
+            if link.resolved is not None and Path(link.resolved).exists() and image.samefile(link.resolved):
+                raise UsageError(
+                    "the new backing image lies over the image itself",
+                    path=path,
+                    found=f"{link.name!r} in its backing chain",
+                    hint="A chain that loops can't be opened.",
+                )
 
 
 def _rename(args: argparse.Namespace, name: str | None) -> int:
@@ -76,7 +109,7 @@ def _rebase(args: argparse.Namespace, name: str | None, out: Output) -> int:
     from byre.disks.qcow2.rebase import rebase_image
     from byre.disks.qcow2.writing import WritableQcow2Disk
 
-    disk = open_image(args, writable=True)
+    disk = open_image(args, out=out, writable=True)
     target: Disk | None = None
     try:
         if not isinstance(disk, WritableQcow2Disk):
@@ -101,8 +134,6 @@ def _open_target(args: argparse.Namespace, name: str) -> Disk:
     path = folder / name
     if not path.exists():
         raise MissingError("there is no such new backing image", path=path, hint="Names start at the image's folder.")
-    if path.samefile(args.image):
-        raise UsageError("the new backing image is the image itself", path=path)
     return open_disk(
         path, format=args.new_format, allow_paths=[folder, *args.allow_path], backing_format=args.backing_format
     )

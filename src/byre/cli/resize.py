@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    disk = open_image(args, writable=True)
+    disk = open_image(args, out=out, writable=True)
     try:
         old = disk.size
         size = align_up(_wanted(args.size, old), SECTOR)

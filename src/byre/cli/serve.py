@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     if args.socket and args.port is not None:
         raise UsageError("--socket and --port exclude each other")
-    with open_image(args) as disk:
+    with open_image(args, out=out) as disk:
         served = disk
         if args.partition is not None:
             from byre.filesystems.opening import open_partition

@@ -123,12 +123,13 @@ def _list(storage: Storage, args: argparse.Namespace, out: Output) -> None:
     if args.name is not None:
         snapshots = tuple(entry for entry in snapshots if entry.name.startswith(args.name) or entry.id == args.name)
     payload = {"action": "list", "image": args.image, "snapshots": snapshots}
-    out.result("snapshot", payload, lambda console: _print_list(console, args.image, snapshots))
+    out.result("snapshot", payload, lambda console: _print_list(console, args, snapshots))
 
 
-def _print_list(console: Console, image: str, snapshots: tuple[SnapshotInfo, ...]) -> None:
+def _print_list(console: Console, args: argparse.Namespace, snapshots: tuple[SnapshotInfo, ...]) -> None:
     if not snapshots:
-        console.print(f"{printable(image)} has no snapshots")
+        wanted = "" if args.name is None else f" that begin with {printable(args.name)!r}"
+        console.print(f"{printable(args.image)} has no snapshots{wanted}")
         return
     rows = [("ID", "NAME", "CREATED", "DISK", "VM STATE")]
     rows += [

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from byre.convert.padding import PaddedDisk, fill_holes
 from byre.convert.pipeline import Copied, copy_disk
+from byre.convert.states import State, states_of
+from byre.convert.target_rules import Target as DeliveryTarget
+from byre.convert.targets import TargetReport
 from byre.disks.disk import Disk
 from byre.disks.formats import Format, format_named
+from byre.disks.layers import layers_of
+from byre.disks.left_out import LeftOutDisk
+from byre.disks.writer import ImageWriter, Int64Array
 from byre.errors import MissingError, UnsupportedError, UsageError
 from byre.storage.publish import Publication
 
@@ -23,6 +30,8 @@ class Converted:
     actual_size: int
     copied: Copied
     snapshots: int = 0
+    report: TargetReport | None = None
+    """The target's verdict, where the image was made for one."""
 
 
 def convert_image(
@@ -34,6 +43,9 @@ def convert_image(
     force: bool = False,
     keep_backing: bool = False,
     with_snapshots: bool = False,
+    keep_uuid: bool = False,
+    for_target: DeliveryTarget | None = None,
+    left_out: Sequence[Int64Array] = (),
     threads: int | None = None,
     advance: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -41,13 +53,81 @@ def convert_image(
     """Write ``source`` as a new image at ``path``.
 
     Nothing appears under that name before all of it is on stable storage. ``keep_backing`` writes only what
-    the source's top image holds, over the same backing image (qcow2 only). ``with_snapshots`` keeps every
-    internal snapshot (qcow2 to qcow2). Raises any ByreError; the source is never written to.
+    the source's top image holds, over the same backing image. ``with_snapshots`` keeps every state of the disk,
+    of internal snapshots or of a chain (``convert_states``). ``for_target`` pads the disk as that target wants it,
+    fills holes in the file where it must have none, and refuses a result that breaks one of its rules. ``left_out``
+    are guest ranges (start, stop) that become zeros: one table for the disk, or one for each state with snapshots,
+    today's first. Raises any ByreError; the source is never written to.
     """
     entry = format_named(format) if isinstance(format, str) else format
+    if left_out and keep_backing:
+        raise UsageError("an overlay can't leave out what lies below it", path=path)
+    chosen = _chosen_options(source, path, entry, options or {}, keep_backing=keep_backing, keep_uuid=keep_uuid)
+    if with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing):
+        if keep_backing:
+            raise UsageError("--keep-backing and a chain's snapshots exclude each other", path=path)
+        if left_out:
+            raise UnsupportedError(
+                "what the guest doesn't need is left out of one image, not of a chain",
+                path=path,
+                hint="Convert the chain to a qcow2 with snapshots first: then 'byre compact --drop-free -o OUT'.",
+            )
+        return convert_states(
+            states_of(source),
+            path,
+            entry,
+            chosen,
+            force=force,
+            threads=threads,
+            advance=advance,
+            cancelled=cancelled,
+        )
+    if source.sector_size != 512 and "sector_size" in entry.options:
+        chosen.setdefault("sector_size", source.sector_size)
+    if for_target is not None:
+        source = PaddedDisk(source, for_target.round_size(source.size))
+    report: TargetReport | None = None
+    with Publication(path, force=force, keep_off=source.files) as target:
+        if with_snapshots:
+            from byre.convert.snapshots import copy_with_snapshots
+
+            copied, count = copy_with_snapshots(
+                source,
+                target,
+                chosen,
+                keep_backing=keep_backing,
+                left_out=left_out,
+                threads=threads,
+                advance=advance,
+                cancelled=cancelled,
+            )
+        else:
+            disk = LeftOutDisk(source, left_out[0]) if left_out else source
+            writer = entry.load().create(target, source.size, chosen)
+            count = 0
+            copied = copy_disk(
+                disk, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
+            )
+            if for_target is not None:
+                report = _made_for(for_target, target, writer, entry)
+        target.storage.flush()
+        actual = target.storage.allocated
+    return Converted(os.fspath(path), entry.name, source.size, actual, copied, count, report)
+
+
+def _chosen_options(
+    source: Disk,
+    path: str | os.PathLike[str],
+    entry: Format,
+    options: Mapping[str, object],
+    *,
+    keep_backing: bool,
+    keep_uuid: bool,
+) -> dict[str, object]:
+    """The caller's options, checked against the format, with what the source's backing image and UUID add."""
     if not entry.writes:
         raise UnsupportedError(f"Byre doesn't write {entry.title} images", path=path)
-    chosen = dict(options or {})
+    chosen = dict(options)
     unknown = next((name for name in chosen if name not in entry.options), None)
     if unknown is not None:
         raise UsageError(
@@ -61,32 +141,72 @@ def convert_image(
         chosen |= {name: value for name, value in backing.items() if value is not None}
     else:
         _refuse_parent(chosen, path)
-    if _keeps_uuid(chosen):
+    if keep_uuid:
+        from byre.convert.delivery import uuid_options
+
+        chosen |= uuid_options(entry, source.describe().details, path)
+    elif _keeps_uuid(chosen):
         own = source.describe().details.get("uuid")
         if own is not None:
             chosen.setdefault("uuid", own)
-    with Publication(path, force=force, keep_off=source.files) as target:
-        if with_snapshots:
-            from byre.convert.snapshots import copy_with_snapshots
+    return chosen
 
-            copied, count = copy_with_snapshots(
-                source,
-                target,
-                chosen,
-                keep_backing=keep_backing,
-                threads=threads,
-                advance=advance,
-                cancelled=cancelled,
-            )
-        else:
-            writer = entry.load().create(target, source.size, chosen)
-            count = 0
-            copied = copy_disk(
-                source, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
-            )
-        target.storage.flush()
-        actual = target.storage.allocated
-    return Converted(os.fspath(path), entry.name, source.size, actual, copied, count)
+
+def _made_for(wanted: DeliveryTarget, target: Publication, writer: ImageWriter, entry: Format) -> TargetReport:
+    """Fill holes where there must be none, and let the target's rules judge the file before it is published."""
+    from byre.convert.delivery import refuse_failures, verify_file
+
+    if not wanted.sparse:
+        for storage in writer.files:
+            fill_holes(storage)
+    if target.storage.path is None or len(writer.files) > 1:
+        raise UnsupportedError(
+            "an image of several files, or on a device, can't be verified before it is published",
+            path=target.name,
+            hint=f"Convert it without --for and run 'byre check --for {wanted.name}' then.",
+        )
+    report = verify_file(target.storage.path, target.name, entry, wanted)
+    refuse_failures(report)
+    return report
+
+
+def convert_states(
+    states: Sequence[State],
+    path: str | os.PathLike[str],
+    format: str | Format,
+    options: Mapping[str, object] | None = None,
+    *,
+    force: bool = False,
+    threads: int | None = None,
+    advance: Callable[[int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Converted:
+    """Write all states of a disk, oldest first: as one qcow2 image with internal snapshots, or, in any other
+    format, as a folder with a chain of differencing images and a manifest. Raises any ByreError."""
+    entry = format_named(format) if isinstance(format, str) else format
+    chosen = dict(options or {})
+    newest = states[-1].disk
+    if entry.name == "qcow2":
+        from byre.convert.state_writer import write_states
+
+        with Publication(path, force=force, keep_off=newest.files) as target:
+            copied = write_states(states, target, chosen, threads=threads, advance=advance, cancelled=cancelled)
+            target.storage.flush()
+            actual = target.storage.allocated
+    else:
+        from byre.convert.chain_writer import write_chain
+
+        copied, actual = write_chain(
+            states, path, entry, chosen, threads=threads, advance=advance, cancelled=cancelled
+        )
+    return Converted(os.fspath(path), entry.name, newest.size, actual, copied, len(states) - 1)
+
+
+def _copies_clusters(source: Disk, entry: Format, *, keep_backing: bool) -> bool:
+    """Whether qcow2 goes to qcow2 cluster by cluster, which keeps more than the states' contents."""
+    if entry.name != "qcow2" or source.format != "qcow2":
+        return False
+    return keep_backing or len(layers_of(source)) == 1 or bool(source.describe().snapshots)
 
 
 def _refuse_parent(options: Mapping[str, object], path: str | os.PathLike[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 
 from byre.disks.disk import Disk
@@ -67,3 +69,56 @@ def _clear(view: memoryview, positions: Int64Array, lengths: Int64Array) -> None
         return
     for start, stop in zip(starts[gaps].tolist(), stops[gaps].tolist(), strict=True):
         target[start:stop] = 0
+
+
+class RangeReader:
+    """Reads pieces of a range whose extents are known: numbers instead of tables, as each piece costs little."""
+
+    def __init__(self, disk: Disk, rows: ExtentTable) -> None:
+        """``rows`` are the live rows of the range, ascending."""
+        self._disk = disk
+        self._files = disk.files
+        joined = _joined(rows)
+        self._rows = joined
+        self._starts = [row[0] for row in joined]
+
+    def fill(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` with the disk's bytes from ``offset``; zeros where no row covers it."""
+        position = offset
+        stop = offset + len(view)
+        for start, length, plain, host, file in self._rows[max(0, bisect_right(self._starts, offset) - 1) :]:
+            begin, end = max(start, offset), min(start + length, stop)
+            if start >= stop:
+                break
+            if end <= begin:
+                continue
+            if begin > position:
+                view[position - offset : begin - offset] = bytes(begin - position)
+            part = view[begin - offset : end - offset]
+            position = end
+            at = host + begin - start
+            if plain and at + len(part) <= self._files[file].size:
+                self._files[file].read_into(at, part)
+            else:  # compressed, or past the end of the file: the format knows what that means
+                self._disk.read_into(begin, part)
+        if position < stop:
+            view[position - offset :] = bytes(stop - position)
+
+
+def _joined(rows: ExtentTable) -> list[tuple[int, int, bool, int, int]]:
+    """(start, length, plain, host, file) of each run of rows that one read takes."""
+    if not len(rows):
+        return []
+    lengths = rows["length"]
+    plain = rows["kind"] == Kind.DATA
+    follows = (
+        (rows["start"][:-1] + lengths[:-1] == rows["start"][1:])
+        & (plain[:-1] == plain[1:])
+        & (
+            ~plain[1:]
+            | ((rows["file"][:-1] == rows["file"][1:]) & (rows["host"][:-1] + lengths[:-1] == rows["host"][1:]))
+        )
+    )
+    heads = np.flatnonzero(np.concatenate(([True], ~follows)))
+    columns = (rows["start"][heads], np.add.reduceat(lengths, heads), plain[heads], rows["host"][heads])
+    return list(zip(*(column.tolist() for column in (*columns, rows["file"][heads])), strict=True))

@@ -7,7 +7,7 @@ is the number of ways from any L1 entry to it, so an L2 table that several L1 ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -63,25 +63,31 @@ def copy_with_snapshots(
     options: Mapping[str, object],
     *,
     keep_backing: bool = False,
+    left_out: Sequence[I64Array] = (),
     threads: int | None = None,
     advance: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[Copied, int]:
     """Copy the image with all its snapshots into ``target``; returns what was copied and the snapshots kept.
 
+    ``left_out``: for today's disk and then each snapshot the guest ranges (start, stop) that nobody needs; a
+    cluster is left out where every state that reaches it through the same table agrees.
+
     Cluster size, extended L2 and, unless it is said, version and refcount width are the source's. Raises
     UsageError, UnsupportedError, CorruptImageError, StorageError.
     """
-    disk = _checked_source(source, options, keep_backing)
+    disk = _checked_source(source, options, keep_backing, left_out)
     chosen = _options(disk, options)
-    tree = _Tree(disk)
+    tree = _Tree(disk, left_out)
     layout = _Layout(tree, target.storage, chosen)
     copied = layout.copy_clusters(threads, advance, cancelled)
     layout.write_metadata()
     return copied, len(disk.snapshot_table)
 
 
-def _checked_source(source: Disk, options: Mapping[str, object], keep_backing: bool) -> Qcow2Disk:
+def _checked_source(
+    source: Disk, options: Mapping[str, object], keep_backing: bool, left_out: Sequence[I64Array]
+) -> Qcow2Disk:
     name = source.files[0].name
     if not isinstance(source, Qcow2Disk):
         what = "a snapshot is no image with snapshots" if source.format == "qcow2" else f"{source.format} has none"
@@ -95,6 +101,8 @@ def _checked_source(source: Disk, options: Mapping[str, object], keep_backing: b
     for key in options:
         if key not in _CHANGEABLE | {"backing_file", "backing_format"}:
             raise UsageError(f"{key} can't be changed while snapshots are kept", path=name)
+    if left_out and source.header.backing_file:
+        raise UnsupportedError("over a backing image what is left out would show what lies below", path=name)
     source.source.check_readable()
     return source
 
@@ -122,12 +130,19 @@ def _options(disk: Qcow2Disk, options: Mapping[str, object]) -> CreateOptions:
 class _Tree:
     """All that the image references: L1 tables, distinct L2 tables, distinct clusters, each with its count."""
 
-    def __init__(self, disk: Qcow2Disk) -> None:
+    def __init__(self, disk: Qcow2Disk, left_out: Sequence[I64Array] = ()) -> None:
         self.disk = disk
+        self._left_out = left_out
         self.storage = disk.storage
         self.geometry: Geometry = disk.source.geometry
         self.l1_tables = [disk.l1] + [
-            read_l1(disk.storage, entry.l1_table_offset, entry.l1_size, what=f"the L1 table of {entry.info.name!r}")
+            read_l1(
+                disk.storage,
+                self.geometry,
+                entry.l1_table_offset,
+                entry.l1_size,
+                what=f"the L1 table of {entry.info.name!r}",
+            )
             for entry in disk.snapshot_table
         ]
         pointers = np.concatenate([table & OFFSET_MASK for table in self.l1_tables])
@@ -135,6 +150,7 @@ class _Tree:
         for offset in (self.l2_offsets[:1], self.l2_offsets[-1:]):
             for value in offset.tolist():
                 disk.source.tables.check_offset(value)
+        self._users = self._who_uses() if left_out else {}
         active = disk.l1 & OFFSET_MASK
         self.l2_active = np.isin(self.l2_offsets, active[active != 0])
         self.clusters, self.cluster_counts, self.streams, self.stream_counts = self._collect()
@@ -152,7 +168,31 @@ class _Tree:
                 self.storage.read_into(offset, view[row * size : (row + 1) * size])
             words = np.frombuffer(data, dtype=">u8").astype(np.uint64)
             columns = 2 if self.geometry.extended_l2 else 1
-            yield slice(at, at + len(offsets)), words.reshape(len(offsets), -1, columns)
+            content = words.reshape(len(offsets), -1, columns)
+            for row in range(len(offsets)) if self._left_out else ():
+                content[row, self._unneeded(int(offsets[row]))] = 0
+            yield slice(at, at + len(offsets)), content
+
+    def _who_uses(self) -> dict[int, list[tuple[int, int]]]:
+        """L2 table → the states that reach it, and the index in their L1 tables."""
+        users: dict[int, list[tuple[int, int]]] = {}
+        for state, table in enumerate(self.l1_tables):
+            for index in np.flatnonzero(table & OFFSET_MASK).tolist():
+                users.setdefault(int(table[index] & OFFSET_MASK), []).append((state, index))
+        return users
+
+    def _unneeded(self, offset: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Which entries of an L2 table map clusters that none of its users needs."""
+        size = self.geometry.cluster_size
+        count = self.geometry.l2_coverage // size
+        unneeded = np.ones(count, dtype=np.bool_)
+        for state, index in self._users[offset]:
+            ranges = self._left_out[state]
+            clusters = index * self.geometry.l2_coverage + np.arange(count, dtype=np.int64) * size
+            at = np.searchsorted(ranges[:, 0], clusters, side="right") - 1
+            stops = ranges[:, 1][np.maximum(at, 0)] if len(ranges) else np.zeros(count, dtype=np.int64)
+            unneeded &= (at >= 0) & (clusters + size <= stops)
+        return unneeded
 
     def _collect(self) -> tuple[I64Array, I64Array, U64Array, I64Array]:
         total = ceil_div(self.storage.size, self.geometry.cluster_size)

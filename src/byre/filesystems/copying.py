@@ -6,14 +6,16 @@ was there is replaced without leave.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from byre.errors import ByreError, ExistsError, StorageError
+from byre.errors import ByreError, ExistsError, StorageError, UnsupportedError
 from byre.filesystems.base import Entry, FileSystem
-from byre.filesystems.selection import host_name
+from byre.filesystems.selection import MAX_HOST_NAME, host_name
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -44,44 +46,126 @@ def copy_out(
     Guest files that can't be read are in the report; a host that refuses is a StorageError, a file that is
     there already an ExistsError.
     """
-    report = CopyReport()
-    _make_folder(target)
+    place = Path(os.path.realpath(target))  # the user's own link is the user's choice; the guest has none
+    _make_folder(place)
+    copy = _Copy(files, CopyReport(), force=force, streams=streams, advance=advance)
     for entry in entries:
+        copy.add(entry, place)
+    return copy.report
+
+
+class _Copy:
+    """One run. Mutable: it remembers the names that it has given, so that no two guest files become one."""
+
+    def __init__(
+        self, files: FileSystem, report: CopyReport, *, force: bool, streams: bool, advance: Callable[[int], None]
+    ) -> None:
+        self.files = files
+        self.report = report
+        self.force = force
+        self.streams = streams
+        self.advance = advance
+        self._given: set[tuple[Path, str]] = set()
+
+    def add(self, entry: Entry, target: Path) -> None:
+        """Copy one entry, a folder with all below it, into ``target``."""
+        if self._is_link(entry):
+            return
         if not entry.is_dir:
-            _copy_file(files, entry, target, report, force=force, streams=streams, advance=advance)
-            continue
-        places = {entry.path: target}
-        if entry.path != "/":
-            places[entry.path] = _folder_for(entry, target, report)
-        folders = [(entry, places[entry.path])]
-        for below in files.walk(entry):
-            parent = places.get(below.path.rpartition("/")[0] or "/")
+            self._file(entry, target)
+            return
+        top = target if entry.path == "/" else self._folder(entry, target)
+        if top is None:
+            return
+        places = {entry.path: top}
+        folders = [(entry, top)]
+        for below in self.files.walk(entry):
+            # Not up to the last '/': a name from inside a guest may hold one.
+            parent = places.get(below.path[: -len(below.name) - 1] or "/")
             if parent is None:
-                continue  # below a link, or below a folder that failed
-            if below.reparse is not None and below.reparse.kind in ("symlink", "junction", "mount point"):
-                report.failed.append((below.path, f"a link to {below.reparse.target}: links are not copied"))
+                self.report.failed.append((below.path, "its folder isn't copied"))
+            elif self._is_link(below):
+                continue
             elif below.is_dir:
-                places[below.path] = _folder_for(below, parent, report)
-                folders.append((below, places[below.path]))
+                made = self._folder(below, parent)
+                if made is not None:
+                    places[below.path] = made
+                    folders.append((below, made))
             else:
-                _copy_file(files, below, parent, report, force=force, streams=streams, advance=advance)
+                self._file(below, parent)
         for folder, place in reversed(folders):
             _set_times(place, folder)
-    return report
+
+    def _is_link(self, entry: Entry) -> bool:
+        if entry.reparse is None or entry.reparse.kind not in _LINKS:
+            return False
+        self.report.failed.append((entry.path, f"a link to {entry.reparse.target}: links are not copied"))
+        return True
+
+    def _folder(self, entry: Entry, parent: Path) -> Path | None:
+        place = self._place(entry, parent)
+        try:
+            _make_folder(place)
+        except _TooLongError:
+            self.report.failed.append((entry.path, _TOO_LONG))
+            return None
+        self.report.folders += 1
+        return place
+
+    def _place(self, entry: Entry, parent: Path) -> Path:
+        place = self._free(parent, host_name(entry.name))
+        if place.name != entry.name:
+            self.report.renamed.append((entry.path, place.name))
+        return place
+
+    def _free(self, parent: Path, name: str) -> Path:
+        """The name, or the next one that this run hasn't given: names that are made safe may become the same, and
+        not every host tells upper case from lower."""
+        wanted, number = name, 1
+        while (parent, wanted.casefold()) in self._given:
+            number += 1
+            end = f"~{number}"
+            kept = name.encode("utf-8", "replace")[: MAX_HOST_NAME - len(end)].decode("utf-8", "ignore")
+            wanted = kept + end
+        self._given.add((parent, wanted.casefold()))
+        return parent / wanted
+
+    def _file(self, entry: Entry, parent: Path) -> None:
+        place = self._place(entry, parent)
+        wanted = [("", entry.size, place)]
+        if self.streams:
+            wanted += [
+                (stream.name, stream.size, self._free(parent, host_name(f"{place.name}..{stream.name}")))
+                for stream in entry.streams
+            ]
+        for stream, size, path in wanted:
+            try:
+                if size > shutil.disk_usage(parent).free:  # also a sparse file of 16 EiB that a guest made up
+                    raise UnsupportedError(f"is larger than the free space here: {size} bytes")
+                _write(path, self.files, entry, stream, self.report, force=self.force, advance=self.advance)
+            except _TooLongError:
+                self.report.failed.append((entry.path, _TOO_LONG))
+                return
+            except (ExistsError, StorageError):
+                raise
+            except ByreError as error:
+                self.report.failed.append((entry.path, str(error)))
+                return
+            _set_times(path, entry)
+        self.report.files += 1
 
 
-def _folder_for(entry: Entry, parent: Path, report: CopyReport) -> Path:
-    place = parent / _safe_name(entry, report)
-    _make_folder(place)
-    report.folders += 1
-    return place
+class _TooLongError(StorageError):
+    """The host has no paths of this length. Raised and caught here only."""
 
 
-def _safe_name(entry: Entry, report: CopyReport) -> str:
-    name = host_name(entry.name)
-    if name != entry.name:
-        report.renamed.append((entry.path, name))
-    return name
+_TOO_LONG = "its path is too long for this host"
+_LINKS = ("symlink", "junction", "mount point")
+
+
+def _refused(what: str, error: OSError, place: Path) -> StorageError:
+    kind = _TooLongError if error.errno == errno.ENAMETOOLONG else StorageError
+    return kind(f"{what} can't be made: {error.strerror}", path=place)
 
 
 def _make_folder(place: Path) -> None:
@@ -90,36 +174,9 @@ def _make_folder(place: Path) -> None:
     except FileExistsError as error:
         raise ExistsError("is there already and is no folder", path=place) from error
     except OSError as error:
-        raise StorageError(f"the folder can't be made: {error.strerror}", path=place) from error
+        raise _refused("the folder", error, place) from error
     if place.is_symlink():
         raise ExistsError("is a link, and links are not followed", path=place)
-
-
-def _copy_file(
-    files: FileSystem,
-    entry: Entry,
-    parent: Path,
-    report: CopyReport,
-    *,
-    force: bool,
-    streams: bool,
-    advance: Callable[[int], None],
-) -> None:
-    place = parent / _safe_name(entry, report)
-    wanted = [("", place)]
-    if streams:
-        wanted += [(stream.name, parent / host_name(f"{place.name}..{stream.name}")) for stream in entry.streams]
-    for stream, path in wanted:
-        try:
-            _write(path, files, entry, stream, report, force=force, advance=advance)
-        except (ExistsError, StorageError):
-            raise
-        except ByreError as error:
-            path.unlink(missing_ok=True)
-            report.failed.append((entry.path, str(error)))
-            return
-        _set_times(path, entry)
-    report.files += 1
 
 
 def _write(
@@ -139,15 +196,21 @@ def _write(
     except FileExistsError as error:
         raise ExistsError("is there already", path=path, hint="Choose another folder, or say --force.") from error
     except OSError as error:
-        raise StorageError(f"can't be made: {error.strerror}", path=path) from error
-    with os.fdopen(descriptor, "wb") as file:
-        for chunk in files.chunks(entry, stream):
-            try:
-                file.write(chunk)
-            except OSError as error:
-                raise StorageError(f"write failed: {error.strerror}", path=path) from error
-            report.bytes += len(chunk)
-            advance(len(chunk))
+        raise _refused("the file", error, path) from error
+    whole = False
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in files.chunks(entry, stream):
+                try:
+                    file.write(chunk)
+                except OSError as error:
+                    raise StorageError(f"write failed: {error.strerror}", path=path) from error
+                report.bytes += len(chunk)
+                advance(len(chunk))
+        whole = True
+    finally:
+        if not whole:  # also after Ctrl-C: half a file must not pass for the whole one
+            path.unlink(missing_ok=True)
 
 
 def _set_times(place: Path, entry: Entry) -> None:

@@ -124,6 +124,8 @@ class LocalFile(StorageDefaults):
         native.start_writeback(self._fd, offset, length)
 
     def truncate(self, size: int) -> None:
+        if self.block_device and size <= self._size:
+            return  # it keeps its length; what lies behind is not part of the image any more
         try:
             os.ftruncate(self._fd, size)
         except (OSError, OverflowError) as error:
@@ -167,7 +169,10 @@ class LocalFile(StorageDefaults):
 
     def _failed(self, what: str, error: Exception, offset: int | None) -> ByreError:
         hint = None
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full and self.block_device:
+            hint = f"The device ends at {self._size} bytes; a larger one is needed."
+        elif full:
             hint = f"{_free_space(self._fd)} free on its file system; make room, or write elsewhere."
         elif isinstance(error, OSError) and error.errno == errno.EFBIG:
             hint = "The file system, or a limit on file sizes (ulimit -f), doesn't allow a file this large."

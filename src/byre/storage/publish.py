@@ -70,8 +70,8 @@ class Publication:
         self._old_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        final = Path(os.path.realpath(self.name))
-        self._check(final, self.name)
+        final = self.path
+        self.check()
         self._catch_signals()
         try:
             if final.exists() and stat.S_ISBLK(final.stat().st_mode):
@@ -95,6 +95,10 @@ class Publication:
         except BaseException:
             self.discard()
             raise
+
+    def check(self) -> None:
+        """Raise what beginning would raise for a target that may not be written; makes nothing."""
+        self._check(self.path, self.name)
 
     @property
     def path(self) -> Path:
@@ -130,7 +134,7 @@ class Publication:
             for part in (*self._parts[1:], self._parts[0]):
                 _put(part, force=self._force)
                 self._parts = [left for left in self._parts if left is not part]
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         self._release_signals()
 
     def discard(self) -> None:
@@ -220,6 +224,22 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
+def signals_as_errors() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP are an InterruptedByUserError, so that what was begun is cleaned up."""
+    old: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                old[number] = signal.signal(number, _interrupted)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def _deaf() -> Iterator[None]:
     """No signal's exception in the middle of renaming or cleaning up: both take milliseconds."""
     if threading.current_thread() is not threading.main_thread():
@@ -259,7 +279,7 @@ def _put(part: _Part, *, force: bool) -> None:
         raise StorageError(f"can't be put in its place: {error.strerror}", path=part.final) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the renames survive a power cut, where folders can be synced at all."""
     try:
         fd = os.open(folder, os.O_RDONLY)

@@ -14,10 +14,11 @@ from byre.windows.registry import Hive
 from byre.windows.registry.layout import filetime_to_rfc3339
 
 _ACCOUNTS = r"SAM\Domains\Account\Users"
+_DOMAIN = r"SAM\Domains\Account"
 _ALIASES = r"SAM\Domains\Builtin\Aliases"
 _ADMINISTRATORS = 544
 _NT_LENGTH = 0xAC
-_DISABLED, _NO_PASSWORD_NEEDED, _LOCKED = 0x01, 0x04, 0x400
+_DISABLED, _NO_PASSWORD_NEEDED = 0x01, 0x04
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,9 @@ def read_accounts(sam: Hive) -> tuple[Account, ...]:
     users = sam.key(_ACCOUNTS)
     if users is None:
         return ()
-    administrators = _alias_members(sam, _ADMINISTRATORS)
+    domain = sam.key(_DOMAIN)
+    own = domain.value("V") if domain else None
+    administrators = _alias_members(sam, _ADMINISTRATORS, own.data[-12:] if own and len(own.data) >= 12 else None)
     found = []
     for key in users.subkeys():
         try:
@@ -81,8 +84,9 @@ def _string(variable: bytes, at: int) -> str:
     return variable[start : start + (length & 0xFFFE)].decode("utf-16-le", "replace")
 
 
-def _alias_members(sam: Hive, alias: int) -> frozenset[int] | None:
-    """The RIDs of a built-in group's members; None where its record can't be read."""
+def _alias_members(sam: Hive, alias: int, machine: bytes | None) -> frozenset[int] | None:
+    """The RIDs of a built-in group's members; None where its record can't be read. ``machine``: the three numbers
+    of this machine's SID, so that a domain's user of the same RID isn't taken for a local one."""
     key = sam.key(f"{_ALIASES}\\{alias:08X}")
     value = key.value("C") if key else None
     if value is None or len(value.data) < 0x34:
@@ -97,6 +101,7 @@ def _alias_members(sam: Hive, alias: int) -> frozenset[int] | None:
         size = 8 + 4 * subauthorities
         if at + size > end or subauthorities == 0:
             break
-        members.add(struct.unpack_from("<I", value.data, at + size - 4)[0])
+        if machine is None or value.data[at + size - 16 : at + size - 4] == machine:
+            members.add(struct.unpack_from("<I", value.data, at + size - 4)[0])
         at += size
     return frozenset(members)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from byre.errors import ByreError, CorruptImageError
 from byre.filesystems.base import FileSystem
 from byre.windows.hives import Hives, list_folder
 from byre.windows.paths import SystemPaths, command_targets
-from byre.windows.registry import Key
+from byre.windows.registry import Hive, Key
 
 _WINDOWS = r"Microsoft\Windows\CurrentVersion"
 _NT = r"Microsoft\Windows NT\CurrentVersion"
@@ -68,6 +69,7 @@ MACHINE: tuple[Place, ...] = (
     Place("browser-toolbar", "SOFTWARE", r"Microsoft\Internet Explorer\Toolbar", names_are_clsids=True),
     Place("active-setup", "SOFTWARE", r"Microsoft\Active Setup\Installed Components", ("StubPath",), each=True),
     Place("command-processor", "SOFTWARE", r"Microsoft\Command Processor", ("AutoRun",)),
+    Place("policy-shell", "SOFTWARE", rf"{_WINDOWS}\Policies\System", ("Shell",)),
     Place("exe-open", "SOFTWARE", r"Classes\exefile\shell\open\command", ("",)),
     Place("boot-execute", "SYSTEM", r"Control\Session Manager", ("BootExecute", "SetupExecute", "Execute")),
     Place("appcert", "SYSTEM", r"Control\Session Manager\AppCertDlls"),
@@ -85,6 +87,8 @@ USER: tuple[Place, ...] = (
     Place("appinit", "NTUSER", rf"Software\{_NT}\Windows", ("Load", "Run")),
     Place("winlogon", "NTUSER", rf"Software\{_NT}\Winlogon", ("Shell",)),
     Place("command-processor", "NTUSER", r"Software\Microsoft\Command Processor", ("AutoRun",)),
+    Place("exe-open", "NTUSER", r"Software\Classes\exefile\shell\open\command", ("",)),
+    Place("policy-shell", "NTUSER", rf"Software\{_WINDOWS}\Policies\System", ("Shell",)),
     Place("screen-saver", "NTUSER", r"Control Panel\Desktop", ("SCRNSAVE.EXE",)),
 )
 _PLAIN_NAMES = {"known-dlls", "lsa", "security-providers", "print-monitor", "winlogon", "winlogon-notify", "appinit"}
@@ -97,20 +101,28 @@ def read_autostarts(
     """Everything that starts by itself, services and drivers apart, in the order of the tables."""
     rows: list[Autostart] = []
     software = hives.get("SOFTWARE")
+    classes = _root(software)
+    tops = {"SYSTEM": (control_set, r"HKLM\SYSTEM\CurrentControlSet"), "SOFTWARE": (classes, r"HKLM\SOFTWARE")}
     for place in MACHINE:
-        top = control_set if place.hive == "SYSTEM" else software.root if software else None
+        top, prefix = tops[place.hive]
         if top is not None:
-            rows += _of_place(
-                place, top, f"HKLM\\{place.hive}", None, files, paths, software.root if software else None
-            )
+            rows += _of_place(place, top, prefix, None, files, paths, classes)
     for user in hives.users:
-        if user.hive.value is None:
-            continue
-        for place in USER:
-            rows += _of_place(place, user.hive.value.root, f"HKU\\{user.user}", user.user, files, paths, None)
+        top = _root(user.hive.value)
+        for place in USER if top is not None else ():
+            assert top is not None
+            rows += _of_place(place, top, f"HKU\\{user.user}", user.user, files, paths, None)
     rows += _startup_folders(files, hives, paths)
     rows += _task_files(files, paths)
     return tuple(rows[:MAX_ROWS])
+
+
+def _root(hive: Hive | None) -> Key | None:
+    """A hive's root; None where it has none, which the hive has reported: one bad hive doesn't hide the others."""
+    try:
+        return hive.root if hive is not None else None
+    except CorruptImageError:
+        return None
 
 
 def _of_place(
@@ -126,6 +138,8 @@ def _of_place(
         return
     for key, location in _keys(place, base, where):
         for value in key.values():
+            if place.kind == "known-dlls" and value.name.lower().startswith("dlldirectory"):
+                continue  # where they lie, not one of them
             if place.values and value.name.lower() not in {name.lower() for name in place.values}:
                 continue
             for text in value.strings:
@@ -166,6 +180,8 @@ def _look(command: str, kind: str, files: FileSystem, paths: SystemPaths) -> tup
     found: list[str] = []
     missing: list[str] = []
     parts = [part for part in command.split(",") if part.strip()] if kind == "winlogon" else [command]
+    if kind == "appinit" and all(part.lower().endswith(".dll") for part in command.replace(",", " ").split()):
+        parts = command.replace(",", " ").split()  # a list, which is why its paths can't hold spaces
     for part in parts:
         for target in command_targets(part):
             if target.startswith("{") or (target.lower() in ("autocheck", "explorer") and kind == "boot-execute"):
@@ -184,8 +200,6 @@ def _look(command: str, kind: str, files: FileSystem, paths: SystemPaths) -> tup
 
 def name_exists(files: FileSystem, path: str) -> bool:
     """Whether the guest path is there; a file system that can't tell says no."""
-    from byre.errors import ByreError
-
     try:
         files.lookup(path)
     except ByreError:
@@ -207,7 +221,6 @@ def _startup_folders(files: FileSystem, hives: Hives, paths: SystemPaths) -> Ite
 
 
 def _task_files(files: FileSystem, paths: SystemPaths) -> Iterator[Autostart]:
-    from byre.errors import ByreError
     from byre.windows.tasks import parse_job
 
     folder = f"{paths.root}/Tasks"

@@ -150,15 +150,28 @@ def find_roots(files: FileSystem) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def read_guest(files: FileSystem, root: str, *, volume: int = 0, facts: VolumeFacts | None = None) -> Guest:
-    """The facts of the system below ``root`` (a guest path). What can't be read is an unknown fact."""
-    return _Reader(files, root, volume, facts or files.facts()).read()
+def read_guest(
+    files: FileSystem,
+    root: str,
+    *,
+    volume: int = 0,
+    facts: VolumeFacts | None = None,
+    with_programs: bool = True,
+) -> Guest:
+    """The facts of the system below ``root`` (a guest path). What can't be read is an unknown fact.
+
+    ``with_programs`` False leaves the kernel and the HAL unread, and unknown what only they tell.
+    """
+    return _Reader(files, root, volume, facts or files.facts(), with_programs).read()
 
 
 class _Reader:
     """Reads one guest. Mutable while it works: it keeps the hives and the kernel's PE."""
 
-    def __init__(self, files: FileSystem, root: str, volume: int, facts: VolumeFacts) -> None:
+    def __init__(
+        self, files: FileSystem, root: str, volume: int, facts: VolumeFacts, with_programs: bool = True
+    ) -> None:
+        self.with_programs = with_programs
         self.files = files
         self.root = root
         self.volume = volume
@@ -336,6 +349,8 @@ class _Reader:
         return attempt(lambda: parse(self.files.read(entry, length=1 << 20)))
 
     def _pe(self, path: str) -> Fact[PeFile]:
+        if not self.with_programs:
+            return unknown("not read")
         try:
             entry = self.files.lookup(path)
         except ByreError:
@@ -375,7 +390,7 @@ class _Reader:
         return Secrets(
             product_key=None if current is None else current.value("DigitalProductId") is not None,
             default_password=None if winlogon is None else winlogon.value("DefaultPassword") is not None,
-            password_hashes=None if sam is None else any(a.blank_password is False for a in read_accounts(sam)),
+            password_hashes=attempt(lambda: None if sam is None else _any_hash(sam)).value,
             lsa_secrets=None if security is None else bool(lsa and lsa.subkeys()),
             wireless_keys=self._wireless(),
         )
@@ -414,7 +429,13 @@ class _Reader:
         for user in self.hives.users:
             if user.hive.state == "unknown":
                 found.append(f"{user.path}: {user.hive.reason}")
+            elif user.hive.value is not None:
+                found += [f"{user.path}: {problem.what}" for problem in user.hive.value.problems[:20]]
         return tuple(found)
+
+
+def _any_hash(sam: Hive) -> bool:
+    return any(account.blank_password is False for account in read_accounts(sam))
 
 
 def _kernel_variant(pe: PeFile) -> str:

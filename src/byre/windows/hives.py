@@ -8,6 +8,7 @@ from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import Entry, FileSystem
 from byre.windows.fact import Fact, known, unknown
 from byre.windows.registry import Hive, open_hive
+from byre.windows.registry.layout import parse_base_block
 
 MACHINE_HIVES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
 MAX_HIVE_FILE = 1 << 30
@@ -70,7 +71,8 @@ def read_hive(files: FileSystem, path: str) -> Fact[Hive]:
         if entry.size > MAX_HIVE_FILE:
             raise CorruptImageError("the hive is too large", path=path, found=entry.size, expected=MAX_HIVE_FILE)
         data = files.read(entry)
-        return known(open_hive(data, path=path, logs=_logs(files, path)))
+        clean = parse_base_block(data, path=path).clean  # over a network, logs that aren't needed cost requests
+        return known(open_hive(data, path=path, logs=() if clean else _logs(files, path)))
     except ByreError as error:
         return unknown(str(error))
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 _EXTENSIONS = (".exe", ".sys", ".dll", ".com", ".bat", ".cmd", ".scr", ".pif", ".cpl", ".ocx", ".vbs", ".js")
+_PROGRAM = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, _EXTENSIONS))}))(?=[ \t,\"]|$)", re.IGNORECASE | re.DOTALL)
 _DRIVE = re.compile(r"^([A-Za-z]):")
 
 
@@ -20,7 +21,7 @@ class SystemPaths:
         """The guest path (``/WINDOWS/system32/x``) of a path in the registry; None for other drives, UNC paths
         and names that only a search would find."""
         path = self._expand(text.strip().strip('"')).replace("/", "\\")
-        path = re.sub(r"^\\\?\?\\", "", path)
+        path = re.sub(r"^\\(?:\?\?|\\\?)\\", "", path)  # \??\C:\x and \\?\C:\x
         lower = path.lower()
         if lower.startswith("\\systemroot\\"):
             path = f"{self.root}\\{path[12:]}"
@@ -57,7 +58,16 @@ def driver_path(service: str, image_path: str | None, paths: SystemPaths) -> str
     """The guest path of a driver: its ImagePath, or where the kernel looks without one."""
     if not image_path:
         return f"{paths.root}/system32/drivers/{service}.sys"
-    return paths.resolve(image_path) or paths.resolve(f"\\SystemRoot\\{image_path}")
+    return relative_to_root(image_path, paths)
+
+
+def relative_to_root(text: str, paths: SystemPaths) -> str | None:
+    """The guest path of a service's file: one that names no place lies below the Windows folder."""
+    found = paths.resolve(text)
+    plain = text.strip().strip('"')
+    if found is None and plain and plain[0] not in "\\/%" and ":" not in plain:
+        return paths.resolve(f"\\SystemRoot\\{plain}")
+    return found
 
 
 def command_program(command: str) -> str:
@@ -65,14 +75,8 @@ def command_program(command: str) -> str:
     text = command.strip()
     if text.startswith('"'):
         return text[1:].partition('"')[0]
-    lower = text.lower()
-    ends = [
-        at + len(extension)
-        for extension in _EXTENSIONS
-        if (at := lower.find(extension)) >= 0
-        and (len(lower) == at + len(extension) or lower[at + len(extension)] in ' ,"')
-    ]
-    return text[: min(ends)] if ends else text.partition(" ")[0]
+    match = _PROGRAM.match(text)
+    return match[1] if match else re.split(r"[ \t]", text, maxsplit=1)[0]
 
 
 def command_targets(command: str) -> tuple[str, ...]:

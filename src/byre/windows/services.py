@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from byre.windows.paths import SystemPaths, command_targets, driver_path
+from byre.windows.paths import SystemPaths, command_targets, driver_path, relative_to_root
 from byre.windows.registry import Hive, Key
 
 KERNEL_DRIVER, FILE_SYSTEM_DRIVER = 0x1, 0x2
@@ -133,8 +133,7 @@ def _service(key: Key, paths: SystemPaths) -> Service | None:
 
 
 def _program(image_path: str, paths: SystemPaths) -> str | None:
-    program = command_targets(image_path)[0]
-    return paths.resolve(program) or paths.resolve(f"\\SystemRoot\\{program}")
+    return relative_to_root(command_targets(image_path)[0], paths)
 
 
 def read_critical_devices(control_set: Key) -> tuple[CriticalDevice, ...]:

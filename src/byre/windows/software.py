@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 
 from byre.windows.registry import Hive, Key
 
@@ -97,6 +98,14 @@ def _date(text: str | None) -> str | None:
         return None
     plain = text.strip()
     if re.fullmatch(r"(19|20)\d{6}", plain):
-        return f"{plain[:4]}-{plain[4:6]}-{plain[6:]}"
+        return _real(int(plain[:4]), int(plain[4:6]), int(plain[6:]))
     match = re.fullmatch(r"(\d{1,2})/(\d{1,2})/((?:19|20)\d{2})", plain)
-    return f"{match[3]}-{int(match[1]):02d}-{int(match[2]):02d}" if match else None
+    return _real(int(match[3]), int(match[1]), int(match[2])) if match else None
+
+
+def _real(year: int, month: int, day: int) -> str | None:
+    """Installers write what they like, also day and month the other way round: no date is better than such one."""
+    try:
+        return date(year, month, day).isoformat()
+    except ValueError:
+        return None

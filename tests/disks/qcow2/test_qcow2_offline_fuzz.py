@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +17,8 @@ from byre.disks.qcow2.snapshots import create_snapshot, delete_snapshot, revert_
 from byre.disks.qcow2.survey import survey
 from byre.errors import ByreError
 from byre.storage.base import Storage
-from byre.storage.memory import MemoryStorage
+from fuzzing import SmallStorage, fuzz
 
-CASES = int(os.environ.get("BYRE_FUZZ_CASES", "30"))
 NAMES = ("v2", "cluster-512", "refcount-2", "zlib", "extended-backing", "data-file")
 
 
@@ -46,13 +43,14 @@ OPERATIONS: tuple[Callable[[Storage], object], ...] = (
 )
 
 
+@pytest.mark.fuzz
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", NAMES)
 def test_mutated_images_raise_only_byre_errors(name: str, tmp_path: Path) -> None:
     base = make(next(recipe for recipe in RECIPES if recipe.name == name), tmp_path).path.read_bytes()
-    rng = random.Random(f"fuzz {name}")
     used = [at for at in range(8, len(base), 8) if base[at] and at % 512 < 64]
-    for _ in range(CASES):
+
+    def case(rng: random.Random) -> None:
         state = bytearray(base)
         for _ in range(rng.choice((1, 2, 4, 20))):
             at = rng.randrange(8, 112) if rng.random() < 0.2 else rng.choice(used)
@@ -60,9 +58,9 @@ def test_mutated_images_raise_only_byre_errors(name: str, tmp_path: Path) -> Non
         if rng.random() < 0.1:
             del state[rng.randrange(100, len(state)) :]
         for operation in OPERATIONS:
-            started = time.process_time()
             try:
-                operation(MemoryStorage(state))
+                operation(SmallStorage(state))
             except ByreError as error:
                 assert error.exit_code >= 64
-            assert time.process_time() - started < 2
+
+    fuzz(f"qcow2 offline {name}", 30, case)

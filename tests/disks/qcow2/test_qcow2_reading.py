@@ -13,6 +13,7 @@ import pytest
 import byre
 from builders.qcow2_images import RECIPES, Made, Recipe, make
 from builders.qemu import qemu_img, qemu_io
+from byre.convert.convert import convert_image
 from byre.disks.disk import SnapshotDisk
 from byre.disks.qcow2.image import Qcow2Disk
 from byre.errors import (
@@ -262,18 +263,44 @@ def test_legacy_aes_is_named(tmp_path: Path) -> None:
             disk.read(0, 512)
 
 
-def test_a_data_cluster_past_the_end_of_the_file_reads_as_zeros(tmp_path: Path) -> None:
+def test_the_rest_of_a_short_last_cluster_reads_as_zeros(tmp_path: Path) -> None:
     image = tmp_path / "a.qcow2"
     qemu_img("create", "-f", "qcow2", image, "1M")
     qemu_io(image, ["write -P 9 0 128k"], "-f", "qcow2")
     with image.open("r+b") as file:
-        file.truncate(image.stat().st_size - 100_000)
+        file.truncate(image.stat().st_size - 60_000)
     expected = tmp_path / "expected.raw"
     qemu_img("convert", "-f", "qcow2", "-O", "raw", image, expected)
     with byre.open_disk(image) as disk:
         assert disk.read(0, MIB) == expected.read_bytes()
         kinds = [row["kind"] for table in disk.extents() for row in table]
         assert kinds == [Kind.DATA, Kind.ZERO, Kind.UNALLOCATED]
+
+
+def test_whole_clusters_past_the_end_of_the_file_are_corrupt_not_zeros(tmp_path: Path) -> None:
+    image = tmp_path / "a.qcow2"
+    qemu_img("create", "-f", "qcow2", image, "1M")
+    qemu_io(image, ["write -P 9 0 256k"], "-f", "qcow2")
+    size = image.stat().st_size - 100_000
+    with image.open("r+b") as file:
+        file.truncate(size)
+    with byre.open_disk(image) as disk:
+        assert disk.read(0, 128 << 10) == b"\x09" * (128 << 10)
+        for start, length in ((0, MIB), (192 << 10, 64 << 10), (250 << 10, 512)):
+            with pytest.raises(CorruptImageError) as caught:
+                disk.read(start, length)
+            assert (caught.value.path, caught.value.found) == (str(image), f"a file of {size} bytes")
+        with pytest.raises(CorruptImageError):
+            convert_image(disk, tmp_path / "new.raw", "raw")
+    assert not (tmp_path / "new.raw").exists()
+
+
+def test_a_file_that_ends_within_its_header_says_so(tmp_path: Path) -> None:
+    image = tmp_path / "a.qcow2"
+    image.write_bytes(b"QFI\xfb" + bytes(46))
+    with pytest.raises(CorruptImageError) as caught:
+        byre.open_disk(image)
+    assert (caught.value.found, caught.value.expected) == ("50 bytes", "at least 72")
 
 
 def test_an_l2_table_past_the_end_of_the_file_is_corrupt(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from byre.disks.qcow2.repair import apply_repair, plan_repair
 from byre.disks.qcow2.snapshot_table import Snapshot, read_snapshot_table
 from byre.disks.qcow2.snapshots import create_snapshot, delete_snapshot, rename_snapshot, revert_to_snapshot, shorten
 from byre.disks.qcow2.survey import survey
-from byre.errors import CorruptImageError, ExistsError, UnsupportedError, UsageError
+from byre.errors import CorruptImageError, ExistsError, StorageError, UnsupportedError, UsageError
+from byre.storage.base import Buffer
 from byre.storage.local import open_file
 from crash.recording import Punch, RecordingStorage
 
@@ -262,6 +263,27 @@ def test_delete_gives_the_space_back_and_shorten_cuts_the_file(tmp_path: Path) -
     shorten(storage)
     image.write_bytes(storage.data)
     assert_sound(image)
+
+
+class _FullDisk(RecordingStorage):
+    """Takes writes over what is there already, and not a byte more."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        if offset + len(data) > self.size:
+            raise StorageError("write failed: No space left on device", path=self.name, offset=offset)
+        super().write(offset, data)
+
+
+@pytest.mark.oracle
+def test_a_snapshot_that_finds_no_room_leaves_the_image_as_it_was(tmp_path: Path) -> None:
+    image = tmp_path / "full.qcow2"
+    qemu_img("create", "-f", "qcow2", image, "4M")
+    qemu_io(image, ["write -P 1 0 4M"])
+    before = image.read_bytes()
+    storage = _FullDisk(before)
+    with pytest.raises(StorageError):
+        create_snapshot(storage, "one")
+    assert bytes(storage.data) == before
 
 
 @pytest.mark.oracle

@@ -25,6 +25,7 @@ from byre.errors import (
     UsageError,
 )
 from byre.extents import Kind
+from fuzzing import fuzz
 
 A, B, C, D = (bytes([value]) * BLOCK for value in b"abcd")
 
@@ -356,13 +357,14 @@ def test_a_map_that_the_file_does_not_hold_is_never_allocated(tmp_path: Path) ->
     assert caught.value.expected == f"{4 << 26} bytes"
 
 
+@pytest.mark.fuzz
 def test_mutated_images_raise_nothing_but_byre_errors(tmp_path: Path) -> None:
-    rng = random.Random(20)
     put(tmp_path / "base.vdi", vdi([A, B, C, D]))
     parents = {"parent": UUID(int=1), "own": UUID(int=2), "image_type": 4}
     seeds = [vdi([A, FREE, B, ZERO]), vdi([A, FREE, FREE, B], **parents), old_vdi([A, B])]  # type: ignore[arg-type]
     path = tmp_path / "fuzz.vdi"
-    for _ in range(300):
+
+    def case(rng: random.Random) -> None:
         data = bytearray(rng.choice(seeds))
         for _ in range(rng.randint(1, 6)):
             at = rng.choice((rng.randrange(64, 540), rng.randrange(340, 400)))
@@ -378,3 +380,5 @@ def test_mutated_images_raise_nothing_but_byre_errors(tmp_path: Path) -> None:
                 sum(len(table) for table in disk.extents(0, 1 << 30))
         except ByreError:
             pass
+
+    fuzz("vdi", 300, case)

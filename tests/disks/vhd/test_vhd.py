@@ -27,6 +27,7 @@ from byre.errors import (
     UsageError,
 )
 from byre.extents import Kind
+from fuzzing import fuzz
 from oracles import require_tool
 
 S = 512
@@ -519,8 +520,8 @@ def test_room_that_nothing_uses_is_a_leak(tmp_path: Path) -> None:
     assert codes(path) == []
 
 
+@pytest.mark.fuzz
 def test_mutated_images_raise_nothing_but_byre_errors(tmp_path: Path) -> None:
-    rng = random.Random(21)
     chain(tmp_path)
     seeds = [
         dynamic([whole(b"a"), {3: b"b" * S}, None]),
@@ -529,7 +530,8 @@ def test_mutated_images_raise_nothing_but_byre_errors(tmp_path: Path) -> None:
         bytes(2048) + footer(2048, 2),
     ]
     path = tmp_path / "fuzz.vhd"
-    for _ in range(300):
+
+    def case(rng: random.Random) -> None:
         data = bytearray(rng.choice(seeds))
         for _ in range(rng.randint(1, 5)):
             top = min(len(data) - 8, 2600)
@@ -552,3 +554,5 @@ def test_mutated_images_raise_nothing_but_byre_errors(tmp_path: Path) -> None:
                 sum(len(table) for table in disk.extents(0, 1 << 30))
         except ByreError:
             pass
+
+    fuzz("vhd", 300, case)

@@ -39,6 +39,7 @@ from byre.errors import (
 )
 from byre.extents import Kind
 from byre.storage.memory import MemoryStorage
+from fuzzing import fuzz
 
 
 def monolithic(path: Path, content: bytes, **options: object) -> Path:
@@ -544,15 +545,16 @@ def _mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("kind", ["monolithicSparse", "streamOptimized", "cowd", "sesparse", "bare"])
 def test_damaged_images_raise_nothing_but_our_errors(tmp_path: Path, kind: str) -> None:
     seed = _fuzz_seeds()[kind]
-    rng = random.Random(f"vmdk {kind}")
     lines = {
         "cowd": ("vmfsSparse", 'RW 8192 VMFSSPARSE "e.vmdk"'),
         "sesparse": ("seSparse", 'RW 80000 SESPARSE "e.vmdk"'),
     }
-    for _ in range(80):
+
+    def case(rng: random.Random) -> None:
         path = tmp_path / "x.vmdk"
         if kind in lines:
             create_type, line = lines[kind]
@@ -562,7 +564,7 @@ def test_damaged_images_raise_nothing_but_our_errors(tmp_path: Path, kind: str) 
         try:
             disk = open_disk(path, format="vmdk")
         except ByreError:
-            continue
+            return
         with disk:
             for action in (
                 lambda disk: [len(table) for _, table in zip(range(50), disk.extents(), strict=False)],
@@ -574,33 +576,52 @@ def test_damaged_images_raise_nothing_but_our_errors(tmp_path: Path, kind: str) 
                 with contextlib.suppress(ByreError):
                     action(disk)
 
+    fuzz(f"vmdk {kind}", 80, case)
 
+
+@pytest.mark.fuzz
 def test_damaged_descriptors_raise_nothing_but_our_errors(tmp_path: Path) -> None:
-    rng = random.Random(12)
     (tmp_path / "a.vmdk").write_bytes(bytes(1 << 16))
     seed = descriptor("custom", ['RW 100 FLAT "a.vmdk" 7', "RW 4 ZERO"], parent_cid=4, hint="p.vmdk").encode()
-    for _ in range(150):
+
+    def case(rng: random.Random) -> None:
         path = tmp_path / "x.vmdk"
         path.write_bytes(b"# Disk DescriptorFile\n" + _mutate(seed, rng))
         with contextlib.suppress(ByreError), open_disk(path, format="vmdk") as disk:
             disk.read(0, min(disk.size, 4096))
 
+    fuzz("vmdk descriptor", 150, case)
 
+
+@pytest.mark.fuzz
 @pytest.mark.parametrize("kind", ["monolithicSparse"])
 def test_writing_to_damaged_images_raises_nothing_but_our_errors(tmp_path: Path, kind: str) -> None:
     seed = _fuzz_seeds()[kind]
-    rng = random.Random(13)
-    for turn in range(80):
+
+    def case(rng: random.Random) -> None:
         path = tmp_path / "x.vmdk"
         path.write_bytes(_mutate(seed, rng))
         try:
             with open_disk(path, format="vmdk", writable=True) as disk:
                 if disk.size > 1 << 31:
-                    continue
-                if turn % 3 == 0:
+                    return
+                turn = rng.randrange(3)
+                if turn == 0:
                     disk.compact()  # type: ignore[attr-defined]
-                elif turn % 3 == 1:
+                elif turn == 1:
                     disk.resize(disk.size + (1 << 20))  # type: ignore[attr-defined]
                 disk.write(min(disk.size - 512, 200_000), b"x" * 512)  # type: ignore[attr-defined]
         except ByreError:
             pass
+
+    fuzz(f"vmdk write {kind}", 80, case)
+
+
+def test_packing_an_image_that_was_cut_short_is_refused_and_leaves_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "cut.vmdk"
+    path.write_bytes(_fuzz_seeds()["monolithicSparse"][: -(1 << 17)])
+    before = path.read_bytes()
+    with open_disk(path, format="vmdk", writable=True) as disk, pytest.raises(CorruptImageError) as caught:
+        disk.compact()  # type: ignore[attr-defined]
+    assert caught.value.offset is not None and caught.value.offset >= len(before)
+    assert path.read_bytes() == before

@@ -13,6 +13,7 @@ import pytest
 from builders.pe import PeSpec, build_pe
 from byre.errors import ByreError, CorruptImageError, UnsupportedError
 from byre.windows.pe import PeFile, parse_pe
+from fuzzing import fuzz
 
 SPEC = PeSpec(
     name="shell32.dll",
@@ -91,9 +92,9 @@ def read_everything(pe: PeFile) -> None:
     _ = pe.imports, pe.exports, pe.version, pe.debug, pe.signature, pe.computed_checksum, pe.export_name
 
 
+@pytest.mark.fuzz
 def test_no_mutation_gets_anything_but_our_errors_out(image: bytes) -> None:
-    rng = random.Random(11)
-    for _ in range(1500):
+    def case(rng: random.Random) -> None:
         data = bytearray(image)
         for _ in range(rng.randint(1, 10)):
             data[rng.randrange(len(data))] = rng.choice((0, 0xFF, 0x7F, 0x80, rng.randrange(256)))
@@ -101,6 +102,8 @@ def test_no_mutation_gets_anything_but_our_errors_out(image: bytes) -> None:
             del data[rng.randrange(len(data)) :]
         with contextlib.suppress(ByreError):
             read_everything(parse_pe(bytes(data), path="fuzz"))
+
+    fuzz("pe", 1500, case)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from builders.hive import Node, build_hive, expand_sz
 from byre.errors import ByreError, CorruptImageError
 from byre.windows.registry import open_hive
 from byre.windows.registry.layout import filetime_to_rfc3339
+from fuzzing import fuzz
 
 
 def sample() -> Node:
@@ -124,10 +125,11 @@ def test_years_that_do_not_exist_are_none() -> None:
     assert filetime_to_rfc3339((1 << 64) - 1) is None and filetime_to_rfc3339(0) is None
 
 
+@pytest.mark.fuzz
 def test_no_mutation_gets_anything_but_our_errors_out(image: bytes) -> None:
-    rng = random.Random(7)
     small = build_hive(Node(keys={name: Node(values={"v": "text" * 9, "n": 5}) for name in "abcdef"}))
-    for _ in range(400):
+
+    def case(rng: random.Random) -> None:
         data = bytearray(small)
         for _ in range(rng.randint(1, 12)):
             at = rng.randrange(4096, len(data)) if rng.random() < 0.8 else rng.randrange(512)
@@ -143,6 +145,8 @@ def test_no_mutation_gets_anything_but_our_errors_out(image: bytes) -> None:
             hive.orphans()
         except ByreError:
             pass
+
+    fuzz("hive", 400, case)
 
 
 @pytest.mark.oracle

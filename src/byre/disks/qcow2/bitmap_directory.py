@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from byre.disks.qcow2.bitmaps import IN_USE, BitmapEntry, directory_place, read_directory
+from byre.disks.qcow2.bitmaps import BitmapEntry, directory_place, read_directory
 from byre.disks.qcow2.entries import OFFSET_MASK, U64Array
 from byre.disks.qcow2.header import BITMAPS, Header
 from byre.disks.qcow2.l2_walk import read_table
@@ -57,11 +57,3 @@ def bitmap_data_offsets(table: U64Array) -> U64Array:
     offsets: U64Array = table & OFFSET_MASK
     present: U64Array = offsets[offsets != 0]
     return present
-
-
-def mark_in_use(storage: Storage, directory: BitmapDirectory) -> bool:
-    """Say of every bitmap that it can't be trusted any more; True if anything was written. Doesn't flush."""
-    stale = [entry for entry in directory.entries if not entry.flags & IN_USE]
-    for entry in stale:
-        storage.write(entry.flags_at, (entry.flags | IN_USE).to_bytes(4, "big"))
-    return bool(stale)

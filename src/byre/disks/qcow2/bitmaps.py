@@ -112,16 +112,21 @@ def describe_bitmaps(storage: Storage, header: Header) -> tuple[Bitmap, ...]:
     )
 
 
-def mark_inconsistent(storage: Storage, header: Header) -> bool:
+def mark_inconsistent(storage: Storage, header: Header, *, disabled_too: bool = False) -> bool:
     """Set the in-use flag of every enabled bitmap, so that nobody trusts it after our writes; True if any was
-    written. The caller flushes before it changes guest data.
+    written. The caller flushes before it changes guest data. ``disabled_too`` is for a change after which the
+    disk isn't the one that any bitmap was of: a revert, another size.
 
     It is what QEMU itself does while it has the image open, so QEMU reports such bitmaps as inconsistent, keeps
     their clusters accounted for, and ``qemu-img bitmap --remove`` takes them away.
     """
     if not header.autoclear & BITMAPS:
         return False
-    stale = [entry for entry in read_directory(storage, header) if entry.flags & AUTO and not entry.flags & IN_USE]
+    stale = [
+        entry
+        for entry in read_directory(storage, header)
+        if not entry.flags & IN_USE and (disabled_too or entry.flags & AUTO)
+    ]
     for entry in stale:
         storage.write(entry.flags_at, struct.pack(">I", entry.flags | IN_USE))
     return bool(stale)

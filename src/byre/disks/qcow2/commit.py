@@ -23,11 +23,14 @@ def commit_size(overlay: Qcow2Disk) -> int:
 
 def refuse_snapshots(overlay: Qcow2Disk, what: str) -> None:
     """An overlay's snapshots look through to the backing image as well: it may not change under them."""
-    if overlay.snapshot_table:
+    count = len(overlay.snapshot_table)
+    if count:
         raise UnsupportedError(
-            f"{what} would change what its {len(overlay.snapshot_table)} snapshots show",
+            f"{what} would change what its snapshots show",
             path=overlay.storage.name,
-            hint="Delete them first, or convert the image.",
+            found=f"{count} snapshot{'s' if count > 1 else ''}",
+            hint="Delete them first, or write the disk, or a snapshot of it, as an image that stands alone: "
+            "byre convert.",
         )
 
 

@@ -27,12 +27,11 @@ def clear_flags(found: Survey, tables: TableSet) -> None:
             walk.write_back(batch, rows)
 
 
-def clear_l1_flags(found: Survey, l1: U64Array) -> U64Array:
-    """Clear the COPIED flags of the active L1 table ``l1`` (its first entries), in the file; returns it."""
+def clear_l1_flags(found: Survey, l1: U64Array) -> None:
+    """Clear the COPIED flags of the active L1 table ``l1`` (its first entries), in the file. Doesn't flush."""
     cleared: U64Array = l1 & ~COPIED
     if (cleared != l1).any():
         found.storage.write(found.header.l1_table_offset, encode_table(cleared))
-    return cleared
 
 
 SingleSource = Callable[[Survey, tuple[int, int]], U8Array]

@@ -198,8 +198,7 @@ def feature_name_table() -> bytes:
 def read_header(storage: Storage) -> Header:
     """Read and parse the header of the image in ``storage``."""
     start = storage.read(0, min(storage.size, 1 << 9))
-    if len(start) < V2_LENGTH or not start.startswith(MAGIC):
-        raise CorruptImageError("not a qcow2 image", path=storage.name, offset=0, found=start[:4], expected=MAGIC)
+    _check_start(start, storage.name)
     bits = int.from_bytes(start[20:24], "big")
     if not 9 <= bits <= 21:
         raise CorruptImageError(
@@ -208,11 +207,24 @@ def read_header(storage: Storage) -> Header:
     return parse_header(storage.read(0, min(storage.size, 1 << bits)), path=storage.name)
 
 
+def _check_start(head: bytes, path: str) -> None:
+    if not head.startswith(MAGIC):
+        raise CorruptImageError("not a qcow2 image", path=path, offset=0, found=head[:4], expected=MAGIC)
+    if len(head) < V2_LENGTH:
+        raise CorruptImageError(
+            "the file ends within the header of a qcow2 image",
+            path=path,
+            offset=len(head),
+            found=f"{len(head)} bytes",
+            expected=f"at least {V2_LENGTH}",
+            hint="Get a whole copy of it.",
+        )
+
+
 def parse_header(head: bytes, *, path: str) -> Header:
     """The header in the first cluster ``head`` (shorter where the file is). Raises CorruptImageError for what
     breaks the format or QEMU's caps, UnsupportedError for unknown versions and incompatible features."""
-    if len(head) < V2_LENGTH or head[:4] != MAGIC:
-        raise CorruptImageError("not a qcow2 image", path=path, offset=0, found=head[:4], expected=MAGIC)
+    _check_start(head, path)
     fields = _FIXED.unpack_from(head)
     version, backing_offset, backing_size, bits, size, crypt = fields[1:7]
     if version not in (2, 3):

@@ -137,7 +137,13 @@ class Qcow2Disk(Qcow2View):
         """The disk as it was in the snapshot of this id; it shares this image's storage."""
         entry = self._snapshot(snapshot_id)
         size = self._size_of(entry)
-        l1 = read_l1(self.storage, entry.l1_table_offset, entry.l1_size, what=f"the L1 table of {entry.info.name!r}")
+        l1 = read_l1(
+            self.storage,
+            self.source.geometry,
+            entry.l1_table_offset,
+            entry.l1_size,
+            what=f"the L1 table of {entry.info.name!r}",
+        )
         if len(l1) < self.source.geometry.l1_entries_for(size):
             raise CorruptImageError(
                 f"the L1 table of snapshot {entry.info.name!r} is too small for its disk",
@@ -156,7 +162,7 @@ class Qcow2Disk(Qcow2View):
         entry = self._snapshot(snapshot_id)
         check_range(self.storage.name, offset, length, entry.vm_state_size)
         start = self.vm_state_offset(entry)
-        l1 = read_l1(self.storage, entry.l1_table_offset, entry.l1_size)
+        l1 = read_l1(self.storage, self.source.geometry, entry.l1_table_offset, entry.l1_size)
         if start + offset + length > len(l1) * self.source.geometry.l2_coverage:
             raise CorruptImageError(
                 f"the machine state of snapshot {entry.info.name!r} leaves its L1 table", path=self.storage.name
@@ -208,6 +214,8 @@ def open_disk(storage: Storage, context: OpenContext) -> Qcow2Disk:
     try:
         header = read_header(storage)
         data, backing, missing = _open_references(storage, header, context, opened)
+        if context.options.writable:
+            header = _mended(storage, header)
         source = Source(storage, header, data=data, backing=backing, missing=missing)
         l1 = _read_active_l1(storage, header)
         snapshots = read_snapshot_table(storage, header)
@@ -220,6 +228,19 @@ def open_disk(storage: Storage, context: OpenContext) -> Qcow2Disk:
         for owned in reversed(opened):
             owned.close()
         raise
+
+
+def _mended(storage: Storage, header: Header) -> Header:
+    """The header of an image that takes writes: one that wasn't closed cleanly gets its refcounts rebuilt, as
+    QEMU does it. Whatever may not be written to at all is left as it is. Raises UnsupportedError where the
+    image can't be mended safely."""
+    if not header.incompatible & DIRTY or header.incompatible & CORRUPT or header.encryption or not storage.writable:
+        return header
+    from byre.disks.qcow2.repair import rebuild_dirty  # only then: it brings all of 'check' along
+    from byre.disks.qcow2.survey import survey
+
+    rebuild_dirty(survey(storage))
+    return read_header(storage)
 
 
 def _open_references(
@@ -295,7 +316,7 @@ def _read_active_l1(storage: Storage, header: Header) -> U64Array:
             expected=f"{needed} for {header.size} bytes",
             hint=f"Run 'byre check {storage.name}'.",
         )
-    return read_l1(storage, header.l1_table_offset, header.l1_size)
+    return read_l1(storage, header.geometry, header.l1_table_offset, header.l1_size)
 
 
 def _describe(source: Source, size: int) -> Description:

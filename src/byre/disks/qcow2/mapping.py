@@ -86,10 +86,13 @@ def map_range(layout: Layout, entries: U64Array, guest_start: int, start: int, s
     return clip(table, start, stop)
 
 
-def zero_past_end(table: ExtentTable, file: int, size: int) -> ExtentTable:
+def zero_past_end(table: ExtentTable, file: int, size: int, lost_from: int | None) -> ExtentTable:
     """The same table with plain data that lies past the ``size`` bytes of its file said to be zeros: that is
-    how QEMU reads it."""
-    past = (table["kind"] == Kind.DATA) & (table["file"] == file) & (table["host"] + table["length"] > size)
+    how QEMU reads it. Rows that reach past host offset ``lost_from`` stay: reading them is an error."""
+    ends = table["host"] + table["length"]
+    past = (table["kind"] == Kind.DATA) & (table["file"] == file) & (ends > size)
+    if lost_from is not None:
+        past &= ends <= lost_from
     if not past.any():
         return table
     inside = np.clip(size - table["host"], 0, table["length"])

@@ -301,7 +301,9 @@ def _protected(source: Source, l1: U64Array, snapshots: tuple[Snapshot, ...], ta
         places.append((snapshot.l1_table_offset, snapshot.l1_size * 8))
         budget -= snapshot.l1_size * 8
         if budget >= 0 and snapshot.l1_size:
-            pointers.append(read_l1(source.storage, snapshot.l1_table_offset, snapshot.l1_size) & OFFSET_MASK)
+            pointers.append(
+                read_l1(source.storage, source.geometry, snapshot.l1_table_offset, snapshot.l1_size) & OFFSET_MASK
+            )
     ranges = [
         np.arange(start >> bits, align_up(min(start + length, source.storage.size), 1 << bits) >> bits)
         for start, length in places

@@ -17,6 +17,7 @@ from byre.disks.qcow2.tables import TableReader
 from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.extents import ExtentTable, Kind, clip, merged_slices
 from byre.storage.base import Storage
+from byre.units import align_up
 
 _ZEROS = memoryview(bytes(1 << 20))
 _KEPT_CLUSTERS = 16
@@ -63,7 +64,7 @@ class Source:
         """What this image alone holds of ``[start, stop)``; neighbours are merged within a slice only."""
         self.check_readable()
         for table in self.tables.rows(l1, start, stop):
-            yield zero_past_end(table, self.data_file_index, self.data.size)
+            yield zero_past_end(table, self.data_file_index, self.data.size, self._lost_from())
 
     def extents(self, l1: U64Array, start: int, stop: int) -> Iterator[ExtentTable]:
         """The extents of ``[start, stop)`` with the backing chain looked through."""
@@ -108,7 +109,7 @@ class Source:
             for start, length, kind, host, stored in zip(*(column.tolist() for column in columns), strict=True):
                 piece = view[start - offset : start - offset + length]
                 if kind == Kind.DATA:
-                    read_padded(self.data, host, piece)
+                    read_padded(self.data, host, piece, self._lost_from())
                 elif kind == Kind.COMPRESSED:
                     self._read_compressed(host, stored, start, piece)
                 elif kind == Kind.ZERO or not through:
@@ -157,8 +158,13 @@ class Source:
         if not host:
             self.read_below(offset, view)
             return True
-        read_padded(self.data, host + within, view)
+        read_padded(self.data, host + within, view, self._lost_from())
         return True
+
+    def _lost_from(self) -> int | None:
+        """The host offset from which data is not zeros but gone: QEMU lets the last cluster be short, no more.
+        None with a data file, which may end anywhere."""
+        return None if self.data is not self.storage else align_up(self.data.size, self.geometry.cluster_size)
 
     def _read_compressed(self, host: int, stored: int, start: int, view: memoryview) -> None:
         size = self.geometry.cluster_size
@@ -204,8 +210,20 @@ def fill_zero(view: memoryview) -> None:
         piece[:] = _ZEROS[: len(piece)]
 
 
-def read_padded(storage: Storage, host: int, view: memoryview) -> None:
-    """Read plain data; past the end of the file it is zeros, as for QEMU."""
+def read_padded(storage: Storage, host: int, view: memoryview, lost_from: int | None = None) -> None:
+    """Read plain data; past the end of the file it is zeros, as for QEMU.
+
+    CorruptImageError past ``lost_from``: there the file has been cut, and zeros would be a lie.
+    """
+    if lost_from is not None and host + len(view) > lost_from:
+        raise CorruptImageError(
+            "the file has been cut short: data of the disk lies past its end",
+            path=storage.name,
+            offset=max(host, storage.size),
+            found=f"a file of {storage.size} bytes",
+            expected=f"at least {host + len(view)} bytes",
+            hint=f"Get a whole copy of it; 'byre check {storage.name}' counts what is missing.",
+        )
     inside = min(len(view), max(0, storage.size - host))
     if inside:
         storage.read_into(host, view[:inside])

@@ -129,7 +129,7 @@ class _Collector:
         try:
             snapshots = read_snapshot_table(self.storage, self.header)
         except CorruptImageError as error:
-            self.findings.add(CORRUPTION, "snapshot-table", str(error), offset=error.offset)
+            self.findings.add(CORRUPTION, "snapshot-table", error.what, offset=error.offset)
             return ()
         if snapshots:
             self.region(self.header.snapshots_offset, len(pack_snapshot_table(snapshots)), "snapshot table")
@@ -174,7 +174,7 @@ class _Collector:
         try:
             directory = load_bitmap_directory(self.storage, self.header)
         except CorruptImageError as error:
-            self.findings.add(CORRUPTION, "bitmap-directory", str(error), offset=error.offset)
+            self.findings.add(CORRUPTION, "bitmap-directory", error.what, offset=error.offset)
             return None
         if directory is None:
             if self.header.extension(EXT_BITMAPS) is not None and not self.header.autoclear & BITMAPS:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from byre.disks.qcow2.allocation import allocate
-from byre.disks.qcow2.bitmap_directory import mark_in_use
+from byre.disks.qcow2.bitmaps import mark_inconsistent
 from byre.disks.qcow2.entries import encode_table
 from byre.disks.qcow2.header import MAX_L1_BYTES
 from byre.disks.qcow2.image import Qcow2Disk, open_disk
@@ -44,7 +44,7 @@ def resize_image(disk: Qcow2Disk, size: int) -> None:
     if size == old:
         return
     found = prepare(storage, "changing the size")
-    if found.roots.bitmaps is not None and mark_in_use(storage, found.roots.bitmaps):
+    if mark_inconsistent(storage, found.header, disabled_too=True):
         storage.flush()
     if any(snapshot.disk_size is None for snapshot in found.roots.snapshots):
         change = RefcountChange(found, TableSet.empty())

@@ -143,9 +143,8 @@ def _parse_entry(reader: _Reader, header: Header) -> Snapshot:
             offset=at,
             found=f"{l1_size} entries at {l1_offset:#x}",
         )
-    extra = reader.take(extra_size)
-    snapshot_id = reader.take(id_size)
-    title = reader.take(name_size)
+    body = reader.take(extra_size + id_size + name_size)
+    extra, names = body[:extra_size], body[extra_size:]
     padding = -reader.position % 8
     if padding and reader.start + reader.position + padding <= reader.storage.size:
         reader.take(padding)
@@ -153,14 +152,13 @@ def _parse_entry(reader: _Reader, header: Header) -> Snapshot:
         reader.position += padding  # the last entry's padding may lie past the end of the file
     # Version 3 requires 16 bytes of extra data, but QEMU opens images that were upgraded without: so do we, and
     # leave it to 'check' to say so (version 3 and disk_size None).
-    large, disk_size, icount = (
-        int.from_bytes(extra[start : start + 8], "big") if extra_size >= start + 8 else None for start in (0, 8, 16)
-    )
+    words: list[int | None] = [*struct.unpack_from(f">{min(3, extra_size // 8)}Q", extra), None, None, None]
+    large, disk_size, icount = words[:3]
     return Snapshot(
         l1_table_offset=l1_offset,
         l1_size=l1_size,
-        id=snapshot_id,
-        name=title,
+        id=names[:id_size],
+        name=names[id_size:],
         date_sec=sec,
         date_nsec=nsec,
         vm_clock_nsec=clock,

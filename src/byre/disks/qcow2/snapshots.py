@@ -15,7 +15,7 @@ import numpy as np
 
 from byre.disks.disk import SnapshotInfo
 from byre.disks.qcow2.allocation import allocate
-from byre.disks.qcow2.bitmap_directory import mark_in_use
+from byre.disks.qcow2.bitmaps import mark_inconsistent
 from byre.disks.qcow2.copied_flags import clear_flags, clear_l1_flags, rebuild_flags
 from byre.disks.qcow2.entries import COPIED, U64Array, encode_table
 from byre.disks.qcow2.header import (
@@ -82,15 +82,13 @@ def create_snapshot(storage: Storage, name: str, *, created: float | None = None
         date_nsec=int(moment * 1_000_000_000) % 1_000_000_000,
         disk_size=header.size,
     )
-    clear_flags(found, change.tables)
-    cleared = clear_l1_flags(found, l1)
-    storage.flush()
-    if len(l1):
-        storage.write(
-            l1_offset, encode_table(cleared).ljust(clusters_for(found, len(l1) * 8) << header.cluster_bits, b"\0")
-        )
+    write_padded(found, l1_offset, encode_table(l1 & ~COPIED))
     change.add(l1_offset, len(l1) * 8, 1)
     after = with_snapshot_table(found, change, (*found.roots.snapshots, snapshot))
+    storage.flush()  # a full disk says so by now, while nothing of the image has been touched
+    clear_flags(found, change.tables)
+    clear_l1_flags(found, l1)
+    storage.flush()
     switch(found, change, after)
     return SnapshotChange(snapshot.info)
 
@@ -142,8 +140,7 @@ def revert_to_snapshot(storage: Storage, snapshot_id: str) -> SnapshotChange:
     l1_offset = allocate(found, clusters_for(found, l1_bytes))
     fresh = ~np.isin(new_tables.offsets, old_tables.offsets)
     clear_flags(found, TableSet(new_tables.offsets[fresh], new_tables.weights[fresh]))
-    if found.roots.bitmaps is not None:
-        mark_in_use(storage, found.roots.bitmaps)
+    mark_inconsistent(storage, found.header, disabled_too=True)
     storage.flush()
     write_padded(found, l1_offset, encode_table(l1))
     change.add(l1_offset, l1_bytes, 1)

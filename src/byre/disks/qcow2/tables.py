@@ -19,8 +19,12 @@ CACHE_BYTES = 32 << 20
 """Room for 512 tables of 64 KiB clusters: they map 256 GiB, more than a job touches at random."""
 
 
-def read_l1(storage: Storage, offset: int, entries: int, *, what: str = "the L1 table") -> U64Array:
-    """An L1 table of ``entries`` 8-byte entries. Raises CorruptImageError where it leaves the file."""
+def read_l1(
+    storage: Storage, geometry: Geometry, offset: int, entries: int, *, what: str = "the L1 table"
+) -> U64Array:
+    """An L1 table of ``entries`` 8-byte entries. Raises CorruptImageError where it leaves the file, or names more
+    L2 tables than the file has clusters: a small file that names one of them a million times would keep a scan
+    busy for minutes."""
     if not entries:
         return np.zeros(0, dtype=np.uint64)
     if offset == 0 or offset + entries * 8 > storage.size:
@@ -32,7 +36,18 @@ def read_l1(storage: Storage, offset: int, entries: int, *, what: str = "the L1 
             expected=f"within {storage.size} bytes",
             hint=f"Run 'byre check {storage.name}'.",
         )
-    return decode_table(storage.read(offset, entries * 8))
+    table = decode_table(storage.read(offset, entries * 8))
+    named, clusters = int(np.count_nonzero(table & OFFSET_MASK)), storage.size >> geometry.cluster_bits
+    if named > clusters:
+        raise CorruptImageError(
+            f"{what} names more L2 tables than the file has clusters",
+            path=storage.name,
+            offset=offset,
+            found=named,
+            expected=f"at most {clusters}",
+            hint=f"Run 'byre check {storage.name}'.",
+        )
+    return table
 
 
 class TableReader:

@@ -70,7 +70,7 @@ class Qcow2Writer:
         self.files: tuple[Storage, ...] = (self._storage,)
         if options.data_file is not None:
             self.files = (self._storage, target.extra(options.data_file))
-        self._header = _new_header(options, size)
+        self._header = new_header(options, size)
         self._geometry = self._header.geometry
         self._header.pack()  # says at once where names don't fit
         self._l1 = np.zeros(self._header.l1_size, dtype=np.uint64)
@@ -243,7 +243,8 @@ def create(target: Target, size: int, options: Mapping[str, object]) -> Qcow2Wri
     return Qcow2Writer(target, size, parse_options(options, size))
 
 
-def _new_header(options: CreateOptions, size: int) -> Header:
+def new_header(options: CreateOptions, size: int) -> Header:
+    """The header of a new image whose L1 table follows it; refcounts and snapshots are filled in later."""
     incompatible = (
         (EXTENDED_L2 if options.extended_l2 else 0)
         | (COMPRESSION_TYPE if options.compression == "zstd" else 0)

@@ -26,14 +26,14 @@ from byre.disks.qcow2.entries import (
     compressed_offsets,
     host_offsets,
 )
-from byre.disks.qcow2.header import CORRUPT, DIRTY, RAW_EXTERNAL_DATA
+from byre.disks.qcow2.header import CORRUPT, RAW_EXTERNAL_DATA
 from byre.disks.qcow2.image import Qcow2Disk
 from byre.disks.qcow2.mapping import map_entries
 from byre.disks.qcow2.metadata_writer import MetadataWriter
 from byre.disks.qcow2.reading import Source, check_range
 from byre.disks.qcow2.snapshot_table import Snapshot
 from byre.disks.writer import BoolArray
-from byre.errors import CorruptImageError, StorageError, UnsupportedError
+from byre.errors import CorruptImageError, StorageError
 from byre.storage.base import Buffer
 from byre.units import align_down, align_up
 
@@ -367,7 +367,7 @@ class WritableQcow2Disk(Qcow2Disk):
 
 
 def check_writable(source: Source) -> None:
-    """Raise where nothing may be written: encrypted, marked corrupt, or not closed cleanly."""
+    """Raise where nothing may be written: encrypted, open for reading only, or marked corrupt."""
     header, name = source.header, source.storage.name
     source.check_readable()
     if not source.storage.writable:
@@ -375,12 +375,6 @@ def check_writable(source: Source) -> None:
     if header.incompatible & CORRUPT:
         raise CorruptImageError(
             "is marked corrupt, so it is only read", path=name, hint=f"Run 'byre check --repair all {name}'."
-        )
-    if header.incompatible & DIRTY:
-        raise UnsupportedError(
-            "wasn't closed cleanly: its refcounts have to be rebuilt before anything is written",
-            path=name,
-            hint=f"Run 'byre check --repair all {name}'.",
         )
 
 

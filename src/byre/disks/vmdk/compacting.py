@@ -123,7 +123,17 @@ class _Packing:
         return np.concatenate(starts), np.concatenate(ends)
 
     def _busy(self, grains: _Grains) -> tuple[Int64Array, Int64Array]:
-        """Starts and ends of everything in the file, ascending. Raises CorruptImageError where two things overlap."""
+        """Starts and ends of everything in the file, ascending. Raises CorruptImageError where two things overlap, or
+        a grain begins where there is no file any more."""
+        outside = grains.host[grains.host >= self._storage.size]
+        if len(outside):
+            raise CorruptImageError(
+                "can't be packed: a grain lies past the end of the file",
+                path=self._storage.name,
+                offset=int(outside[0]),
+                expected=f"within {self._storage.size} bytes",
+                hint=f"See 'byre check {self._storage.name}'.",
+            )
         starts, ends = self._metadata()
         starts = np.concatenate((starts, grains.host))
         ends = np.concatenate((ends, grains.host + self._extent.grain_bytes))

@@ -219,6 +219,7 @@ class VmdkDisk(DiskDefaults):
             if self._editor is not None:
                 self._editor.flush()
         finally:
+            self._editor = None  # closing twice is no harm
             self._close_files()
 
     def _close_files(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from byre.errors import UnsupportedError
 from byre.extents import Kind
 from byre.filesystems.base import FileExtents, file_extents, no_extents
 
@@ -36,10 +37,23 @@ def fragment_extents(
     return file_extents(rows) if rows else no_extents()
 
 
+MAX_COUNTED = 1 << 26
+"""Clusters that are held in memory a byte each: 2 TiB of 32 KiB clusters."""
+
+
+def require_countable(clusters: int) -> None:
+    """Raise UnsupportedError where a byte for each cluster would be more than memory is there for."""
+    if clusters > MAX_COUNTED:
+        raise UnsupportedError(
+            "the volume has too many clusters to count", found=clusters, expected=f"at most {MAX_COUNTED}"
+        )
+
+
 class ClusterUse:
-    """Which clusters files use. Mutable: marked file by file."""
+    """Which clusters files use. Mutable: marked file by file. Raises UnsupportedError where they are too many."""
 
     def __init__(self, count: int) -> None:
+        require_countable(count - 2)
         self.used = np.zeros(count, dtype=np.bool_)
 
     def mark(self, fragments: Fragments) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from byre.disks.disk import CheckReport
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import DIRECTORY, Entry, FileExtents, FreeExtents, VolumeFacts, free_from_bits, join_free
-from byre.filesystems.fat.clusters import ClusterUse, Fragments, fragment_extents
+from byre.filesystems.fat.clusters import ClusterUse, Fragments, fragment_extents, require_countable
 from byre.filesystems.fat.entry_sets import FileSet, SystemEntry, parse_entry_sets
 from byre.filesystems.fat.table import Chains, load_fat
 from byre.filesystems.paths import join_path
@@ -323,6 +323,7 @@ class ExfatFileSystem(TreeFileSystem):
         entry = next(
             (each for each in self.system if each.kind == 0x81 and each.flags & 1 == self.boot.active_fat), None
         )
+        require_countable(self.boot.clusters)
         needed = ceil_div(self.boot.clusters, 8)
         if entry is None or not needed <= entry.size <= MAX_BITMAP:
             raise CorruptImageError("the allocation bitmap is missing or too short", path=self.volume.name)

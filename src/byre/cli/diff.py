@@ -1,0 +1,279 @@
+"""``byre diff``: what changed between two images, or two snapshots of one, as a machine's owner would tell it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from byre.cli.layout import facts, table, title
+from byre.cli.options import add_open_options, open_options
+from byre.cli.output import Output
+from byre.units import format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from byre.differences.compare import Differences
+    from byre.disks.disk import Disk
+
+SUMMARY = """\
+Say what changed from A to B: files, registry, what starts by itself, services, accounts, programs.
+
+What both take from the same place of one file, as snapshots do, is never read. Last-access times, event logs,
+prefetch, page files and keys with only another last-written time are folded away; --all tells them too."""
+EXAMPLES = """
+  byre diff xp.qcow2@clean xp.qcow2@infected
+  byre diff xp.qcow2@clean xp.qcow2                 since the snapshot
+  byre diff golden.vhd field-copy.vmdk --html report.html
+"""
+VERDICTS = """   0 the same, but for what is folded away
+   1 different"""
+SHOWN = 12
+"""Rows of each section on the one screen; --all and --json have every one."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="A", help="path of an image, or IMAGE@SNAPSHOT: the state before")
+    parser.add_argument("other", metavar="B", help="path of an image, or IMAGE@SNAPSHOT: the state after")
+    add_open_options(parser, snapshot=False)
+    parser.add_argument("-F", "--other-format", metavar="FORMAT", help="read B as this format")
+    parser.add_argument("--all", action="store_true", help="tell also what is folded away, and lists whole")
+    parser.add_argument("--html", metavar="FILE", help="also write a page that stands by itself")
+    parser.add_argument("--force", action="store_true", help="with --html: replace an existing FILE")
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    from byre.differences.compare import diff_disks
+    from byre.windows.inspection import inspect
+
+    with opened_pair(args) as (first, second), out.progress("comparing"):
+        found = diff_disks(inspect(first, name=args.image), inspect(second, name=args.other), everything=args.all)
+        if args.html:
+            _write_page(args, as_json(found, args.image, args.other, everything=args.all), (first, second))
+    payload = as_json(found, args.image, args.other, everything=args.all)
+    out.result("diff", payload, lambda console: _print(console, payload, whole=args.all))
+    return 0 if payload["same"] else 1
+
+
+@contextmanager
+def opened_pair(args: argparse.Namespace) -> Iterator[tuple[Disk, Disk]]:
+    """Both disks; two states of one image share its file, its tables and its cache."""
+    from byre.disks.disk import SnapshotDisk
+    from byre.disks.opening import find_snapshot, open_disk, parse_address
+
+    one, other = parse_address(args.image), parse_address(args.other)
+    options = open_options(args)
+    with ExitStack() as stack:
+        if one.path == other.path and args.other_format in (None, args.format) and (one.snapshot or other.snapshot):
+            disk = stack.enter_context(open_disk(one.path, **{**options, "snapshot": None}))
+            if isinstance(disk, SnapshotDisk):
+                known = disk.snapshots()
+                pair = [
+                    disk
+                    if each.snapshot is None
+                    else disk.open_snapshot(find_snapshot(known, each.snapshot, path=each.path).id)
+                    for each in (one, other)
+                ]
+                yield pair[0], pair[1]
+                return
+        first = stack.enter_context(open_disk(args.image, **options))
+        second = stack.enter_context(open_disk(args.other, **{**options, "format": args.other_format}))
+        yield first, second
+
+
+def _write_page(args: argparse.Namespace, payload: dict[str, Any], disks: tuple[Disk, Disk]) -> None:
+    from byre.cli.diff_page import render
+    from byre.storage.publish import Publication
+
+    keep_off = (*disks[0].files, *disks[1].files)
+    with Publication(args.html, force=args.force, keep_off=keep_off) as target:
+        target.storage.write(0, render(payload).encode("utf-8", "backslashreplace"))
+        target.storage.flush()
+
+
+def as_json(found: Differences, image: str, other: str, *, everything: bool) -> dict[str, Any]:
+    """What is told, and how much is folded away by reason."""
+    folded: Counter[str] = Counter()
+
+    def told(rows: Sequence[Any]) -> list[Any]:
+        if not everything:
+            folded.update(row.noise for row in rows if row.noise is not None)
+        return [row for row in rows if everything or row.noise is None]
+
+    volumes = [
+        {
+            "partition": volume.partition,
+            "type": volume.type,
+            "files": [_file(change) for change in told(volume.files)],
+        }
+        for volume in found.volumes
+    ]
+    systems = [
+        {
+            "partition": system.partition,
+            "root": system.root,
+            "registry": [_key(change) for change in told(system.registry)],
+            "facts": told(system.facts),
+        }
+        for system in found.systems
+    ]
+    return {
+        "image": image,
+        "other": other,
+        "same": found.same(everything=everything),
+        "all": everything,
+        "virtual_sizes": list(found.sizes),
+        "blocks": found.blocks,
+        "disk": found.disk,
+        "volumes": volumes,
+        "systems": systems,
+        "folded": dict(sorted(folded.items())),
+        "problems": list(found.problems),
+    }
+
+
+def _file(change: Any) -> dict[str, Any]:
+    from byre.cli.guest_paths import letters, time_text
+
+    row: dict[str, Any] = {
+        "kind": change.kind,
+        "path": change.path,
+        "from": change.old_path,
+        "type": "directory" if change.is_dir else "file",
+        "what": change.what,
+        "noise": change.noise,
+    }
+    for name, entry in (("before", change.before), ("after", change.after)):
+        row[name] = entry and {
+            "size": entry.size,
+            "attributes": letters(entry),
+            "created": time_text(entry.created),
+            "modified": time_text(entry.modified),
+            "accessed": time_text(entry.accessed),
+            "short_name": entry.short_name,
+            "reparse": entry.reparse,
+            "streams": entry.streams,
+        }
+    return row
+
+
+def _key(change: Any) -> dict[str, Any]:
+    return {
+        "kind": change.kind,
+        "key": change.full_path,
+        "values": change.values,
+        "security": change.security,
+        "below": change.below,
+        "written_before": change.written_before,
+        "written_after": change.written_after,
+        "noise": change.noise,
+    }
+
+
+def _print(console: Console, payload: dict[str, Any], *, whole: bool) -> None:
+    title(console, f"{payload['image']} -> {payload['other']}")
+    blocks = payload["blocks"]
+    facts(
+        console,
+        [
+            ("stored apart", f"{format_size(blocks.apart)} in {blocks.ranges} ranges"),
+            ("compared", format_size(blocks.compared)),
+        ],
+    )
+    _section(
+        console,
+        "disk",
+        [["differs", f"{r.start:#x}", format_size(r.length), r.where] for r in payload["disk"]],
+        ["", "offset", "size", "where"],
+        whole,
+    )
+    for system in payload["systems"]:
+        for section in SECTIONS:
+            rows = [fact_row(row) for row in system["facts"] if row.section == section]
+            _section(console, SECTIONS[section], rows, ["", "name", "what"], whole)
+    for volume in payload["volumes"]:
+        rows = [[row["kind"], size_text(row), path_text(row), ", ".join(row["what"])] for row in volume["files"]]
+        _section(console, f"files of partition {volume['partition']}", rows, ["", "size", "path", "what"], whole)
+    for system in payload["systems"]:
+        rows = [row for change in system["registry"] if not change["below"] or whole for row in key_rows(change)]
+        _section(console, f"registry of {system['root']}", rows, ["", "key, value", "data"], whole)
+    for problem in payload["problems"][: None if whole else SHOWN]:
+        facts(console, [("problem", problem.message)])
+    if payload["folded"]:
+        console.print()
+        folded = ", ".join(f"{count} {reason}" for reason, count in payload["folded"].items())
+        facts(console, [("folded away", f"{folded} (--all tells them)")])
+    if payload["same"]:
+        console.print("nothing else differs" if payload["folded"] else "the same")
+
+
+SECTIONS = {
+    "autostarts": "starts by itself",
+    "services": "services and drivers",
+    "users": "accounts",
+    "programs": "programs",
+    "hotfixes": "hotfixes",
+    "boot": "boot controllers",
+    "system": "system",
+}
+
+
+def _section(console: Console, name: str, rows: list[list[str]], columns: list[str], whole: bool) -> None:
+    if not rows:
+        return
+    console.print()
+    title(console, f"{name}: {len(rows)}")
+    cut = rows if whole else rows[:SHOWN]
+    table(console, columns, [[_short(cell, whole) for cell in row] for row in cut], right=["size"])
+    if len(cut) < len(rows):
+        console.print(f"  ... {len(rows) - len(cut)} more: --all")
+
+
+def _short(text: str, whole: bool) -> str:
+    return text if whole or len(text) <= 160 else f"{text[:157]}..."
+
+
+def size_text(row: dict[str, Any]) -> str:
+    sizes = [str(row[side]["size"]) for side in ("before", "after") if row[side] is not None]
+    return "" if row["type"] == "directory" else " -> ".join(dict.fromkeys(sizes))
+
+
+def path_text(row: dict[str, Any]) -> str:
+    return f"{row['from']} -> {row['path']}" if row["from"] else str(row["path"])
+
+
+def fact_row(change: Any) -> list[str]:
+    """One fact as kind, name, and what it is or how it changed."""
+    if change.fields:
+        parts = [
+            f"{_value(change.before[name])} -> {_value(change.after[name])}"
+            if name == "value"
+            else f"{name.replace('_', ' ')} {_value(change.before[name])} -> {_value(change.after[name])}"
+            for name in change.fields
+        ]
+        return [change.kind, change.name, ", ".join(parts)]
+    fields = change.after or change.before
+    order = ("kind", "command", "image_path", "service_dll", "version", "publisher", "administrator", "value")
+    shown = [
+        name if fields[name] is True else str(fields[name]) for name in order if fields.get(name) not in (None, False)
+    ]
+    return [change.kind, change.name, ", ".join(shown)]
+
+
+def _value(value: Any) -> str:
+    if value is None or value == () or value == "":
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def key_rows(change: dict[str, Any]) -> list[list[str]]:
+    """A key, and a row for each value that differs."""
+    extra = "permissions" if change["security"] else ""
+    rows = [[change["kind"], change["key"], extra]]
+    for value in change["values"]:
+        data = " -> ".join(each for each in (value.before, value.after) if each is not None)
+        rows.append([f"  {value.kind}", f"  {value.name or '(default)'}", data])
+    return rows
