@@ -89,7 +89,7 @@ def as_markdown(report: Report) -> str:
         row = found.finding
         where = f" ({row.target})" if row.target else ""
         lines += [
-            f"- **{found.severity} {found.rule.id}**{where} {said(row.where)}: {said(row.evidence)}. "
+            f"- **{found.severity} {found.rule.id}**{where} {said(row.where)}: {said(row.evidence)}; "
             f"{said(row.consequence)}. To mend it: {said(found.rule.remedy)}."
         ]
     if not report.findings:
