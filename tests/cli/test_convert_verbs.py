@@ -201,3 +201,11 @@ def test_what_stays_behind_is_told_only_of_a_conversion_that_begins(tmp_path: Pa
     assert "exists already" in refused and "internal snapshot" not in refused
     itself = byre("convert", image, image, "--force", "-O", "raw", status=64).stderr
     assert "the source itself" in itself and "internal snapshot" not in itself
+
+
+def test_options_may_be_said_as_to_qemu_img(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "disk.qcow2"
+    told(capsys, "create", image, "1M", "-o", "cluster_size=2M,extended_l2=on,compression_type=zstd")
+    document = told(capsys, "info", image)
+    assert (document["cluster_size"], document["compression"]) == (2 << 20, "zstd")
+    assert told(capsys, "create", tmp_path / "b.qcow2", "1M", "-o", "cluster_size=2M,", status=64)["error"] == "usage"

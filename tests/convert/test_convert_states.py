@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from builders.vm_state import save_vm
 from builders.written import write_image
 from byre.convert.convert import convert_image, convert_states
 from byre.convert.manifest import open_chain
+from byre.convert.state_writer import moment_of
 from byre.disks.opening import open_disk
+from byre.disks.qcow2.snapshot_table import Snapshot
 from byre.errors import CorruptImageError, ExistsError, UnsupportedError, UsageError
 
 SIZE = 6 << 20
@@ -231,3 +234,11 @@ def test_the_chain_is_one_for_other_readers_too(tmp_path: Path) -> None:
     require_tool("vhdiinfo")
     said = subprocess.run(["vhdiinfo", newest], capture_output=True, text=True, check=True).stdout
     assert "Differential" in said
+
+
+@pytest.mark.parametrize("nanoseconds", [0, 436_000, 1_000_000, 999_999_999])
+def test_a_snapshots_time_is_told_the_same_after_a_round_trip(nanoseconds: int) -> None:
+    entry = Snapshot(0, 0, b"1", b"one", date_sec=1_700_000_000, date_nsec=nanoseconds)
+    seconds, rest = moment_of(entry.info.created)
+    again = replace(entry, date_sec=seconds, date_nsec=rest)
+    assert again.info.created == entry.info.created

@@ -287,7 +287,7 @@ class _MachineState(DiskDefaults):
 
 
 def _snapshot(state: State, l1_offset: int, l1_size: int) -> Snapshot:
-    seconds, nanoseconds = _moment(state.created)
+    seconds, nanoseconds = moment_of(state.created)
     name = state.name.encode("utf-8", "surrogateescape")[:_MAX_NAME]
     return Snapshot(
         l1_table_offset=l1_offset,
@@ -303,7 +303,8 @@ def _snapshot(state: State, l1_offset: int, l1_size: int) -> Snapshot:
     )
 
 
-def _moment(created: str | None) -> tuple[int, int]:
+def moment_of(created: str | None) -> tuple[int, int]:
+    """Seconds since 1970 and nanoseconds of an RFC 3339 time; zeros where it isn't one."""
     if created is None:
         return 0, 0
     try:

@@ -13,9 +13,10 @@ from byre.errors import ByreError, CorruptImageError
 from byre.filesystems.base import Entry, FileSystem, VolumeFacts
 from byre.windows.accounts import Account, read_accounts
 from byre.windows.autostarts import Autostart, name_exists, read_autostarts
+from byre.windows.bcd import Bcd, read_bcd
 from byre.windows.boot_ini import BootIni, FreeldrIni, parse_boot_ini, parse_freeldr_ini
 from byre.windows.fact import Fact, absent, attempt, known, known_or_absent, unknown
-from byre.windows.hives import Hives, open_hives
+from byre.windows.hives import Hives, open_hives, read_hive
 from byre.windows.paths import SystemPaths
 from byre.windows.pe import PeFile, parse_pe
 from byre.windows.registry import Hive, Key
@@ -117,6 +118,7 @@ class Guest:
     control_sets: Fact[ControlSets]
     boot_ini: Fact[BootIni]
     freeldr: Fact[FreeldrIni]
+    bcd: Fact[Bcd]
     users: Fact[tuple[Account, ...]]
     services: Fact[tuple[Service, ...]]
     critical_devices: Fact[tuple[CriticalDevice, ...]]
@@ -209,6 +211,7 @@ class _Reader:
             control_sets=self.control_sets,
             boot_ini=self._parsed("/boot.ini", parse_boot_ini),
             freeldr=self._parsed("/freeldr.ini", parse_freeldr_ini),
+            bcd=self._bcd(),
             users=self._from("SAM", read_accounts),
             services=services,
             critical_devices=devices,
@@ -347,6 +350,14 @@ class _Reader:
         except ByreError:
             return absent()
         return attempt(lambda: parse(self.files.read(entry, length=1 << 20)))
+
+    def _bcd(self) -> Fact[Bcd]:
+        """The boot configuration of Vista and later, beside its boot manager."""
+        fact = read_hive(self.files, "/Boot/BCD")
+        if fact.value is None:
+            return Fact(fact.state, None, fact.reason)
+        hive = fact.value
+        return attempt(lambda: read_bcd(hive))
 
     def _pe(self, path: str) -> Fact[PeFile]:
         if not self.with_programs:

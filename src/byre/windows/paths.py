@@ -75,8 +75,13 @@ def command_program(command: str) -> str:
     text = command.strip()
     if text.startswith('"'):
         return text[1:].partition('"')[0]
-    match = _PROGRAM.match(text)
-    return match[1] if match else re.split(r"[ \t]", text, maxsplit=1)[0]
+    first = re.split(r"[ \t]", text, maxsplit=1)[0]
+    if not any(sep in first for sep in "\\/:%"):
+        return first  # a bare name, as in "regsvr32 C:\\x.ocx": what follows are arguments
+    # Unquoted paths may hold spaces, but neither a drive nor an option begins within one.
+    head = re.split(r"[ \t]+(?=[A-Za-z]:[\\/]|[/\"])", text, maxsplit=1)[0]
+    match = _PROGRAM.match(head)
+    return match[1] if match else first
 
 
 def command_targets(command: str) -> tuple[str, ...]:

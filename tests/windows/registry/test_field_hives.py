@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from byre.windows.bcd import read_bcd
 from byre.windows.registry import open_hive
 
 DATA = Path(os.environ.get("BYRE_FIELD_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -67,3 +68,6 @@ def test_xp_user_hive_is_sound() -> None:
 def test_bcd_is_a_hive() -> None:
     hive = open_hive(load("BCD"), path="BCD")
     assert hive.key(r"Objects\{9dea862c-5cdd-4e70-acc1-f32b344d4795}") is not None
+    bcd = read_bcd(hive)
+    assert bcd is not None and bcd.timeout == 30 and bcd.chosen is not None
+    assert bcd.chosen.title == "Windows 10" and bcd.chosen.folder == r"\Windows"

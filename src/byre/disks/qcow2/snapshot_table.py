@@ -173,5 +173,5 @@ def _rfc3339(seconds: int, nanoseconds: int) -> str | None:
     if seconds == 0:
         return None
     moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f".{nanoseconds // 1_000_000:03d}" if 0 < nanoseconds < 1_000_000_000 else ""
+    fraction = f".{nanoseconds // 1_000_000:03d}" if 1_000_000 <= nanoseconds < 1_000_000_000 else ""
     return f"{moment}{fraction}Z"

@@ -12,6 +12,7 @@ import numpy as np
 
 from byre.disks.create_options import CreateOptions
 from byre.disks.fixed import BlockFiller
+from byre.disks.formats import format_named
 from byre.disks.maptable import Entries, grain_of
 from byre.disks.parents import read_ends
 from byre.disks.vdi.header import (
@@ -34,18 +35,6 @@ DATA_ALIGNMENT = MIB
 """VirtualBox's own since 4.0: blocks lie on whole mebibytes, and the map has room to grow to 255 GiB of disk."""
 FORMAT_NAMES = ("vdi",)
 """What a parent may be."""
-OPTIONS = (
-    "subformat",
-    "uuid",
-    "modification_uuid",
-    "keep_uuid",
-    "parent_uuid",
-    "parent_modification_uuid",
-    "backing_file",
-    "backing_format",
-    "block_size",
-    "sparse",
-)
 
 
 class VdiWriter:
@@ -94,7 +83,7 @@ class VdiWriter:
 
 def create(target: Target, size: int, options: Mapping[str, object]) -> VdiWriter:
     """Begin a VDI. Without ``uuid`` it gets a fresh one: VirtualBox refuses two media of the same."""
-    given = CreateOptions("vdi", target.name, options, OPTIONS)
+    given = CreateOptions("vdi", target.name, options, format_named("vdi").options)
     parent = _parent(given, target)
     subformat = given.choice(
         "subformat", ("dynamic", "fixed", "differencing"), "differencing" if parent else "dynamic"

@@ -13,6 +13,7 @@ import numpy as np
 
 from byre.disks.create_options import CreateOptions
 from byre.disks.fixed import BlockFiller
+from byre.disks.formats import format_named
 from byre.disks.maptable import Entries, grain_of
 from byre.disks.vhd.dynamic import DATA_ALIGNMENT
 from byre.disks.vhd.fixed import check_size
@@ -37,19 +38,6 @@ from byre.units import MIB, SECTOR, align_up, ceil_div, is_power_of_two
 
 FORMAT_NAMES = ("vhd", "vpc")
 """What a parent may be."""
-OPTIONS = (
-    "subformat",
-    "uuid",
-    "keep_uuid",
-    "timestamp",
-    "size_rule",
-    "parent_uuid",
-    "parent_timestamp",
-    "backing_file",
-    "backing_format",
-    "block_size",
-    "sparse",
-)
 _FIXED_BLOCK = 64 << 10
 
 
@@ -149,7 +137,7 @@ class DynamicVhdWriter:
 def create(target: Target, size: int, options: Mapping[str, object]) -> FixedVhdWriter | DynamicVhdWriter:
     """Begin a VHD. The size is exact unless ``size_rule=geometry`` rounds it up to cylinders as QEMU does; with
     ``uuid`` given, and no ``timestamp``, two runs write the same bytes."""
-    given = CreateOptions("vhd", target.name, options, OPTIONS)
+    given = CreateOptions("vhd", target.name, options, format_named("vhd").options)
     parent = _parent(given, target)
     usual = "differencing" if parent else "dynamic"
     subformat = given.choice("subformat", ("dynamic", "fixed", "differencing"), usual)

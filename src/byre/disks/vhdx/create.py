@@ -13,6 +13,8 @@ import numpy as np
 from byre import __version__
 from byre.disks.create_options import CreateOptions
 from byre.disks.fixed import BlockFiller
+from byre.disks.formats import format_named
+from byre.disks.maptable import grain_of
 from byre.disks.vhdx.image import FULLY_PRESENT, NOT_PRESENT, ZERO
 from byre.disks.vhdx.layout import (
     BAT_REGION,
@@ -38,18 +40,6 @@ from byre.storage.local import open_file
 from byre.units import MIB, TIB, align_up, is_power_of_two
 
 SUBFORMATS = ("dynamic", "fixed", "differencing")
-OPTIONS = (
-    "subformat",
-    "block_size",
-    "sector_size",
-    "physical_sector_size",
-    "backing_file",
-    "backing_format",
-    "disk_guid",
-    "data_guid",
-    "parent_guid",
-    "sparse",
-)
 LOG_OFFSET, LOG_LENGTH = HEADER_AREA, MIB
 METADATA_OFFSET, METADATA_LENGTH = 2 * MIB, MIB
 BAT_OFFSET = 3 * MIB
@@ -65,7 +55,8 @@ class _Parent:
 
 
 class VhdxWriter:
-    """Blocks one behind the other as they come, or each at its place when fixed."""
+    """Blocks one behind the other as they come, or each at its place when fixed. Data is taken by grains: what
+    isn't placed of a block stays a hole in the host file."""
 
     encode: Encoder | None = None
 
@@ -73,7 +64,7 @@ class VhdxWriter:
         self.storage = target.storage
         self.files = (target.storage,)
         self.size = metadata.virtual_size
-        self.block_size = metadata.block_size
+        self.block_size = grain_of(metadata.block_size, differencing=metadata.has_parent)
         self.metadata = metadata
         self.data_guid = data_guid
         self._bat_length = max(align_up(metadata.bat_entries * 8, MIB), MIB)
@@ -82,24 +73,28 @@ class VhdxWriter:
         # A block that is never placed is zeros, which NOT_PRESENT doesn't promise; a child's is its parent's.
         self._state = np.full(metadata.block_count, NOT_PRESENT if metadata.has_parent else ZERO, dtype=np.uint8)
         self._host = np.zeros(metadata.block_count, dtype=np.int64)
-        self._filler = None if sparse else BlockFiller(metadata.block_count)
+        self._grains = metadata.block_size // self.block_size
+        self._filler = None if sparse else BlockFiller(metadata.block_count * self._grains)
         if metadata.leave_block_allocated:
             self._state[:] = FULLY_PRESENT
-            self._host[:] = self._data_start + np.arange(metadata.block_count, dtype=np.int64) * self.block_size
-            self._next += metadata.block_count * self.block_size
+            self._host[:] = self._data_start + np.arange(metadata.block_count, dtype=np.int64) * metadata.block_size
+            self._next += metadata.block_count * metadata.block_size
             self.storage.truncate(self._next)
 
     def place(self, blocks: Int64Array, stored: Int64Array, compressed: BoolArray) -> Placement:
-        if not self.metadata.leave_block_allocated:
-            self._host[blocks] = self._next + np.arange(len(blocks), dtype=np.int64) * self.block_size
-            self._next += len(blocks) * self.block_size
-            self._state[blocks] = FULLY_PRESENT
+        owners, within = np.divmod(blocks, self._grains)
+        new = np.unique(owners[self._host[owners] == 0])
+        self._host[new] = self._next + np.arange(len(new), dtype=np.int64) * self.metadata.block_size
+        self._next += len(new) * self.metadata.block_size
+        self._state[new] = FULLY_PRESENT
         if self._filler is not None:
             self._filler.placed[blocks] = True
-        return Placement(file=np.zeros(len(blocks), dtype=np.int64), host=self._host[blocks])
+        return Placement(
+            file=np.zeros(len(blocks), dtype=np.int64), host=self._host[owners] + within * self.block_size
+        )
 
     def place_zero(self, blocks: Int64Array) -> None:
-        if not self.metadata.leave_block_allocated:
+        if self.metadata.has_parent:  # elsewhere a block that isn't placed is zeros already
             self._state[blocks] = ZERO
 
     def finish(self) -> None:
@@ -127,14 +122,18 @@ class VhdxWriter:
     def _fill(self, filler: BlockFiller) -> None:
         """Zeros for all that would else be a hole: around the structures, in blocks never placed, and behind the
         disk's end in its last block."""
+        zeros = memoryview(bytes(max(MIB, self.block_size)))
         for start in range(0, self._data_start, MIB):
-            self.storage.write(start, bytes(MIB))
-        if self.metadata.leave_block_allocated:
-            filler.fill(self.storage, self._data_start, self.block_size)
-        if len(self._host) and filler.placed[-1]:
-            stop = int(self._host[-1]) + self.block_size
-            for start in range(stop - (len(self._host) * self.block_size - self.size), stop, MIB):
-                self.storage.write(start, bytes(min(MIB, stop - start)))
+            self.storage.write(start, zeros[:MIB])
+        for block in np.flatnonzero(self._state == FULLY_PRESENT).tolist():
+            start = int(self._host[block])
+            for grain in np.flatnonzero(~filler.placed[block * self._grains : (block + 1) * self._grains]).tolist():
+                self.storage.write(start + grain * self.block_size, zeros[: self.block_size])
+        if len(self._host) and self._state[-1] == FULLY_PRESENT:
+            stop = int(self._host[-1]) + self.metadata.block_size
+            behind = len(self._host) * self.metadata.block_size - self.size
+            for start in range(stop - behind, stop, MIB):
+                self.storage.write(start, zeros[: min(MIB, stop - start)])
 
 
 def default_block_size(size: int) -> int:
@@ -152,7 +151,7 @@ def create(target: Target, size: int, options: Mapping[str, object]) -> VhdxWrit
     given; ``disk_guid`` the identity that a guest sees; ``data_guid`` the one by which children know this disk;
     ``sparse`` off: the file gets no holes.
     """
-    given = CreateOptions("vhdx", target.name, options, OPTIONS)
+    given = CreateOptions("vhdx", target.name, options, format_named("vhdx").options)
     backing = given.text("backing_file")
     subformat = given.choice("subformat", SUBFORMATS, "dynamic" if backing is None else "differencing")
     given.choice("backing_format", ("vhdx",), "vhdx")

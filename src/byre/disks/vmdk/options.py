@@ -7,25 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from byre.disks.formats import format_named
 from byre.disks.vmdk.descriptor import NO_PARENT
 from byre.errors import UsageError
 from byre.units import KIB, MIB, is_power_of_two, parse_size
 
 SUBFORMATS = ("monolithicSparse", "streamOptimized", "monolithicFlat", "twoGbMaxExtentSparse")
 ADAPTERS = ("ide", "buslogic", "lsilogic", "pvscsi", "legacyESX")
-KNOWN = (
-    "subformat",
-    "adapter_type",
-    "hw_version",
-    "grain_size",
-    "backing_file",
-    "backing_format",
-    "parent_cid",
-    "cid",
-    "header_version",
-    "level",
-    "uuid",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +34,10 @@ class VmdkOptions:
 
 def parse_options(options: Mapping[str, object], *, path: str) -> VmdkOptions:
     """Raises UsageError that names the option."""
+    known = format_named("vmdk").options
     for name in options:
-        if name not in KNOWN:
-            raise UsageError(f"vmdk has no option {name!r}", path=path, expected=", ".join(KNOWN))
+        if name not in known:
+            raise UsageError(f"vmdk has no option {name!r}", path=path, expected=", ".join(known))
     subformat = _choice(options, "subformat", SUBFORMATS, path=path)
     stream = subformat == "streamOptimized"
     grain = options.get("grain_size") or 64 * KIB
