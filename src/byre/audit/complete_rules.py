@@ -88,7 +88,7 @@ RULES = (
         "critical",
         "NTLDR and NTDETECT.COM; bootmgr and Boot\\BCD; freeldr.sys and freeldr.ini, by kind of guest",
         "the boot sector loads them by name",
-        "the layout that Setup makes (unchecked); removed files on ReactOS 0.4.16",
+        "the layout that Setup makes (unchecked)",
         "'NTLDR is missing', 'NTDETECT failed', 'BOOTMGR is missing'",
         _MEDIA,
         ("nt5", "nt6", "reactos"),
