@@ -157,7 +157,7 @@ RULES = (
         True,
         "the PE checksum of the kernel, the HAL and the boot drivers, where the header carries one",
         "a wrong one means that the file was altered after it was linked; the loader of NT 5 refuses such files",
-        "Microsoft's PE format specification on CheckSum: checked for drivers and for DLLs loaded at boot; the STOP code is unchecked",
+        "Microsoft's PE format specification on CheckSum; the STOP code is unchecked",
         "STOP 0xC0000221, or the loader's 'missing or corrupt'",
         "take the file from the same service pack's media",
         ("nt5", "nt6"),

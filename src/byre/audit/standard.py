@@ -12,7 +12,8 @@ _HEAD = f"""\
 Version: **{STANDARD}**. Written by `tools/write_standard.py` from the rules in `src/byre/audit/`; a test \
 compares the two. A rule's id never changes and is never used again.
 
-`byre audit IMAGE` holds an image against these rules without booting it. `byre explain RULE` prints one of them. A source that says "unchecked" was named from memory: \
+`byre audit IMAGE` holds an image against these rules without booting it. `byre explain RULE` prints one of them. \
+A source that says "unchecked" was named from memory: \
 the rule is then as good as its tests.
 
 ## The questions
