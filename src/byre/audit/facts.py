@@ -1,0 +1,183 @@
+"""Everything that the checks look at, as frozen values. No check opens or reads anything itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from byre.audit.finding import Stage
+from byre.disks.disk import CheckReport
+from byre.filesystems.base import VolumeFacts
+from byre.volumes.partition import PartitionTable
+from byre.windows.fact import Fact
+from byre.windows.guest import Guest
+
+
+@dataclass(frozen=True, slots=True)
+class PeFacts:
+    """What the checks need of a program file. ``problem``: why its headers can't be read; the rest is then empty."""
+
+    machine: str = ""
+    truncated: bool = False
+    checksum: int = 0
+    computed_checksum: int = 0
+    original_filename: str | None = None
+    file_version: tuple[int, int, int, int] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """One file that the start needs. ``state``: ``present``, ``missing`` or ``unread`` with its ``reason``."""
+
+    path: str
+    state: str
+    size: int = 0
+    pe: PeFacts | None = None
+    reason: str | None = None
+    corrupt: bool = False
+    """Unread because the file system's structures or the file's bytes are damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterBootRecord:
+    """Sector 0. ``signature``: 55 AA is there; ``code``: the boot code isn't all zeros."""
+
+    signature: bool
+    code: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BootSector:
+    """The first sector of a partition, as its boot code reads it. ``hidden`` counts sectors."""
+
+    signature: bool
+    code: bool
+    sectors_per_track: int
+    heads: int
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeState:
+    """One partition: what it holds, and what the check of its file system said."""
+
+    index: int
+    start: int
+    length: int
+    role: str
+    active: bool
+    type: str | None
+    facts: VolumeFacts | None = None
+    check: Fact[CheckReport] = field(default_factory=lambda: Fact("absent"))
+    boot: Fact[BootSector] = field(default_factory=lambda: Fact("absent"))
+    reason: str | None = None
+    corrupt: bool = False
+    """``reason`` says damage, not merely something that Byre doesn't read."""
+
+
+@dataclass(frozen=True, slots=True)
+class HiveState:
+    """One hive. ``state`` is that of a fact; ``problems`` what reading all of it met; ``replayed`` its logs were
+    needed."""
+
+    name: str
+    path: str
+    state: str
+    reason: str | None = None
+    problems: tuple[str, ...] = ()
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PciInstance:
+    """A device that was configured before: ``Enum\\PCI``. ``id`` in lower case, ``#`` for the separator."""
+
+    id: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSettings:
+    """What the next boot reads from SYSTEM. Texts as they stand there."""
+
+    control_set: str
+    known_dlls: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    kmode: str | None = None
+    windows: str | None = None
+    boot_execute: tuple[str, ...] = ()
+    nls_files: tuple[tuple[str, str], ...] = ()
+    """(value, file name) for ACP, OEMCP and the default language."""
+    nls_missing: tuple[str, ...] = ()
+    lsa_packages: tuple[str, ...] = ()
+    mounted: tuple[tuple[str, int, int], ...] = ()
+    """(drive letter, disk signature, start of the partition in bytes)."""
+    pci: tuple[PciInstance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogonSettings:
+    """What winlogon reads from SOFTWARE. Texts as they stand there."""
+
+    shell: str | None = None
+    userinit: str | None = None
+    gina: str | None = None
+    drive: str = "C"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number of files and their bytes."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenImport:
+    """A library that a program of the start brings with it and that isn't there or lacks what is imported.
+
+    ``reason`` says which; ``importer`` is the first module that needs it; ``start`` the program that began it, with
+    its ``rule``, ``stage`` and ``severity``; ``programs`` how many programs of the start it breaks.
+    """
+
+    library: str
+    path: str | None
+    reason: str
+    importer: str
+    start: str
+    rule: str
+    stage: Stage | None
+    severity: str | None
+    programs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One image with the system that it would start. ``files`` by path in lower case; ``loader`` those on the active
+    partition; ``leftovers`` what the private and lean questions count, by kind."""
+
+    image: str
+    container: Fact[CheckReport]
+    table: PartitionTable
+    mbr: Fact[MasterBootRecord]
+    volumes: tuple[VolumeState, ...]
+    guest: Guest | None
+    kind: str
+    """A key of ``rule.GUESTS``, or ``unknown``."""
+    hives: tuple[HiveState, ...] = ()
+    system: Fact[SystemSettings] = field(default_factory=lambda: Fact("absent"))
+    logon: Fact[LogonSettings] = field(default_factory=lambda: Fact("absent"))
+    files: Mapping[str, FileFacts] = field(default_factory=dict)
+    loader: Mapping[str, FileFacts] = field(default_factory=dict)
+    leftovers: Mapping[str, Count] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+    """Other installed systems on the disk, which this audit doesn't look at."""
+    imports: Fact[tuple[BrokenImport, ...]] = field(default_factory=lambda: Fact("absent"))
+
+    def file(self, path: str) -> FileFacts | None:
+        return self.files.get(path.lower())
+
+    def volume(self, index: int) -> VolumeState | None:
+        return next((volume for volume in self.volumes if volume.index == index), None)

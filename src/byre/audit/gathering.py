@@ -1,0 +1,238 @@
+"""Reading the facts of one image: the only part of the audit that opens and reads anything."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+
+from byre.audit import boot_path
+from byre.audit.facts import (
+    BootSector,
+    Facts,
+    FileFacts,
+    HiveState,
+    MasterBootRecord,
+    PeFacts,
+    VolumeState,
+)
+from byre.audit.imports import broken_imports
+from byre.audit.leftovers import count_leftovers
+from byre.audit.settings import guest_kind, read_logon, read_system
+from byre.disks.disk import CheckedDisk, CheckReport, Disk
+from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError
+from byre.filesystems.base import FileSystem
+from byre.filesystems.opening import OpenVolume
+from byre.windows.fact import Fact, absent, attempt
+from byre.windows.guest import Guest, read_guest
+from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
+from byre.windows.inspection import Inspection
+from byre.windows.pe import parse_pe
+
+MAX_PE = 64 << 20
+MAX_FILES = 20_000
+"""A real system has a few hundred services; a made-up one could keep the audit busy for days."""
+MAX_HIVE_KEYS = 1_000_000
+LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+Progress = Callable[[str], None]
+
+
+def _quiet(stage: str) -> None:
+    return None
+
+
+def gather(disk: Disk, *, name: str, progress: Progress = _quiet) -> Facts:
+    """The facts of an image. Raises only where the disk itself can't be read."""
+    progress("container")
+    container = _container(disk)
+    progress("partitions")
+    found = Inspection(disk, name=name)
+    mbr = attempt(lambda: _master_boot_record(disk.read(0, 512))) if disk.size >= 512 else absent()
+    progress("file systems")
+    volumes = tuple(_volume(disk, volume) for volume in found.volumes)
+    facts = Facts(name, container, found.table, mbr, volumes, guest=None, kind="unknown")
+    roots = _in_boot_order(found)
+    if not roots:
+        return facts
+    volume, root = roots[0]
+    assert volume.filesystem is not None
+    progress("system")
+    active = next((each for each in found.volumes if each.partition.active and each.filesystem), None)
+    loader = (active or volume).filesystem or volume.filesystem
+    state = facts.volume(volume.partition.index)
+    return gather_system(
+        facts,
+        volume.filesystem,
+        root,
+        volume=volume.partition.index,
+        loader=loader,
+        file_system=state.facts.type if state and state.facts else volume.type,
+        others=tuple(f"{other} on partition {where.partition.index}" for where, other in roots[1:]),
+    )
+
+
+def gather_system(
+    facts: Facts,
+    files: FileSystem,
+    root: str,
+    *,
+    volume: int,
+    loader: FileSystem,
+    file_system: str | None,
+    others: tuple[str, ...] = (),
+) -> Facts:
+    """``facts`` with those of the system below ``root`` added."""
+    guest = read_guest(files, root, volume=volume)
+    hives = open_hives(files, root)
+    system = read_system(hives, guest)
+    logon = read_logon(hives)
+    loaded = {path.lower(): read_file(loader, path, pe=False) for path in LOADER_FILES}
+    kernel = read_file(files, f"{root}/system32/ntoskrnl.exe", pe=True)
+    kind = guest_kind(guest, kernel, loaded)
+    plan = boot_path.steps(guest, kind, file_system, system.value, logon.value)
+    wanted = {path.lower(): (path, step.pe) for step in plan for path in step.paths}
+    more = (*_service_files(guest), f"{root}/system32/ntoskrnl.exe", f"{root}/system32/ntkrnlpa.exe")
+    for path in more[:MAX_FILES]:
+        wanted.setdefault(path.lower(), (path, True))
+    read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
+    return Facts(
+        image=facts.image,
+        container=facts.container,
+        table=facts.table,
+        mbr=facts.mbr,
+        volumes=facts.volumes,
+        guest=guest,
+        kind=kind,
+        hives=hive_states(hives),
+        system=system,
+        logon=logon,
+        files=read,
+        loader=loaded,
+        leftovers=count_leftovers(files, root),
+        others=others,
+        imports=attempt(lambda: broken_imports(files, guest, plan, read)),
+    )
+
+
+def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
+    """The installed systems, the one that boot.ini starts by default first."""
+    roots = list(found.roots)
+    for guest in found.guests:
+        chosen = guest.boot_ini.value.chosen if guest.boot_ini.value else None
+        if chosen and chosen.arc:
+            wanted = str(PurePosixPath("/", chosen.arc.folder.replace("\\", "/").lstrip("/"))).lower()
+            return sorted(roots, key=lambda pair: pair[1].lower() != wanted)
+    return roots
+
+
+def _container(disk: Disk) -> Fact[CheckReport]:
+    if disk.format == "qcow2" and disk.files:
+        from byre.disks.qcow2.check import check_image
+
+        return attempt(lambda: check_image(disk.files[0]))
+    if isinstance(disk, CheckedDisk):
+        return attempt(disk.check)
+    return absent()
+
+
+def _master_boot_record(sector: bytes) -> MasterBootRecord:
+    return MasterBootRecord(sector[510:512] == b"\x55\xaa", any(sector[:440]))
+
+
+def boot_sector(sector: bytes) -> BootSector:
+    """The fields of a partition's first sector that NTFS and FAT have in common."""
+    sectors, heads, hidden = struct.unpack_from("<HHI", sector, 0x18)
+    return BootSector(sector[510:512] == b"\x55\xaa", any(sector[0x54:510]), sectors, heads, hidden)
+
+
+def _volume(disk: Disk, volume: OpenVolume) -> VolumeState:
+    part, files = volume.partition, volume.filesystem
+    boot: Fact[BootSector] = absent()
+    if part.start + 512 <= disk.size:
+        boot = attempt(lambda: boot_sector(disk.read(part.start, 512)))
+    about = attempt(files.facts) if files is not None else None
+    reason = str(volume.reason) if volume.reason else about.reason if about is not None else None
+    return VolumeState(
+        index=part.index,
+        start=part.start,
+        length=part.length,
+        role=part.role,
+        active=part.active,
+        type=volume.type,
+        facts=about.value if about else None,
+        check=attempt(files.check) if files is not None else absent(),
+        boot=boot,
+        reason=reason,
+        corrupt=isinstance(volume.reason, CorruptImageError),
+    )
+
+
+def read_file(files: FileSystem, path: str, *, pe: bool) -> FileFacts:
+    """Whether a file is there and, for a program, what its headers say."""
+    try:
+        entry = files.lookup(path)
+    except MissingError:
+        return FileFacts(path, "missing")
+    except ByreError as error:
+        return FileFacts(path, "unread", reason=str(error), corrupt=isinstance(error, CorruptImageError))
+    if entry.is_dir:
+        return FileFacts(path, "missing", reason="a folder lies there")
+    if pe and entry.size > MAX_PE:
+        return FileFacts(path, "unread", entry.size, reason=f"larger than {MAX_PE} bytes")
+    try:
+        data = files.read(entry, length=MAX_PE) if pe else b""
+    except ByreError as error:
+        damaged = isinstance(error, CorruptImageError)
+        return FileFacts(path, "unread", entry.size, reason=str(error), corrupt=damaged)
+    return FileFacts(path, "present", entry.size, pe=read_pe(data, path) if pe else None)
+
+
+def read_pe(data: bytes, path: str) -> PeFacts:
+    """The facts of a program from its bytes."""
+    try:
+        parsed = parse_pe(data, path=path)
+        version = parsed.version
+        return PeFacts(
+            machine=parsed.headers.machine_name,
+            truncated=parsed.truncated,
+            checksum=parsed.headers.checksum,
+            computed_checksum=parsed.computed_checksum,
+            original_filename=version.original_filename if version else None,
+            file_version=version.file_version if version else None,
+        )
+    except (CorruptImageError, UnsupportedError) as error:
+        return PeFacts(problem=error.what)
+
+
+def _service_files(guest: Guest) -> Iterable[str]:
+    for service in guest.services.value or ():
+        if service.start <= 3:
+            yield from (path for path in (service.file, service.service_dll) if path is not None)
+
+
+def hive_states(hives: Hives) -> tuple[HiveState, ...]:
+    """The five hives of the machine, each walked whole."""
+    found = []
+    for name in MACHINE_HIVES:
+        fact, path = hives.machine[name], hives.paths[name]
+        if fact.value is None:
+            found.append(HiveState(name, path, fact.state, fact.reason))
+            continue
+        hive = fact.value
+        keys = 0
+
+        def walk() -> bool:
+            nonlocal keys
+            for _, key in hive.walk():  # noqa: B023
+                key.values()
+                keys += 1
+                if keys > MAX_HIVE_KEYS:
+                    return False
+            return True
+
+        done = attempt(walk)
+        problems = tuple(problem.what for problem in hive.problems[:20])
+        if done.state == "unknown":
+            problems += (done.reason or "its keys can't be read",)
+        found.append(HiveState(name, path, "known", problems=problems, replayed=hive.replayed is not None))
+    return tuple(found)

@@ -1,0 +1,234 @@
+"""From facts to a report: findings, a verdict for each question, what each machine would do, and a grade. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from byre.audit.catalogue import OWN, Check, run_check
+from byre.audit.facts import Facts
+from byre.audit.finding import Finding, Stage, Unread
+from byre.audit.machines import DEFAULT, MACHINES, Machine
+from byre.audit.rule import COVERED, GRADED, QUESTIONS, STANDARD, Rule, rank
+
+GRADES = {None: "A", "low": "B", "medium": "C", "high": "D", "critical": "F"}
+"""The grade by the worst finding among the graded questions."""
+CAP = "C"
+"""The best grade where one of the graded questions is unknown: nobody can vouch for what wasn't looked at."""
+MAX_TEXT = 1000
+_ORDER = "ABCDF"
+_EXTRA = ("sound", "complete", "clean", "portable")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The verdict on one question: ``pass``, ``notes``, ``fail`` or ``unknown``, with what couldn't be read."""
+
+    question: str
+    verdict: str
+    findings: int
+    worst: str | None
+    sentence: str
+    unread: tuple[Unread, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one machine would do. ``starts`` is None where it can't be told; ``rule`` names what ends the start."""
+
+    target: str
+    title: str
+    starts: bool | None
+    sentence: str
+    rule: str | None = None
+    stage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finding with its rule: the severity is settled."""
+
+    finding: Finding
+    rule: Rule
+    severity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The audit of one image."""
+
+    standard: str
+    image: str
+    system: str | None
+    targets: tuple[str, ...]
+    grade: str
+    extra_quality: bool
+    reason: str
+    answers: tuple[Answer, ...]
+    predictions: tuple[Prediction, ...]
+    findings: tuple[Found, ...]
+    notices: tuple[str, ...] = ()
+
+    def at_least(self, severity: str) -> tuple[Found, ...]:
+        """The findings of this severity and above."""
+        return tuple(each for each in self.findings if rank(each.severity) >= rank(severity))
+
+
+def judge(
+    facts: Facts,
+    machines: Sequence[Machine] = (DEFAULT,),
+    *,
+    only: Sequence[str] = tuple(QUESTIONS),
+    checks: Sequence[Check] = OWN,
+    notices: Sequence[str] = (),
+) -> Report:
+    """Hold the facts against the rules, for the machines that the image shall run on."""
+    rules = {rule.id: rule for check in checks for rule in check.rules if _holds(rule, facts)}
+    every = {machine.name: _run(checks, rules, facts, machine) for machine in MACHINES}
+    chosen = [row for machine in machines for row in every[machine.name]]
+    rows = list(dict.fromkeys(row for row in chosen if rules[row.rule].question in only))
+    findings = _sorted(rows, rules)
+    unread = [row for row in rows if isinstance(row, Unread)]
+    asked = {question: question in only for question in QUESTIONS}
+    offered = {rule.question for check in checks for rule in check.rules}
+    answers = tuple(_answer(question, asked[question], offered, findings, unread, rules) for question in QUESTIONS)
+    grade, extra, reason = _grade(answers)
+    return Report(
+        standard=STANDARD,
+        image=facts.image,
+        system=_system(facts),
+        targets=tuple(machine.name for machine in machines),
+        grade=grade,
+        extra_quality=extra,
+        reason=reason,
+        answers=answers,
+        predictions=tuple(_predict(machine, every[machine.name], rules) for machine in MACHINES),
+        findings=findings,
+        notices=(*notices, *(f"not audited: {other}" for other in facts.others)),
+    )
+
+
+def _holds(rule: Rule, facts: Facts) -> bool:
+    return facts.guest is None or facts.kind == "unknown" or facts.kind in rule.guests
+
+
+def _run(
+    checks: Sequence[Check], rules: Mapping[str, Rule], facts: Facts, machine: Machine
+) -> list[Finding | Unread]:
+    said: list[Finding | Unread] = []
+    for check in checks:
+        said += [_clipped(row) for row in run_check(check, facts, machine) if row.rule in rules]
+    return said
+
+
+def _clipped(row: Finding | Unread) -> Finding | Unread:
+    """The row with texts of bounded length: a value in a hive may be a megabyte."""
+    if isinstance(row, Unread):
+        return replace(row, reason=_clip(row.reason))
+    return replace(row, where=_clip(row.where), evidence=_clip(row.evidence), consequence=_clip(row.consequence))
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
+
+
+def _sorted(rows: Sequence[Finding | Unread], rules: Mapping[str, Rule]) -> tuple[Found, ...]:
+    found = [
+        Found(row, rules[row.rule], row.severity or rules[row.rule].severity)
+        for row in rows
+        if isinstance(row, Finding)
+    ]
+    order = list(QUESTIONS)
+    return tuple(sorted(found, key=lambda each: (-rank(each.severity), order.index(each.rule.question))))
+
+
+def _answer(
+    question: str,
+    asked: bool,
+    offered: set[str],
+    findings: Sequence[Found],
+    unread: Sequence[Unread],
+    rules: Mapping[str, Rule],
+) -> Answer:
+    if not asked:
+        return Answer(question, "unknown", 0, None, "not asked")
+    if question not in offered:
+        return Answer(question, "unknown", 0, None, "not checked yet: this version of Byre has no rules for it")
+    own = [each for each in findings if each.rule.question == question]
+    blind = tuple(each for each in unread if rules[each.rule].question == question)
+    # Nothing is required of the questions that only describe: not having looked must show there too.
+    needed = [each for each in blind if rules[each.rule].required or (question not in GRADED and not own)]
+    worst = own[0].severity if own else None
+    if worst is not None and rank(worst) >= rank("high"):
+        verdict, sentence = "fail", own[0].finding.consequence
+    elif needed:
+        verdict, sentence = "unknown", f"couldn't be read: {needed[0].reason}"
+    elif own:
+        verdict, sentence = "notes", f"{len(own)} {'note' if len(own) == 1 else 'notes'}, the worst {worst}"
+    elif question not in COVERED:
+        verdict, sentence = "unknown", "only rules from other packages were asked"
+    else:
+        verdict, sentence = "pass", "nothing found"
+    return Answer(question, verdict, len(own), worst, sentence, blind)
+
+
+def _grade(answers: Sequence[Answer]) -> tuple[str, bool, str]:
+    graded = [each for each in answers if each.question in GRADED]
+    worst = max((each.worst for each in graded if each.worst is not None), key=rank, default=None)
+    grade = GRADES[worst]
+    blind = [each.question.capitalize() for each in graded if each.verdict == "unknown"]
+    if blind and _ORDER.index(grade) < _ORDER.index(CAP):
+        grade = CAP
+    needed = [each for each in answers if each.question in _EXTRA]
+    failed = [each.question.capitalize() for each in needed if each.verdict == "fail"]
+    noted = [each.question.capitalize() for each in needed if each.worst is not None and each.worst == "medium"]
+    unknown = [each.question.capitalize() for each in needed if each.verdict == "unknown"]
+    if failed:
+        return grade, False, f"Extra Quality is refused: {_and(failed)} failed"
+    if unknown:
+        return grade, False, f"Extra Quality can't be granted: {_and(unknown)} {_is(unknown)} unknown"
+    if noted:
+        return grade, False, f"Extra Quality is refused: {_and(noted)} {_is(noted)} not without faults"
+    return grade, True, "Extra Quality: Sound, Complete, Clean and Portable pass"
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _predict(machine: Machine, rows: Sequence[Finding | Unread], rules: Mapping[str, Rule]) -> Prediction:
+    """The first thing that ends the start, in the machine's order."""
+    ends = [row for row in rows if isinstance(row, Finding) and row.stage is not None]
+    first = min(ends, key=lambda row: row.stage or 0, default=None)
+    on = f"On {machine.title}"
+    if first is not None and first.stage is not None:
+        sentence = f"{on}: {first.consequence} ({first.where}: {first.evidence})."
+        if first.stage == Stage.SHELL:
+            sentence = f"{on}: would start, but with {first.consequence} ({first.where}: {first.evidence})."
+        return Prediction(machine.name, machine.title, False, sentence, first.rule, first.stage.name.lower())
+    blind = [
+        row
+        for row in rows
+        if isinstance(row, Unread) and rules[row.rule].required and rules[row.rule].question in _STARTING
+    ]
+    if blind:
+        return Prediction(
+            machine.name, machine.title, None, f"{on}: can't be told: {blind[0].reason}.", blind[0].rule
+        )
+    sentence = f"{on}: would start: nothing that Byre checks stands in the way from boot code to shell."
+    return Prediction(machine.name, machine.title, True, sentence)
+
+
+_STARTING = ("sound", "complete", "portable")
+
+
+def _system(facts: Facts) -> str | None:
+    guest = facts.guest
+    if guest is None:
+        return None
+    name = " ".join(filter(None, (guest.product.value or "an unnamed system", guest.service_pack.value)))
+    return f"{name} in {guest.root} on partition {guest.volume}"

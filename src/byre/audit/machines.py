@@ -1,0 +1,75 @@
+"""The machines that an image may go to, as a guest sees them: the boot controller and what hangs on it.
+
+Ids: measured on QEMU 7.2 for ``qemu`` and ``qemu:q35``; from the vendors' documentation for the others. Hyper-V's and
+VirtualBox's have not been seen running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from byre.errors import UsageError
+
+_AHCI_NOTE = "newer machine versions stop at 0x000000A5 before that"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One target. ``vendor`` and ``device`` are the boot controller's PCI ids; ``class_code`` its class, subclass and
+    programming interface as six hexadecimal digits; ``chain`` the ids below it that must name a service as well."""
+
+    name: str
+    title: str
+    controller: str
+    vendor: str
+    device: str
+    class_code: str
+    chain: tuple[str, ...]
+    advice: str
+    note: str = ""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Hardware, then compatible ids, as CriticalDeviceDatabase writes them, the most telling first."""
+        own = f"pci#ven_{self.vendor}&dev_{self.device}"
+        full, short = self.class_code, self.class_code[:4]
+        maker = f"pci#ven_{self.vendor}"
+        return (
+            own,
+            f"{own}&cc_{full}",
+            f"{own}&cc_{short}",
+            f"{maker}&cc_{full}",
+            f"{maker}&cc_{short}",
+            maker,
+            f"pci#cc_{full}",
+            f"pci#cc_{short}",
+        )
+
+
+_IDE = ("primary_ide_channel", "gendisk")
+_SCSI = ("gendisk",)
+_USE_IDE = "attach the disk to an IDE controller, or install the controller's driver in the guest before it moves"
+_ENABLE_IDE = "enable the standard IDE drivers in the guest before it moves (Microsoft KB 314082)"
+
+MACHINES = (
+    Machine("qemu", "QEMU's default machine", "PIIX3 IDE", "8086", "7010", "010180", _IDE, _ENABLE_IDE),
+    Machine("qemu:q35", "QEMU's q35 machine", "ICH9 AHCI", "8086", "2922", "010601", _SCSI, _USE_IDE, _AHCI_NOTE),
+    Machine("proxmox", "Proxmox VE with an IDE disk", "PIIX3 IDE", "8086", "7010", "010180", _IDE, _ENABLE_IDE),
+    Machine("virtualbox", "VirtualBox with a PIIX4 disk", "PIIX4 IDE", "8086", "7111", "01018a", _IDE, _ENABLE_IDE),
+    Machine("vmware:ide", "VMware with an IDE disk", "PIIX4 IDE", "8086", "7111", "01018a", _IDE, _ENABLE_IDE),
+    Machine("vmware:lsi", "VMware with LSI Logic", "LSI 53c1030", "1000", "0030", "010000", _SCSI, _USE_IDE),
+    Machine("vmware:buslogic", "VMware with BusLogic", "BusLogic", "104b", "1040", "010000", _SCSI, _USE_IDE),
+    Machine("hyperv", "Hyper-V, generation 1", "PIIX4 IDE", "8086", "7111", "010180", _IDE, _ENABLE_IDE),
+)
+ALIASES = {"qemu:pc": "qemu", "vmware": "vmware:ide"}
+DEFAULT = MACHINES[0]
+
+
+def machine_named(name: str) -> Machine:
+    """The machine of this name; UsageError where there is none."""
+    wanted = ALIASES.get(name, name)
+    for machine in MACHINES:
+        if machine.name == wanted:
+            return machine
+    known = ", ".join(machine.name for machine in MACHINES)
+    raise UsageError(f"there is no machine {name!r} to audit for", hint=f"There are: {known}.")

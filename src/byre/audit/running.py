@@ -1,0 +1,52 @@
+"""An image audited: facts gathered, then judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike, fspath
+from typing import Any
+
+from byre.audit.catalogue import OWN, installed_checks
+from byre.audit.gathering import gather
+from byre.audit.judging import Report, judge
+from byre.audit.machines import machine_named
+from byre.audit.rule import QUESTIONS
+from byre.disks.disk import Disk
+from byre.errors import UsageError
+
+
+def _quiet(stage: str) -> None:
+    return None
+
+
+def audit(
+    path: str | PathLike[str],
+    *,
+    targets: Sequence[str] = ("qemu",),
+    only: Sequence[str] = (),
+    **opening: Any,
+) -> Report:
+    """Audit an image (``IMAGE`` or ``IMAGE@SNAPSHOT``). ``opening`` goes to ``open_disk``; nothing is changed."""
+    from byre.disks.opening import open_disk
+
+    with open_disk(path, **opening) as disk:
+        return audit_disk(disk, name=fspath(path), targets=targets, only=only)
+
+
+def audit_disk(
+    disk: Disk,
+    *,
+    name: str,
+    targets: Sequence[str] = ("qemu",),
+    only: Sequence[str] = (),
+    progress: Callable[[str], None] = _quiet,
+) -> Report:
+    """Audit an open disk. Raises UsageError for an unknown target or question, and what reading the disk raises."""
+    machines = tuple(dict.fromkeys(machine_named(target) for target in targets))
+    for question in only:
+        if question not in QUESTIONS:
+            raise UsageError(f"there is no question {question!r}", hint=f"There are: {', '.join(QUESTIONS)}.")
+    others, refused = installed_checks()
+    facts = gather(disk, name=name, progress=progress)
+    notices = [f"a check of another package can't be used: {each}" for each in refused]
+    return judge(facts, machines, only=only or tuple(QUESTIONS), checks=(*OWN, *others), notices=notices)

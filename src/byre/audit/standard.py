@@ -1,0 +1,102 @@
+"""The published standard, written from the rules. Pure: ``tools/write_standard.py`` puts it on disk."""
+
+from __future__ import annotations
+
+from byre.audit.catalogue import RULES
+from byre.audit.machines import MACHINES
+from byre.audit.rule import ALL_GUESTS, COVERED, GUESTS, QUESTIONS, STANDARD, Rule
+
+_HEAD = f"""\
+# Extra Quality
+
+Version: **{STANDARD}**. Written by `tools/write_standard.py` from the rules in `src/byre/audit/`; a test \
+compares the two. A rule's id never changes and is never used again.
+
+`byre audit IMAGE` holds an image against these rules without booting it. `byre explain RULE` prints one of them. \
+A source that says "unchecked" was named from memory: \
+the rule is then as good as its tests.
+
+## The questions
+"""
+
+_VERDICTS = """\
+## Verdicts
+
+Each question is answered with one word:
+
+| verdict | when |
+|---|---|
+| pass | nothing was found, and every required rule could be looked at |
+| notes | findings of low or medium severity only |
+| fail | a finding of high or critical severity |
+| unknown | a required rule couldn't be looked at, the question wasn't asked, or Byre has no rules for it yet; \
+never a pass |
+
+Clean will say "no sign found", never "clean".
+
+## Grades
+
+The grade is that of the worst finding of Sound, Complete, Clean, Portable and Genuine; Private and Lean \
+describe and don't lower it.
+
+| grade | the worst finding |
+|---|---|
+| A | none |
+| B | low |
+| C | medium; also the best that is given while one of those five questions is unknown |
+| D | high |
+| F | critical: it doesn't start, or data is at risk |
+
+**Extra Quality** is granted when Sound, Complete, Clean and Portable are answered for the chosen machines, each \
+with pass or with notes of low severity only, and no required rule is unknown. As long as Clean has no rules it \
+can't be granted, and the report says so.
+
+## Machines
+
+Findings are for the machines that `--for` names (by default `qemu`); the prediction is made for all.
+
+| name | machine | boot controller | PCI id |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """``docs/extra-quality.md``."""
+    rows = [f"| {name.capitalize()} | {asks} | {_count(name)} |" for name, asks in QUESTIONS.items()]
+    machines = [
+        f"| `{each.name}` | {each.title} | {each.controller} | {each.vendor}:{each.device} |" for each in MACHINES
+    ]
+    parts = [
+        _HEAD,
+        "| question | asks | rules |\n|---|---|---|\n" + "\n".join(rows) + "\n",
+        _VERDICTS + "\n".join(machines) + "\n",
+    ]
+    for name in COVERED:
+        own = [rule for rule in RULES.values() if rule.question == name]
+        parts.append(f"## {name.capitalize()}\n\n" + "\n".join(_section(rule) for rule in own))
+    return "\n".join(parts)
+
+
+def _count(question: str) -> str:
+    count = sum(rule.question == question for rule in RULES.values())
+    return str(count) if count else "not checked yet"
+
+
+def _section(rule: Rule) -> str:
+    rows = "\n".join(f"- {label}: {text}" for label, text in fields(rule))
+    return f"### {rule.id}\n\n{rule.title}.\n\n{rows}\n"
+
+
+def fields(rule: Rule) -> tuple[tuple[str, str], ...]:
+    """What a rule says, labelled, in the order of the page and of ``byre explain``."""
+    guests = "all" if rule.guests == ALL_GUESTS else ", ".join(GUESTS[each] for each in rule.guests)
+    return (
+        ("severity", rule.severity),
+        ("required for Extra Quality", "yes" if rule.required else "no"),
+        ("looks at", rule.looks_at),
+        ("why", rule.why),
+        ("source", rule.source),
+        ("seen by the user", rule.symptom),
+        ("to mend it", rule.remedy),
+        ("guests", guests),
+    )

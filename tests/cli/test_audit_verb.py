@@ -1,0 +1,144 @@
+"""``byre audit`` and ``byre explain`` as a user runs them, on the specimen and copies of it with real damage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import byre as package
+from byre.audit.catalogue import RULES
+from programs import byre, byre_json
+
+SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
+MBR_SIGNATURE, BOOT_SECTOR, VOLUME = 510, 63 * 512, 63 * 512
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    byre("convert", "-O", "raw", SPECIMEN, tmp_path / "x.img")
+    return tmp_path / "x.img"
+
+
+def poke(image: Path, offset: int, data: bytes) -> None:
+    with image.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def rules(payload: dict[str, object], *severities: str) -> set[str]:
+    found = payload["findings"]
+    assert isinstance(found, list)
+    return {row["rule"] for row in found if row["severity"] in (severities or ("medium", "high", "critical"))}
+
+
+@pytest.mark.parametrize("snapshot", ["clean", "infected"])
+def test_the_specimen_is_silent_at_medium_and_above(snapshot: str) -> None:
+    payload = byre_json("audit", f"{SPECIMEN}@{snapshot}")
+    assert payload["schema"] == "byre/audit/1"
+    assert rules(payload) == set()
+    verdicts = {row["question"]: row["verdict"] for row in payload["questions"]}
+    assert (verdicts["sound"], verdicts["complete"], verdicts["portable"]) == ("pass", "pass", "notes")
+    assert (verdicts["clean"], verdicts["genuine"]) == ("unknown", "unknown")
+    assert payload["extra_quality"] is False
+
+
+def test_targets_differ() -> None:
+    payload = byre_json("audit", SPECIMEN, "--for", "qemu:q35", "--for", "virtualbox", status=2)
+    assert payload["targets"] == ["qemu:q35", "virtualbox"]
+    assert rules(payload) == {"PORT-001"}
+    starts = {row["target"]: row["starts"] for row in payload["predictions"]}
+    assert (starts["qemu"], starts["qemu:q35"], starts["virtualbox"]) == (True, False, True)
+
+
+def test_fail_on_decides_the_exit_status() -> None:
+    byre("audit", SPECIMEN, "--fail-on", "low", status=2)
+    byre("audit", SPECIMEN, "--fail-on", "medium", status=0)
+    byre("audit", SPECIMEN, "--for", "vmware:lsi", "--only", "sound", status=0)
+
+
+def test_what_cannot_be_audited_is_no_finding(tmp_path: Path) -> None:
+    byre("audit", tmp_path / "none.qcow2", status=66)
+    byre("audit", SPECIMEN, "--for", "amiga", status=64)
+    (tmp_path / "cut.qcow2").write_bytes(SPECIMEN.read_bytes()[:60])
+    byre("audit", tmp_path / "cut.qcow2", status=65)
+
+
+def test_damage_below_the_file_system_is_found(raw: Path) -> None:
+    poke(raw, BOOT_SECTOR + 0x1C, (64).to_bytes(4, "little"))
+    payload = byre_json("audit", raw, status=2)
+    assert rules(payload) == {"BOOT-003"}
+    poke(raw, BOOT_SECTOR + 0x1C, (63).to_bytes(4, "little"))
+    poke(raw, MBR_SIGNATURE, b"\0\0")
+    assert "BOOT-001" in rules(byre_json("audit", raw, status=2))
+
+
+def test_a_damaged_mirror_of_the_mft_is_unsound(raw: Path) -> None:
+    with raw.open("rb") as file:
+        file.seek(VOLUME)
+        sector = file.read(512)
+    mirror = int.from_bytes(sector[0x38:0x40], "little") * sector[0x0D] * 512
+    poke(raw, VOLUME + mirror + 100, b"\xff" * 8)
+    payload = byre_json("audit", raw, status=2)
+    assert rules(payload) == {"SOUND-005"}
+    assert "MFTMirr" in payload["findings"][0]["evidence"]
+
+
+def test_an_inactive_partition_is_predicted(raw: Path) -> None:
+    poke(raw, 0x1BE, b"\0")
+    payload = byre_json("audit", raw, status=2)
+    assert rules(payload) == {"BOOT-002"}
+    assert "Missing operating system" in payload["predictions"][0]["sentence"]
+
+
+def test_a_refcount_that_is_too_low_is_unsound(tmp_path: Path) -> None:
+    image = tmp_path / "x.qcow2"
+    shutil.copyfile(SPECIMEN, image)
+    data = image.read_bytes()
+    table = int.from_bytes(data[48:56], "big")
+    block = int.from_bytes(data[table : table + 8], "big")
+    poke(image, block + 2 * (len(data) // 65536 - 1), b"\0\0")
+    payload = byre_json("audit", image, status=2)
+    assert rules(payload) == {"SOUND-001"}
+    assert payload["grade"] == "F"
+
+
+def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None:
+    byre("audit", SPECIMEN, "--report", tmp_path / "a.json", "--report", tmp_path / "a.md")
+    stored = json.loads((tmp_path / "a.json").read_text())
+    assert stored == byre_json("audit", SPECIMEN)
+    page = (tmp_path / "a.md").read_text()
+    assert "grade C" in page.splitlines()[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.md"]
+    byre("audit", SPECIMEN, "--report", tmp_path / "a.md", status=73)
+    assert (tmp_path / "a.md").read_text() == page
+    (tmp_path / "link.md").symlink_to(tmp_path / "elsewhere.md")
+    byre("audit", SPECIMEN, "--report", tmp_path / "link.md", status=73)
+    byre("audit", SPECIMEN, "--report", tmp_path / "a.html", status=64)
+
+
+def test_the_terminal_says_the_verdict_first() -> None:
+    lines = byre("audit", SPECIMEN).stdout.splitlines()
+    assert lines[0].endswith("specimen.qcow2: grade C")
+    assert lines[1] == "  Extra Quality can't be granted: Clean is unknown."
+    assert lines[2].startswith("  On QEMU's default machine: would start")
+
+
+def test_explain_prints_a_rule() -> None:
+    assert byre("explain", "boot-014").stdout.startswith("BOOT-014: ")
+    assert byre_json("explain", "PORT-001")["symptom"] == RULES["PORT-001"].symptom
+    byre("explain", "BOOT-999", status=66)
+
+
+def test_the_image_is_not_changed(raw: Path) -> None:
+    before = raw.stat()
+    byre("audit", raw)
+    assert raw.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_the_library_audits() -> None:
+    from byre.audit import audit
+
+    assert audit(SPECIMEN, targets=("proxmox",)).targets == ("proxmox",)
