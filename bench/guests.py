@@ -140,9 +140,13 @@ def _verbs(inputs: dict[str, Path | None], runs: int) -> list[dict[str, Any]]:
         if image is None:
             rows.append({"name": name, "aim": aim, "skipped": "its input isn't there"})
             continue
-        from measure import median, peak, run
+        from measure import CommandError, median, peak, run
 
-        taken = [run((BYRE, *words), ok=(0, 1)) for _ in range(runs)]
+        try:
+            taken = [run((BYRE, *words), ok=(0, 1)) for _ in range(runs)]
+        except CommandError as error:
+            rows.append({"name": name, "aim": aim, "skipped": str(error).splitlines()[0]})
+            continue
         rows.append({"name": name, "aim": aim, "ours": median(taken), "peak": peak(taken)})
     return rows
 
