@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,11 @@ from byre.units import align_up
 _ZEROS = memoryview(bytes(1 << 20))
 _KEPT_CLUSTERS = 16
 """Decoded clusters kept for readers that go through a compressed image in small steps."""
+_SPAN = 1 << 20
+"""Bytes of compressed streams that are read at once, unless one alone is longer."""
+
+Row: TypeAlias = tuple[int, int, int, int, int]
+"""An extent as numbers: start, length, kind, host, stored."""
 
 
 class Source:
@@ -105,13 +111,15 @@ class Source:
             return
         position = offset
         for table in self.tables.rows(l1, offset, offset + len(view)):
-            columns = (table["start"], table["length"], table["kind"], table["host"], table["stored"])
-            for start, length, kind, host, stored in zip(*(column.tolist() for column in columns), strict=True):
+            names = ("start", "length", "kind", "host", "stored")
+            rows: list[Row] = list(zip(*(table[name].tolist() for name in names), strict=True))
+            streams = Streams(self.storage, rows)
+            for index, (start, length, kind, host, stored) in enumerate(rows):
                 piece = view[start - offset : start - offset + length]
                 if kind == Kind.DATA:
                     read_padded(self.data, host, piece, self._lost_from())
                 elif kind == Kind.COMPRESSED:
-                    self._read_compressed(host, stored, start, piece)
+                    self._read_compressed(streams, index, piece)
                 elif kind == Kind.ZERO or not through:
                     fill_zero(piece)
                 else:
@@ -166,32 +174,30 @@ class Source:
         None with a data file, which may end anywhere."""
         return None if self.data is not self.storage else align_up(self.data.size, self.geometry.cluster_size)
 
-    def _read_compressed(self, host: int, stored: int, start: int, view: memoryview) -> None:
+    def _read_compressed(self, streams: Streams, index: int, view: memoryview) -> None:
         size = self.geometry.cluster_size
+        start, _, _, host, stored = streams.rows[index]
+        if len(view) == size:  # nobody will come back for it: neither looked up nor kept
+            view[:] = self._decode_stream(streams.get(index), host)
+            return
         within = start & (size - 1)
         with self._lock:
             cluster = self._decoded.get((host, stored))
         if cluster is None:
-            cluster = self.decode_cluster(host, stored)
-            if len(view) < size:
-                with self._lock:
-                    self._decoded[host, stored] = cluster
-                    while len(self._decoded) > _KEPT_CLUSTERS:
-                        self._decoded.popitem(last=False)
+            cluster = self._decode_stream(streams.get(index), host)
+            with self._lock:
+                self._decoded[host, stored] = cluster
+                while len(self._decoded) > _KEPT_CLUSTERS:
+                    self._decoded.popitem(last=False)
         view[:] = memoryview(cluster)[within : within + len(view)]
 
     def decode_cluster(self, host: int, stored: int) -> bytes | bytearray:
         """One whole compressed cluster."""
-        available = min(stored, self.storage.size - host)
-        if available <= 0:
-            raise CorruptImageError(
-                "a compressed cluster lies past the end of the file",
-                path=self.storage.name,
-                offset=host,
-                expected=f"within {self.storage.size} bytes",
-            )
+        return self._decode_stream(Streams(self.storage, [(0, 0, Kind.COMPRESSED, host, stored)]).get(0), host)
+
+    def _decode_stream(self, stream: memoryview, host: int) -> bytes | bytearray:
         try:
-            return self._decode(self.storage.read(host, available), self.geometry.cluster_size)
+            return self._decode(stream, self.geometry.cluster_size)
         except CorruptImageError as error:
             raise CorruptImageError(
                 f"a compressed cluster can't be decoded: {error.what}",
@@ -201,6 +207,45 @@ class Source:
                 expected=error.expected,
                 hint="Its 'byre check' may be clean: the data itself is damaged.",
             ) from error
+
+
+class Streams:
+    """The compressed streams of some rows; those that follow each other in the file are read at once. Mutable: it
+    holds what it read last."""
+
+    def __init__(self, storage: Storage, rows: list[Row]) -> None:
+        self.rows = rows
+        self._storage = storage
+        self._from = self._to = 0
+        self._bytes = memoryview(b"")
+
+    def get(self, index: int) -> memoryview:
+        """The stream of a compressed row, and the padding that counts as part of it."""
+        _, _, _, host, stored = self.rows[index]
+        stop = min(host + stored, self._storage.size)
+        if stop <= host:
+            raise CorruptImageError(
+                "a compressed cluster lies past the end of the file",
+                path=self._storage.name,
+                offset=host,
+                expected=f"within {self._storage.size} bytes",
+            )
+        if not (self._from <= host and stop <= self._to):
+            end = min(self._run(index), self._storage.size)
+            buffer = bytearray(end - host)
+            self._storage.read_into(host, buffer)
+            self._from, self._to, self._bytes = host, end, memoryview(buffer)
+        return self._bytes[host - self._from : stop - self._from]
+
+    def _run(self, index: int) -> int:
+        """Where the run of streams that begins with this one ends in the file."""
+        _, _, _, begin, stored = self.rows[index]
+        end = begin + stored
+        for _, _, kind, host, more in self.rows[index + 1 :]:
+            if kind != Kind.COMPRESSED or not begin <= host <= end or host + more - begin > _SPAN:
+                break
+            end = max(end, host + more)
+        return end
 
 
 def fill_zero(view: memoryview) -> None:
