@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import stat
 import threading
@@ -151,7 +150,7 @@ class Publication:
 
     def _begin(self, final: Path, shown: str) -> LocalFile:
         stem = final.name.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
-        temporary = final.parent / f".{stem}.byre-{os.getpid()}-{secrets.token_hex(4)}.part"
+        temporary = final.parent / f".{stem}.byre-{os.getpid()}-{os.urandom(4).hex()}.part"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         try:
             fd = os.open(temporary, flags, 0o666)

@@ -114,7 +114,7 @@ class Source:
             names = ("start", "length", "kind", "host", "stored")
             rows: list[Row] = list(zip(*(table[name].tolist() for name in names), strict=True))
             streams = Streams(self.storage, rows)
-            for index, (start, length, kind, host, stored) in enumerate(rows):
+            for index, (start, length, kind, host, _) in enumerate(rows):
                 piece = view[start - offset : start - offset + length]
                 if kind == Kind.DATA:
                     read_padded(self.data, host, piece, self._lost_from())
