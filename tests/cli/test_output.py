@@ -11,7 +11,7 @@ import pytest
 from byre.cli.crash import describe_crash, redact
 from byre.cli.layout import facts, table
 from byre.cli.output import Output, printable
-from byre.cli.terminal import PlainConsole
+from byre.cli.terminal import TerminalPrinter
 from byre.errors import MissingError
 
 
@@ -71,7 +71,7 @@ def test_errors_go_to_stderr_and_with_json_to_stdout(capsys: pytest.CaptureFixtu
 
 def test_a_table_loses_nothing_however_narrow_the_terminal() -> None:
     buffer = io.StringIO()
-    console = PlainConsole(file=buffer, width=20, soft_wrap=True)
+    console = TerminalPrinter(buffer, width=20)
     table(console, ("ID", "NAME"), [("1", "a very long name of a snapshot"), ("10", "猫\x1b")], right=("ID",))
     lines = buffer.getvalue().splitlines()
     assert lines == ["  ID  NAME", "   1  a very long name of a snapshot", "  10  猫\\x1b"]
@@ -79,7 +79,7 @@ def test_a_table_loses_nothing_however_narrow_the_terminal() -> None:
 
 def test_facts_stand_under_each_other() -> None:
     buffer = io.StringIO()
-    facts(PlainConsole(file=buffer, width=80, soft_wrap=True), [("a", "1"), ("longer", "[bold]2")])
+    facts(TerminalPrinter(buffer, width=80), [("a", "1"), ("longer", "[bold]2")])
     assert buffer.getvalue() == "  a       1\n  longer  [bold]2\n"
 
 

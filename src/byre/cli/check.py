@@ -12,8 +12,7 @@ from byre.errors import UnsupportedError, UsageError
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.convert.targets import TargetReport
     from byre.disks.qcow2.repair import RepairPlan
 
@@ -103,7 +102,7 @@ def _check_for(args: argparse.Namespace, out: Output) -> int:
     return report.exit_status
 
 
-def _print_rules(console: Console, report: TargetReport) -> None:
+def _print_rules(console: Printer, report: TargetReport) -> None:
     for result in report.results:
         console.print(f"  {result.verdict:<8}{result.rule.id:<24}{result.rule.says}: {printable(result.found)}")
         if result.verdict != "pass":
@@ -158,7 +157,7 @@ def _as_json(report: CheckReport) -> dict[str, object]:
 
 
 def _print(
-    console: Console,
+    console: Printer,
     args: argparse.Namespace,
     report: CheckReport,
     plan: RepairPlan | None,
@@ -187,7 +186,7 @@ def _print(
         console.print(f"  image ends at {report.image_end} ({format_size(report.image_end)})")
 
 
-def _print_plan(console: Console, plan: RepairPlan, *, dry_run: bool) -> None:
+def _print_plan(console: Printer, plan: RepairPlan, *, dry_run: bool) -> None:
     said = "would" if dry_run else "did"
     for action in plan.actions:
         console.print(f"  {said}: {action}")

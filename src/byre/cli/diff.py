@@ -14,8 +14,7 @@ from byre.cli.output import Output
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.differences.compare import Differences
     from byre.disks.disk import Disk
 
@@ -173,7 +172,7 @@ def _key(change: Any) -> dict[str, Any]:
     }
 
 
-def _print(console: Console, payload: dict[str, Any], *, whole: bool) -> None:
+def _print(console: Printer, payload: dict[str, Any], *, whole: bool) -> None:
     title(console, f"{payload['image']} -> {payload['other']}")
     blocks = payload["blocks"]
     facts(
@@ -221,7 +220,7 @@ SECTIONS = {
 }
 
 
-def _section(console: Console, name: str, rows: list[list[str]], columns: list[str], whole: bool) -> None:
+def _section(console: Printer, name: str, rows: list[list[str]], columns: list[str], whole: bool) -> None:
     if not rows:
         return
     console.print()

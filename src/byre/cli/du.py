@@ -11,8 +11,7 @@ from byre.cli.output import Output
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.windows.space import Usage
 
 SUMMARY = "Say where the space went: by folder, by known kind of waste, and what the image stores of free clusters."
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _print(console: Console, usage: Usage, payload: dict[str, Any], top: int) -> None:
+def _print(console: Printer, usage: Usage, payload: dict[str, Any], top: int) -> None:
     title(console, f"{usage.top.path}  {format_size(usage.top.allocated)} in {usage.top.files} files")
     if usage.folders:
         shown = usage.folders[: top or None]

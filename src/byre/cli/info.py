@@ -16,8 +16,7 @@ from byre.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.disks.chain import ChainLink
     from byre.disks.disk import Disk, SnapshotInfo
 
@@ -118,7 +117,7 @@ def as_json(report: Report) -> dict[str, object]:
     }
 
 
-def _print(console: Console, report: Report) -> None:
+def _print(console: Printer, report: Report) -> None:
     from byre.cli import layout
 
     layout.title(console, report.image)
@@ -140,7 +139,7 @@ def _print(console: Console, report: Report) -> None:
         )
 
 
-def _print_snapshots(console: Console, snapshots: Sequence[SnapshotInfo]) -> None:
+def _print_snapshots(console: Printer, snapshots: Sequence[SnapshotInfo]) -> None:
     from byre.cli import layout
 
     columns = {

@@ -12,8 +12,7 @@ from byre.cli.output import Output
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.storage.base import Storage
     from byre.windows.fact import Fact
     from byre.windows.guest import Guest
@@ -82,7 +81,7 @@ def traffic(files: tuple[Storage, ...]) -> dict[str, int] | None:
     return {"requests": sum(t.requests for t in counted), "bytes": sum(t.bytes for t in counted), "size": size}
 
 
-def _print(console: Console, found: Inspection, payload: dict[str, Any], *, whole: bool) -> None:
+def _print(console: Printer, found: Inspection, payload: dict[str, Any], *, whole: bool) -> None:
     title(console, found.name)
     facts(console, [("disk", f"{found.disk.format}, {format_size(found.disk.size)}, {_scheme(found)}")])
     _print_volumes(console, found)
@@ -106,7 +105,7 @@ def _scheme(found: Inspection) -> str:
     return f"{text} {found.table.id}" if found.table.id else text
 
 
-def _print_volumes(console: Console, found: Inspection) -> None:
+def _print_volumes(console: Printer, found: Inspection) -> None:
     letters: dict[int, str] = {}
     for letter, volume in sorted(found.drives.items()):
         letters.setdefault(volume.partition.index, f"{letter}:")
@@ -153,7 +152,7 @@ def _print_volumes(console: Console, found: Inspection) -> None:
         )
 
 
-def _print_guest(console: Console, guest: Guest, *, whole: bool) -> None:
+def _print_guest(console: Printer, guest: Guest, *, whole: bool) -> None:
     name = " ".join(filter(None, (_text(guest.product), guest.service_pack.value)))
     console.print()
     title(console, f"{name} in {guest.root} on partition {guest.volume}")

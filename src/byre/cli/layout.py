@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
-
-from byre.cli.output import printable
+from byre.cli.output import Printer, printable
 
 INDENT = "  "
 
 
-def title(console: Console, text: str) -> None:
-    console.print(Text(printable(text), style="bold"))
+def title(console: Printer, text: str) -> None:
+    console.print(printable(text), style="bold")
 
 
-def facts(console: Console, rows: Iterable[tuple[str, str]], *, indent: str = INDENT) -> None:
+def facts(console: Printer, rows: Iterable[tuple[str, str]], *, indent: str = INDENT) -> None:
     """``label  value`` lines, the values under each other. Control characters in either are escaped."""
     shown = [(printable(label), printable(value)) for label, value in rows]
-    width = max((cell_len(label) for label, _ in shown), default=0)
+    width = max((_cells(label) for label, _ in shown), default=0)
     for label, value in shown:
-        line = Text(indent)
-        line.append(_padded(label, width), style="dim")
-        line.append(f"  {value}")
-        console.print(line)
+        console.print(f"{indent}{_padded(label, width)}", style="dim", end="")
+        console.print(f"  {value}")
 
 
 def table(
-    console: Console,
+    console: Printer,
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
@@ -41,14 +35,23 @@ def table(
     The columns named in ``right`` are aligned there, as numbers are read.
     """
     shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(columns, *shown, strict=True)]
+    widths = [max(map(_cells, column)) for column in zip(columns, *shown, strict=True)]
     for number, row in enumerate([list(columns), *shown]):
         cells = [
             _padded(cell, width, right=name in right) for cell, width, name in zip(row, widths, columns, strict=True)
         ]
-        console.print(Text(indent + "  ".join(cells).rstrip(), style="" if number else "dim"))
+        console.print(indent + "  ".join(cells).rstrip(), style="" if number else "dim")
 
 
 def _padded(text: str, width: int, *, right: bool = False) -> str:
-    space = " " * (width - cell_len(text))
+    space = " " * (width - _cells(text))
     return space + text if right else text + space
+
+
+def _cells(text: str) -> int:
+    """Columns that the text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

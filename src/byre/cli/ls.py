@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from byre.cli.guest_paths import add_guest, entry_json, letters, opened, time_text
 from byre.cli.layout import table
-from byre.cli.output import Output
+from byre.cli.output import Output, Printer
 
 if TYPE_CHECKING:
     from byre.filesystems.base import Entry
@@ -47,10 +47,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _print(console: object, rows: list[Entry]) -> None:
-    from rich.console import Console
-
-    assert isinstance(console, Console)
+def _print(console: Printer, rows: list[Entry]) -> None:
     cells = [
         [letters(row), f"{row.size:,}" if not row.is_dir else "", time_text(row.modified) or "", shown(row)]
         for row in rows

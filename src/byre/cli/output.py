@@ -11,13 +11,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from byre.cli.progress import Progress, start_progress
 from byre.errors import ByreError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -30,6 +27,19 @@ def printable(text: str) -> str:
     return _CONTROL.sub(
         lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text
     )
+
+
+class Printer(Protocol):
+    """What results are printed with: the part of rich's console that is used here."""
+
+    def print(self, *objects: Any, style: str = "", end: str = "\n") -> None: ...
+
+
+class Lines:
+    """A printer for a pipe or a file. rich would write the same bytes there, after 20 ms of imports."""
+
+    def print(self, *objects: Any, style: str = "", end: str = "\n") -> None:
+        print(*objects, end=end)
 
 
 class Output:
@@ -47,7 +57,7 @@ class Output:
     def configure(self, *, progress: str) -> None:
         self._progress_mode = progress
 
-    def result(self, verb: str, payload: Mapping[str, object], text: Callable[[Console], None]) -> None:
+    def result(self, verb: str, payload: Mapping[str, object], text: Callable[[Printer], None]) -> None:
         """Say the result: as one JSON object ``byre/<verb>/1``, or as ``text`` prints it to a console."""
         if self.json:
             self.json_line({"schema": f"byre/{verb}/1", **payload}, indent=2)
@@ -61,10 +71,13 @@ class Output:
         # Half of a surrogate pair, as a file name that isn't UTF-8 gives, becomes JSON's own escape of it.
         print(text.encode("utf-8", "backslashreplace").decode())
 
-    def console(self, *, stderr: bool = False) -> Console:
-        from byre.cli.terminal import PlainConsole
+    def console(self) -> Printer:
+        """Where results are printed: rich's console on a terminal, plain lines elsewhere."""
+        if sys.stdout is None or not (sys.stdout.isatty() or "FORCE_COLOR" in os.environ):
+            return Lines()
+        from byre.cli.terminal import TerminalPrinter
 
-        return PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        return TerminalPrinter()
 
     def line(self, text: str = "") -> None:
         """One line of a result on stdout, never under --json."""

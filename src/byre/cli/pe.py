@@ -12,8 +12,7 @@ from byre.cli.output import Output, printable
 from byre.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.windows.closure import Closure, Need
     from byre.windows.pe import PeFile
 
@@ -83,7 +82,7 @@ def _result(args: argparse.Namespace, out: Output, pe: PeFile, closure: Closure 
     payload: dict[str, Any] = {"image": args.image if args.path else None, **as_json(pe)}
     payload["closure"] = None if closure is None else closure_json(closure)
 
-    def text(console: Console) -> None:
+    def text(console: Printer) -> None:
         if closure is None:
             _print(console, pe, whole=args.all)
         else:
@@ -181,7 +180,7 @@ def _need_json(need: Need) -> dict[str, Any]:
     }
 
 
-def _print(console: Console, pe: PeFile, *, whole: bool) -> None:
+def _print(console: Printer, pe: PeFile, *, whole: bool) -> None:
     head = pe.headers
     title(console, pe.path)
     stored = "none" if not head.checksum else "right" if head.checksum == pe.computed_checksum else "wrong"
@@ -237,7 +236,7 @@ def _signature(pe: PeFile) -> str:
     return f"{signature.digest_algorithm} digest {state}; signer {signature.signer or 'unknown'}"
 
 
-def _print_closure(console: Console, closure: Closure, *, whole: bool) -> None:
+def _print_closure(console: Printer, closure: Closure, *, whole: bool) -> None:
     title(console, closure.start)
     hows: dict[str, str] = {}
     for node in closure.nodes:

@@ -15,8 +15,7 @@ from byre.cli.output import Output, printable
 from byre.errors import StorageError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.windows.reg_paths import Located, Registry
     from byre.windows.registry import Hive, Value
 
@@ -164,7 +163,7 @@ def _list_hives(args: argparse.Namespace, out: Output, registry: Registry) -> in
             }
         )
 
-    def text(console: Console) -> None:
+    def text(console: Printer) -> None:
         cells = [[str(row["key"]), str(row["file"]), str(row["reason"] or row["state"])] for row in rows]
         table(console, ["key", "file", "state"], cells, indent="")
 
@@ -176,7 +175,7 @@ def _show_one(args: argparse.Namespace, out: Output, found: Located) -> None:
     subkeys = found.key.subkeys()
     payload = {"image": args.image, **key_json(found), "subkeys": [key.name for key in subkeys]}
 
-    def text(console: Console) -> None:
+    def text(console: Printer) -> None:
         _print_key(console, found)
         for key in subkeys:
             console.print(printable(f"  \\{key.name}{'  (found by scanning)' if key.recovered else ''}"))
@@ -195,7 +194,7 @@ def _show_below(args: argparse.Namespace, out: Output, found: Located) -> None:
         _print_key(console, place)
 
 
-def _print_key(console: Console, found: Located) -> None:
+def _print_key(console: Printer, found: Located) -> None:
     title(console, f"{found.shown}  {found.key.last_written or ''}".rstrip())
     rows = [[row["name"] or "(default)", row["type"], _data_text(row)] for row in _values_json(found)]
     if (name := _class_name(found)) is not None:

@@ -14,8 +14,7 @@ from byre.errors import UnsupportedError
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.disks.qcow2.snapshot_tree import TreeNode
     from byre.storage.base import Storage
 
@@ -126,7 +125,7 @@ def _list(storage: Storage, args: argparse.Namespace, out: Output) -> None:
     out.result("snapshot", payload, lambda console: _print_list(console, args, snapshots))
 
 
-def _print_list(console: Console, args: argparse.Namespace, snapshots: tuple[SnapshotInfo, ...]) -> None:
+def _print_list(console: Printer, args: argparse.Namespace, snapshots: tuple[SnapshotInfo, ...]) -> None:
     if not snapshots:
         wanted = "" if args.name is None else f" that begin with {printable(args.name)!r}"
         console.print(f"{printable(args.image)} has no snapshots{wanted}")
@@ -176,7 +175,7 @@ def _snapshot_id(nodes: tuple[TreeNode, ...], index: int | None) -> str | None:
     return parent.id if parent else None
 
 
-def _print_tree(console: Console, image: str, nodes: tuple[TreeNode, ...]) -> None:
+def _print_tree(console: Printer, image: str, nodes: tuple[TreeNode, ...]) -> None:
     children: dict[int | None, list[int]] = {}
     for index, node in enumerate(nodes):
         children.setdefault(node.parent, []).append(index)
@@ -237,7 +236,7 @@ def _delete(storage: Storage, args: argparse.Namespace, out: Output) -> None:
         "shortened": before - storage.size if args.compact else 0,
     }
 
-    def show(console: Console) -> None:
+    def show(console: Printer) -> None:
         console.print(f"deleted {_shown(change.snapshot)}; {format_size(change.freed)} freed")
         if args.compact:
             console.print(f"the file is {format_size(max(0, before - storage.size))} shorter")

@@ -11,8 +11,7 @@ from byre.cli.output import Output
 from byre.extents import Kind
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.filesystems.base import Entry, FileExtents
 
 SUMMARY = "Say all of one file or folder inside the guest: times, sizes, streams, where its bytes lie on the disk."
@@ -56,7 +55,7 @@ def _extent_json(row: tuple[int, int, int, int, int]) -> dict[str, object]:
     }
 
 
-def _print(console: Console, entry: Entry, extents: FileExtents | None) -> None:
+def _print(console: Printer, entry: Entry, extents: FileExtents | None) -> None:
     title(console, entry.path)
     rows = [
         ("size", f"{entry.size:,} bytes, {entry.allocated:,} allocated"),

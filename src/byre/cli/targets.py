@@ -9,8 +9,7 @@ from byre.cli.output import Output
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from byre.cli.output import Printer
     from byre.convert.target_rules import Target
 
 SUMMARY = "List the targets of 'convert --for' and 'check --for', with their rules and where each rule is from."
@@ -53,7 +52,7 @@ def as_json(target: Target) -> dict[str, object]:
     }
 
 
-def _print(console: Console, targets: tuple[Target, ...], *, rules: bool) -> None:
+def _print(console: Printer, targets: tuple[Target, ...], *, rules: bool) -> None:
     for number, target in enumerate(targets):
         if number:
             console.print()

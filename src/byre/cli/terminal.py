@@ -1,10 +1,22 @@
-"""The console that results are printed to. Imported only when one is: rich takes 40 ms."""
+"""Results on a terminal. Imported only for one: rich takes 20 ms."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import IO, Any, NoReturn
 
 from rich.console import Console
+
+
+class TerminalPrinter:
+    """Prints through rich's console, so that styles show."""
+
+    def __init__(self, file: IO[str] | None = None, width: int | None = None) -> None:
+        self._console = PlainConsole(
+            file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
+
+    def print(self, *objects: Any, style: str = "", end: str = "\n") -> None:
+        self._console.print(*objects, style=style or None, end=end)
 
 
 class PlainConsole(Console):
