@@ -14,9 +14,8 @@ from byre.cli.output import Output, printable
 from byre.errors import ExistsError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from byre.audit.judging import Found, Report
+    from byre.cli.output import Printer
     from byre.cli.progress import Progress
 
 SUMMARY = """\
@@ -115,7 +114,7 @@ def _write(path: Path, report: Report, payload: dict[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _print(console: Console, report: Report) -> None:
+def _print(console: Printer, report: Report) -> None:
     title(console, f"{report.image}: grade {report.grade}")
     console.print(f"  {printable(report.reason)}.")
     for each in report.predictions:
@@ -149,7 +148,7 @@ def _rule(rule: str | None) -> str:
     return f" ({rule})" if rule is not None else ""
 
 
-def _print_finding(console: Console, found: Found) -> None:
+def _print_finding(console: Printer, found: Found) -> None:
     row = found.finding
     target = f" for {row.target}" if row.target else ""
     title(console, f"{found.severity}  {found.rule.id}{target}: {row.consequence}")

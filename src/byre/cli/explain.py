@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from byre.cli.output import Output
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from byre.audit.rule import Rule
+    from byre.cli.output import Printer
 
 SUMMARY = "Print a rule of the standard: what it looks at, why, what the user would see, how to mend it."
 EXAMPLES = """
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _print(console: Console, rule: Rule) -> None:
+def _print(console: Printer, rule: Rule) -> None:
     from byre.audit.rule import STANDARD
     from byre.audit.standard import fields
     from byre.cli.layout import facts, title
