@@ -31,13 +31,16 @@ def main() -> int:
     label = inputs.pop("label")
     jobs = [
         *convert_jobs(BYRE, inputs["raw"], inputs["plain"], inputs["zlib"], inputs["zstd"]),
+        *metadata_jobs(BYRE, inputs["huge"], str(label)),
         *format_jobs(
             BYRE, inputs["raw"], inputs["plain"], {name: inputs[name] for name in FORMATS}, inputs["stream"]
         ),
-        *metadata_jobs(BYRE, inputs["huge"], str(label)),
     ]
     verbs = subprocess.run([BYRE, "--help"], capture_output=True, text=True, check=True).stdout
     rows: list[dict[str, Any]] = []
+    if not options.only or options.only in "64 TiB":
+        rows.append(_create_and_info(work, options.pairs))
+    report = {"schema": "byre/bench/1", "machine": _machine(), "quick": options.quick, "rows": rows}
     for job in jobs:
         if options.only and options.only not in job.name:
             continue
@@ -51,9 +54,7 @@ def main() -> int:
         except CommandError as error:
             rows.append({"name": job.name, "target": job.target, "skipped": str(error)})
             progress(str(error))
-    if not options.only or options.only in "64 TiB":
-        rows.append(_create_and_info(work, options.pairs))
-    report = {"schema": "byre/bench/1", "machine": _machine(), "quick": options.quick, "rows": rows}
+        _store(report, options.output)  # a run that is cut off keeps what it has measured
     folder = _store(report, options.output)
     print((folder / "results.md").read_text())
     if not options.keep:
