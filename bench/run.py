@@ -224,8 +224,9 @@ def _store(report: dict[str, Any], output: Path | None) -> Path:
     quick = "-quick" if report["quick"] else ""
     folder = output or HERE / "runs" / f"{machine['date'][:10]}-{machine['host']}{quick}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    (folder / "results.md").write_text(_markdown(report))
+    here = f"{HERE.parent}/"  # where this machine keeps the project is nobody's business
+    (folder / "results.json").write_text(json.dumps(report, indent=2, ensure_ascii=False).replace(here, "") + "\n")
+    (folder / "results.md").write_text(_markdown(report).replace(here, ""))
     return folder
 
 
