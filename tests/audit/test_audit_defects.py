@@ -12,14 +12,14 @@ from builders.defects import DEFECTS, HEALTHY, Defect
 from byre.audit.catalogue import RULES
 from byre.audit.facts import Facts
 from byre.audit.judging import Report, judge
-from byre.audit.machines import machine_named
+from byre.audit.platforms import platform_named
 from byre.audit.rule import rank
 
 
 @cache
 def audited(index: int) -> Report:
     defect = DEFECTS[index]
-    return judge(facts_of(defect.plant), (machine_named(defect.target),))
+    return judge(facts_of(defect.plant), (platform_named(defect.target),))
 
 
 def spoken(report: Report, *, least: str) -> set[str]:

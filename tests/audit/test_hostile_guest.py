@@ -10,7 +10,7 @@ from builders import xp
 from builders.audited import Plant, clean_files, facts_of
 from builders.defects import MANAGER, WINLOGON, value
 from byre.audit.judging import MAX_TEXT, judge
-from byre.audit.rendering import as_json, as_markdown
+from byre.reports.audit_json import as_json, as_markdown
 
 TARGETS = (
     f"{xp.SYSTEM32}/config/SYSTEM",

@@ -16,10 +16,10 @@ from byre.audit.catalogue import OWN, Check
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.judging import Answer, Report, judge
-from byre.audit.machines import Machine, machine_named
-from byre.audit.rendering import as_markdown
+from byre.audit.platforms import Platform, platform_named
 from byre.audit.rule import QUESTIONS, Rule
 from byre.errors import MissingError, UsageError
+from byre.reports.audit_json import as_markdown
 from byre.windows.fact import unknown
 
 
@@ -81,7 +81,7 @@ def test_questions_that_were_not_asked_are_unknown() -> None:
 
 
 def test_several_machines_have_findings_of_their_own() -> None:
-    report = judge(clean(), (machine_named("qemu:q35"), machine_named("vmware:lsi"), machine_named("qemu")))
+    report = judge(clean(), (platform_named("qemu:q35"), platform_named("vmware:lsi"), platform_named("qemu")))
     assert [each.finding.target for each in report.findings if each.rule.id == "PORT-001"] == [
         "qemu:q35",
         "vmware:lsi",
@@ -97,7 +97,7 @@ def test_the_first_thing_that_ends_the_start_is_predicted() -> None:
 
 def test_an_unknown_machine_is_refused() -> None:
     with pytest.raises(UsageError, match="no machine 'amiga'"):
-        machine_named("amiga")
+        platform_named("amiga")
 
 
 def test_an_unknown_rule_is_missing() -> None:
@@ -108,12 +108,12 @@ def test_an_unknown_rule_is_missing() -> None:
 RULE = Rule("LAB-001", "clean", "t", "high", True, "l", "w", "s", "y", "r")
 
 
-def _finds(facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
+def _finds(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     yield Finding("LAB-001", "/x", "there", "odd")
     yield Finding("BOOT-001", "/x", "not its own rule", "odd")
 
 
-def _fails(facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
+def _fails(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     raise ZeroDivisionError("lab")
     yield
 

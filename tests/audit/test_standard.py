@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from byre.audit.catalogue import OWN, RULES
-from byre.audit.machines import MACHINES
+from byre.audit.platforms import PLATFORMS
 from byre.audit.rule import COVERED, GUESTS, QUESTIONS, SEVERITIES, Rule
 from byre.audit.standard import page
 
@@ -42,5 +42,5 @@ def test_the_page_says_which_questions_have_no_rules_yet() -> None:
 
 
 def test_the_page_names_every_machine() -> None:
-    for machine in MACHINES:
+    for machine in PLATFORMS:
         assert f"| `{machine.name}` |" in page()

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from byre.audit import complete, lean, portable, private, sound
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
-from byre.audit.machines import Machine
+from byre.audit.platforms import Platform
 from byre.audit.rule import QUESTIONS, SEVERITIES, Rule
 from byre.errors import MissingError
 
@@ -24,7 +24,7 @@ class Check:
 
     name: str
     rules: tuple[Rule, ...]
-    run: Callable[[Facts, Machine], Iterable[Finding | Unread]]
+    run: Callable[[Facts, Platform], Iterable[Finding | Unread]]
     per_target: bool = False
 
 
@@ -69,14 +69,14 @@ def _problem(check: object, taken: set[str]) -> str | None:
     return None
 
 
-def run_check(check: Check, facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
+def run_check(check: Check, facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     """What a check says; one that fails leaves all its rules unread, never passed."""
     if check in OWN:
-        yield from check.run(facts, machine)
+        yield from check.run(facts, platform)
         return
     known = {rule.id for rule in check.rules}
     try:
-        said = [row for row in check.run(facts, machine) if row.rule in known]
+        said = [row for row in check.run(facts, platform) if row.rule in known]
     except Exception as error:  # somebody else's code
         for rule in check.rules:
             yield Unread(rule.id, f"the check {check.name} failed: {type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from byre.audit.boot_path import Step
 from byre.audit.complete_rules import RULES as RULES
 from byre.audit.facts import BrokenImport, Facts, FileFacts
 from byre.audit.finding import Finding, Stage, Unread
-from byre.audit.machines import Machine
+from byre.audit.platforms import Platform
 from byre.windows.guest import Guest
 from byre.windows.services import Service
 
@@ -39,7 +39,7 @@ _LOADER = {
 }
 
 
-def check(facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
+def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     """Every breach of this module's rules, in the order of the start."""
     yield from _disk(facts)
     guest = facts.guest

@@ -154,6 +154,27 @@ class BrokenImport:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramFile:
+    """One file of the census: every regular file on the system's volume whose bytes are those of a program (a PE, or
+    a boot loader), or that a rule asks for. Digests in lower-case hexadecimal; ``authenticode_sha1`` and
+    ``authenticode_sha256`` leave out what a signature changes, None for a file that isn't a PE."""
+
+    path: str
+    size: int
+    md5: str
+    sha1: str
+    sha256: str
+    authenticode_sha1: str | None = None
+    authenticode_sha256: str | None = None
+    pe: PeFacts | None = None
+    company: str | None = None
+    signed: bool = False
+    """A certificate table is inside; says nothing of its worth."""
+    packed: str | None = None
+    """Why it looks packed: the packer's section name, or an entropy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One image with the system that it would start. ``files`` by path in lower case; ``loader`` those on the active
     partition; ``leftovers`` what the private and lean questions count, by kind."""
@@ -175,6 +196,8 @@ class Facts:
     others: tuple[str, ...] = ()
     """Other installed systems on the disk, which this audit doesn't look at."""
     imports: Fact[tuple[BrokenImport, ...]] = field(default_factory=lambda: Fact("absent"))
+    programs: Fact[tuple[ProgramFile, ...]] = field(default_factory=lambda: Fact("absent"))
+    """The census: absent where it wasn't asked for."""
 
     def file(self, path: str) -> FileFacts | None:
         return self.files.get(path.lower())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from byre.audit.catalogue import OWN, Check, run_check
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Stage, Unread
-from byre.audit.machines import DEFAULT, MACHINES, Machine
+from byre.audit.platforms import DEFAULT, PLATFORMS, Platform
 from byre.audit.rule import COVERED, GRADED, QUESTIONS, STANDARD, Rule, rank
 
 GRADES = {None: "A", "low": "B", "medium": "C", "high": "D", "critical": "F"}
@@ -76,7 +76,7 @@ class Report:
 
 def judge(
     facts: Facts,
-    machines: Sequence[Machine] = (DEFAULT,),
+    platforms: Sequence[Platform] = (DEFAULT,),
     *,
     only: Sequence[str] = tuple(QUESTIONS),
     checks: Sequence[Check] = OWN,
@@ -84,8 +84,8 @@ def judge(
 ) -> Report:
     """Hold the facts against the rules, for the machines that the image shall run on."""
     rules = {rule.id: rule for check in checks for rule in check.rules if _holds(rule, facts)}
-    every = {machine.name: _run(checks, rules, facts, machine) for machine in MACHINES}
-    chosen = [row for machine in machines for row in every[machine.name]]
+    every = {platform.name: _run(checks, rules, facts, platform) for platform in PLATFORMS}
+    chosen = [row for platform in platforms for row in every[platform.name]]
     rows = list(dict.fromkeys(row for row in chosen if rules[row.rule].question in only))
     findings = _sorted(rows, rules)
     unread = [row for row in rows if isinstance(row, Unread)]
@@ -97,12 +97,12 @@ def judge(
         standard=STANDARD,
         image=facts.image,
         system=_system(facts),
-        targets=tuple(machine.name for machine in machines),
+        targets=tuple(platform.name for platform in platforms),
         grade=grade,
         extra_quality=extra,
         reason=reason,
         answers=answers,
-        predictions=tuple(_predict(machine, every[machine.name], rules) for machine in MACHINES),
+        predictions=tuple(_predict(platform, every[platform.name], rules) for platform in PLATFORMS),
         findings=findings,
         notices=(*notices, *(f"not audited: {other}" for other in facts.others)),
     )
@@ -113,11 +113,11 @@ def _holds(rule: Rule, facts: Facts) -> bool:
 
 
 def _run(
-    checks: Sequence[Check], rules: Mapping[str, Rule], facts: Facts, machine: Machine
+    checks: Sequence[Check], rules: Mapping[str, Rule], facts: Facts, platform: Platform
 ) -> list[Finding | Unread]:
     said: list[Finding | Unread] = []
     for check in checks:
-        said += [_clipped(row) for row in run_check(check, facts, machine) if row.rule in rules]
+        said += [_clipped(row) for row in run_check(check, facts, platform) if row.rule in rules]
     return said
 
 
@@ -200,16 +200,16 @@ def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _predict(machine: Machine, rows: Sequence[Finding | Unread], rules: Mapping[str, Rule]) -> Prediction:
+def _predict(platform: Platform, rows: Sequence[Finding | Unread], rules: Mapping[str, Rule]) -> Prediction:
     """The first thing that ends the start, in the machine's order."""
     ends = [row for row in rows if isinstance(row, Finding) and row.stage is not None]
     first = min(ends, key=lambda row: row.stage or 0, default=None)
-    on = f"On {machine.title}"
+    on = f"On {platform.title}"
     if first is not None and first.stage is not None:
         sentence = f"{on}: {first.consequence} ({first.where}: {first.evidence})."
         if first.stage == Stage.SHELL:
             sentence = f"{on}: would start, but with {first.consequence} ({first.where}: {first.evidence})."
-        return Prediction(machine.name, machine.title, False, sentence, first.rule, first.stage.name.lower())
+        return Prediction(platform.name, platform.title, False, sentence, first.rule, first.stage.name.lower())
     blind = [
         row
         for row in rows
@@ -217,10 +217,10 @@ def _predict(machine: Machine, rows: Sequence[Finding | Unread], rules: Mapping[
     ]
     if blind:
         return Prediction(
-            machine.name, machine.title, None, f"{on}: can't be told: {blind[0].reason}.", blind[0].rule
+            platform.name, platform.title, None, f"{on}: can't be told: {blind[0].reason}.", blind[0].rule
         )
     sentence = f"{on}: would start: nothing that Byre checks stands in the way from boot code to shell."
-    return Prediction(machine.name, machine.title, True, sentence)
+    return Prediction(platform.name, platform.title, True, sentence)
 
 
 _STARTING = ("sound", "complete", "portable")

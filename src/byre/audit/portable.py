@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Stage, Unread
-from byre.audit.machines import Machine
+from byre.audit.platforms import Platform
 from byre.audit.rule import Rule
 from byre.windows.guest import Guest
 from byre.windows.services import Service
@@ -122,60 +122,60 @@ RULES = (
 _GOOD_HALS = ("halacpi.dll", "halaacpi.dll", "halmacpi.dll", "hal.dll")
 
 
-def check(facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
+def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     """Every breach of this module's rules for one machine."""
     guest = facts.guest
     if guest is None:
-        yield Unread("PORT-001", "no installed system was found", machine.name)
+        yield Unread("PORT-001", "no installed system was found", platform.name)
         return
-    yield from _controller(facts, guest, machine)
+    yield from _controller(facts, guest, platform)
     if facts.kind == "nt5":
-        yield from _hal(facts, guest, machine)
+        yield from _hal(facts, guest, platform)
         yield from _processor(facts, guest)
     if guest.architecture.value == "x64":
         said = "the kernel is for x64"
         yield Finding("PORT-008", f"{guest.root}/system32/ntoskrnl.exe", said, "needs a 64-bit virtual processor")
 
 
-def _controller(facts: Facts, guest: Guest, machine: Machine) -> Iterator[Finding | Unread]:
+def _controller(facts: Facts, guest: Guest, platform: Platform) -> Iterator[Finding | Unread]:
     if guest.critical_devices.value is None or guest.services.value is None:
         reason = guest.critical_devices.reason or guest.services.reason or "services can't be read"
-        yield Unread("PORT-001", reason, machine.name)
+        yield Unread("PORT-001", reason, platform.name)
         return
     if facts.kind not in ("nt5", "nt6", "reactos"):
-        yield Unread("PORT-001", "Byre knows no rule for this kind of system", machine.name)
+        yield Unread("PORT-001", "Byre knows no rule for this kind of system", platform.name)
         return
     services = {service.name.lower(): service for service in guest.services.value}
     entries = {device.id: device.service for device in guest.critical_devices.value if device.service}
-    own = machine.ids[0]
+    own = platform.ids[0]
     before = [each for each in facts.system.value.pci if _same(each.id, own)] if facts.system.value else []
     if any(_works(facts, services.get(each.service.lower())) for each in before):
         return
-    name = f"{machine.controller} ({own.replace('pci#', '')})"
-    found = next((identifier for identifier in machine.ids if identifier in entries), None)
+    name = f"{platform.controller} ({own.replace('pci#', '')})"
+    found = next((identifier for identifier in platform.ids if identifier in entries), None)
     if found is None:
         narrow = [each for each in entries if _same(each, own)]
         if narrow:
-            yield Unread("PORT-001", f"only {', '.join(narrow)} is known: it depends on the revision", machine.name)
+            yield Unread("PORT-001", f"only {', '.join(narrow)} is known: it depends on the revision", platform.name)
             return
         has = ", ".join(sorted(each for each in entries if each.startswith("pci#ven_"))[:6]) or "none"
-        note = f"; {machine.note}" if machine.note else ""
+        note = f"; {platform.note}" if platform.note else ""
         yield Finding(
             "PORT-001",
             f"{_key(facts)}\\Control\\CriticalDeviceDatabase",
             f"no entry for {name}; it has: {has}",
             f"{_STOP}, because the boot controller has no driver{note}",
             Stage.BOOT_DISK,
-            target=machine.name,
+            target=platform.name,
         )
         return
-    yield from _service(facts, machine, services.get(entries[found].lower()), entries[found], name)
+    yield from _service(facts, platform, services.get(entries[found].lower()), entries[found], name)
     if facts.kind == "nt5":
-        yield from _chain(facts, machine, services, entries)
+        yield from _chain(facts, platform, services, entries)
 
 
 def _service(
-    facts: Facts, machine: Machine, service: Service | None, name: str, controller: str
+    facts: Facts, platform: Platform, service: Service | None, name: str, controller: str
 ) -> Iterator[Finding | Unread]:
     where = f"{_key(facts)}\\Services\\{name}"
     if service is None or service.start != 0:
@@ -183,23 +183,23 @@ def _service(
             "which isn't a service here" if service is None else f"whose Start is {service.start}, not 0"
         )
         because = f"{_STOP}, because the boot controller's driver isn't loaded"
-        yield Finding("PORT-002", where, said, because, Stage.BOOT_DISK, target=machine.name)
+        yield Finding("PORT-002", where, said, because, Stage.BOOT_DISK, target=platform.name)
         return
     file = facts.file(service.file) if service.file else None
     if file is None:
-        yield Unread("PORT-003", f"where the driver of {name} lies can't be told", machine.name)
+        yield Unread("PORT-003", f"where the driver of {name} lies can't be told", platform.name)
     elif file.state == "missing":
         said = f"{controller} needs {name}, and its driver isn't there"
         because = f"{_STOP}, because the boot controller's driver is missing"
-        yield Finding("PORT-003", file.path, said, because, Stage.BOOT_DISK, target=machine.name)
+        yield Finding("PORT-003", file.path, said, because, Stage.BOOT_DISK, target=platform.name)
     elif file.state == "unread" and not file.corrupt:
-        yield Unread("PORT-003", f"{file.path}: {file.reason}", machine.name)
+        yield Unread("PORT-003", f"{file.path}: {file.reason}", platform.name)
 
 
 def _chain(
-    facts: Facts, machine: Machine, services: dict[str, Service], entries: dict[str, str]
+    facts: Facts, platform: Platform, services: dict[str, Service], entries: dict[str, str]
 ) -> Iterator[Finding]:
-    for identifier in machine.chain:
+    for identifier in platform.chain:
         name = entries.get(identifier)
         service = services.get(name.lower()) if name is not None else None
         if _works(facts, service):
@@ -212,7 +212,7 @@ def _chain(
             said = f"{identifier} names {name}, whose driver isn't there"
         because = f"{_STOP}, because the disk behind the controller has no driver"
         where = f"{_key(facts)}\\Control\\CriticalDeviceDatabase\\{identifier}"
-        yield Finding("PORT-004", where, said, because, Stage.BOOT_DISK, target=machine.name)
+        yield Finding("PORT-004", where, said, because, Stage.BOOT_DISK, target=platform.name)
 
 
 def _works(facts: Facts, service: Service | None) -> bool:
@@ -231,7 +231,7 @@ def _key(facts: Facts) -> str:
     return f"SYSTEM\\{facts.system.value.control_set}" if facts.system.value else "SYSTEM"
 
 
-def _hal(facts: Facts, guest: Guest, machine: Machine) -> Iterator[Finding | Unread]:
+def _hal(facts: Facts, guest: Guest, platform: Platform) -> Iterator[Finding | Unread]:
     path = f"{guest.root}/system32/hal.dll"
     file = facts.file(path)
     original = file.pe.original_filename if file is not None and file.pe is not None else None

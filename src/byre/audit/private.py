@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.leftovers import PRIVATE
-from byre.audit.machines import Machine
+from byre.audit.platforms import Platform
 from byre.audit.rule import Rule
 from byre.units import format_size
 
@@ -46,7 +46,7 @@ _SECRETS = {
 }
 
 
-def check(facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
+def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     """One note for each kind that is there."""
     if facts.guest is None:
         yield Unread("PRIV-001", "no installed system was found")

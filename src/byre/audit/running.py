@@ -9,7 +9,7 @@ from typing import Any
 from byre.audit.catalogue import OWN, installed_checks
 from byre.audit.gathering import gather
 from byre.audit.judging import Report, judge
-from byre.audit.machines import machine_named
+from byre.audit.platforms import platform_named
 from byre.audit.rule import QUESTIONS
 from byre.disks.disk import Disk
 from byre.errors import UsageError
@@ -42,11 +42,11 @@ def audit_disk(
     progress: Callable[[str], None] = _quiet,
 ) -> Report:
     """Audit an open disk. Raises UsageError for an unknown target or question, and what reading the disk raises."""
-    machines = tuple(dict.fromkeys(machine_named(target) for target in targets))
+    platforms = tuple(dict.fromkeys(platform_named(target) for target in targets))
     for question in only:
         if question not in QUESTIONS:
             raise UsageError(f"there is no question {question!r}", hint=f"There are: {', '.join(QUESTIONS)}.")
     others, refused = installed_checks()
     facts = gather(disk, name=name, progress=progress)
     notices = [f"a check of another package can't be used: {each}" for each in refused]
-    return judge(facts, machines, only=only or tuple(QUESTIONS), checks=(*OWN, *others), notices=notices)
+    return judge(facts, platforms, only=only or tuple(QUESTIONS), checks=(*OWN, *others), notices=notices)

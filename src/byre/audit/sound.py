@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from byre.audit import boot_path
 from byre.audit.facts import Facts, PeFacts, VolumeState
 from byre.audit.finding import Finding, Stage, Unread
-from byre.audit.machines import Machine
+from byre.audit.platforms import Platform
 from byre.audit.rule import Rule
 
 SHOWN = 3
@@ -165,7 +165,7 @@ RULES = (
 )
 
 
-def check(facts: Facts, machine: Machine) -> Iterator[Finding | Unread]:
+def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     """Every breach of this module's rules."""
     yield from _container(facts)
     for problem in facts.table.problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from byre.audit.catalogue import RULES
-from byre.audit.machines import MACHINES
+from byre.audit.platforms import PLATFORMS
 from byre.audit.rule import ALL_GUESTS, COVERED, GUESTS, QUESTIONS, STANDARD, Rule
 
 _HEAD = f"""\
@@ -64,7 +64,7 @@ def page() -> str:
     """``docs/extra-quality.md``."""
     rows = [f"| {name.capitalize()} | {asks} | {_count(name)} |" for name, asks in QUESTIONS.items()]
     machines = [
-        f"| `{each.name}` | {each.title} | {each.controller} | {each.vendor}:{each.device} |" for each in MACHINES
+        f"| `{each.name}` | {each.title} | {each.controller} | {each.vendor}:{each.device} |" for each in PLATFORMS
     ]
     parts = [
         _HEAD,

@@ -60,8 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from byre.audit.rendering import as_json
     from byre.audit.running import audit_disk
+    from byre.reports.audit_json import as_json
 
     _check_reports(args.report)
     with open_image(args) as disk, out.progress("audit") as bar:
@@ -95,7 +95,7 @@ def _check_reports(paths: list[Path]) -> None:
 
 def _write(path: Path, report: Report, payload: dict[str, Any]) -> None:
     """The report under its name at once and whole, and never over another file."""
-    from byre.audit.rendering import as_markdown
+    from byre.reports.audit_json import as_markdown
 
     if path.suffix.lower() == ".md":
         text = as_markdown(report)

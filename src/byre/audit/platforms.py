@@ -14,7 +14,7 @@ _AHCI_NOTE = "newer machine versions stop at 0x000000A5 before that"
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Platform:
     """One target. ``vendor`` and ``device`` are the boot controller's PCI ids; ``class_code`` its class, subclass and
     programming interface as six hexadecimal digits; ``chain`` the ids below it that must name a service as well."""
 
@@ -51,25 +51,25 @@ _SCSI = ("gendisk",)
 _USE_IDE = "attach the disk to an IDE controller, or install the controller's driver in the guest before it moves"
 _ENABLE_IDE = "enable the standard IDE drivers in the guest before it moves (Microsoft KB 314082)"
 
-MACHINES = (
-    Machine("qemu", "QEMU's default machine", "PIIX3 IDE", "8086", "7010", "010180", _IDE, _ENABLE_IDE),
-    Machine("qemu:q35", "QEMU's q35 machine", "ICH9 AHCI", "8086", "2922", "010601", _SCSI, _USE_IDE, _AHCI_NOTE),
-    Machine("proxmox", "Proxmox VE with an IDE disk", "PIIX3 IDE", "8086", "7010", "010180", _IDE, _ENABLE_IDE),
-    Machine("virtualbox", "VirtualBox with a PIIX4 disk", "PIIX4 IDE", "8086", "7111", "01018a", _IDE, _ENABLE_IDE),
-    Machine("vmware:ide", "VMware with an IDE disk", "PIIX4 IDE", "8086", "7111", "01018a", _IDE, _ENABLE_IDE),
-    Machine("vmware:lsi", "VMware with LSI Logic", "LSI 53c1030", "1000", "0030", "010000", _SCSI, _USE_IDE),
-    Machine("vmware:buslogic", "VMware with BusLogic", "BusLogic", "104b", "1040", "010000", _SCSI, _USE_IDE),
-    Machine("hyperv", "Hyper-V, generation 1", "PIIX4 IDE", "8086", "7111", "010180", _IDE, _ENABLE_IDE),
+PLATFORMS = (
+    Platform("qemu", "QEMU's default machine", "PIIX3 IDE", "8086", "7010", "010180", _IDE, _ENABLE_IDE),
+    Platform("qemu:q35", "QEMU's q35 machine", "ICH9 AHCI", "8086", "2922", "010601", _SCSI, _USE_IDE, _AHCI_NOTE),
+    Platform("proxmox", "Proxmox VE with an IDE disk", "PIIX3 IDE", "8086", "7010", "010180", _IDE, _ENABLE_IDE),
+    Platform("virtualbox", "VirtualBox with a PIIX4 disk", "PIIX4 IDE", "8086", "7111", "01018a", _IDE, _ENABLE_IDE),
+    Platform("vmware:ide", "VMware with an IDE disk", "PIIX4 IDE", "8086", "7111", "01018a", _IDE, _ENABLE_IDE),
+    Platform("vmware:lsi", "VMware with LSI Logic", "LSI 53c1030", "1000", "0030", "010000", _SCSI, _USE_IDE),
+    Platform("vmware:buslogic", "VMware with BusLogic", "BusLogic", "104b", "1040", "010000", _SCSI, _USE_IDE),
+    Platform("hyperv", "Hyper-V, generation 1", "PIIX4 IDE", "8086", "7111", "010180", _IDE, _ENABLE_IDE),
 )
 ALIASES = {"qemu:pc": "qemu", "vmware": "vmware:ide"}
-DEFAULT = MACHINES[0]
+DEFAULT = PLATFORMS[0]
 
 
-def machine_named(name: str) -> Machine:
+def platform_named(name: str) -> Platform:
     """The machine of this name; UsageError where there is none."""
     wanted = ALIASES.get(name, name)
-    for machine in MACHINES:
-        if machine.name == wanted:
-            return machine
-    known = ", ".join(machine.name for machine in MACHINES)
+    for platform in PLATFORMS:
+        if platform.name == wanted:
+            return platform
+    known = ", ".join(platform.name for platform in PLATFORMS)
     raise UsageError(f"there is no machine {name!r} to audit for", hint=f"There are: {known}.")
