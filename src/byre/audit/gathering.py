@@ -19,6 +19,7 @@ from byre.audit.facts import (
 from byre.audit.imports import broken_imports
 from byre.audit.leftovers import count_leftovers
 from byre.audit.settings import guest_kind, read_logon, read_system
+from byre.audit.space_use import use_of_space
 from byre.disks.disk import CheckedDisk, CheckReport, Disk
 from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError
 from byre.filesystems.base import FileSystem
@@ -34,6 +35,8 @@ MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
 LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+STAGES = ("container", "partitions", "file systems", "system", "libraries", "space")
+"""What ``gather`` says it is at, in this order."""
 Progress = Callable[[str], None]
 
 
@@ -68,6 +71,7 @@ def gather(disk: Disk, *, name: str, progress: Progress = _quiet) -> Facts:
         loader=loader,
         file_system=state.facts.type if state and state.facts else volume.type,
         others=tuple(f"{other} on partition {where.partition.index}" for where, other in roots[1:]),
+        progress=progress,
     )
 
 
@@ -80,6 +84,7 @@ def gather_system(
     loader: FileSystem,
     file_system: str | None,
     others: tuple[str, ...] = (),
+    progress: Progress = _quiet,
 ) -> Facts:
     """``facts`` with those of the system below ``root`` added."""
     guest = read_guest(files, root, volume=volume)
@@ -95,6 +100,9 @@ def gather_system(
     for path in more[:MAX_FILES]:
         wanted.setdefault(path.lower(), (path, True))
     read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
+    progress("libraries")
+    imports = attempt(lambda: broken_imports(files, guest, plan, read))
+    progress("space")
     return Facts(
         image=facts.image,
         container=facts.container,
@@ -110,7 +118,8 @@ def gather_system(
         loader=loaded,
         leftovers=count_leftovers(files, root),
         others=others,
-        imports=attempt(lambda: broken_imports(files, guest, plan, read)),
+        imports=imports,
+        space=use_of_space(files, root),
     )
 
 
