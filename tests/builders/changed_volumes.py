@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from byre.convert.convert import convert_image
@@ -28,12 +29,21 @@ def change(image: Path, changes: Sequence[Change], out: Path) -> Applied:
     return applied
 
 
-def holds(image: Path) -> tuple[dict[str, bytes | None], FileSystem]:
+@contextmanager
+def reading(image: Path) -> Iterator[FileSystem]:
+    """The file system of a raw image of one volume; closed afterwards, so that other programs may lock it."""
+    with open_disk(image, format="raw") as disk:
+        files = open_volumes(disk)[0].filesystem
+        assert files is not None
+        yield files
+
+
+def holds(image: Path) -> dict[str, bytes | None]:
     """Every path with its bytes (None for a folder), by our reader, whose check must find nothing."""
-    disk = open_disk(image, format="raw")
-    files = open_volumes(disk)[0].filesystem
-    assert files is not None
-    found = {entry.path: None if entry.is_dir else files.read(entry) for entry in files.walk() if not entry.reparse}
-    report = files.check()
-    assert (report.corruptions, report.leaks) == (0, 0), report.problems
-    return found, files
+    with reading(image) as files:
+        found = {
+            entry.path: None if entry.is_dir else files.read(entry) for entry in files.walk() if not entry.reparse
+        }
+        report = files.check()
+        assert (report.corruptions, report.leaks) == (0, 0), report.problems
+    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.changed_volumes import change, holds
+from builders.changed_volumes import change, holds, reading
 from builders.fat_volumes import make_fat
 from byre.errors import MissingError, UnsupportedError, UsageError
 from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
@@ -48,7 +48,7 @@ def test_removed_put_and_made_as_asked(bits: int, tmp_path: Path) -> None:
     ]
     out = tmp_path / "out.img"
     applied = change(image, changes, out)
-    found, _ = holds(out)
+    found = holds(out)
     wanted: dict[str, bytes | None] = {
         path: data for path, data in content.items() if not path.startswith(("/Sub", "/frag"))
     }
@@ -78,14 +78,15 @@ def test_a_folder_grows_by_many_long_names(bits: int, tmp_path: Path) -> None:
     changes: list[Change] = [MakeFolder("/Grown"), *(Put(name, Content.of(name.encode())) for name in names)]
     out = tmp_path / "out.img"
     change(image, changes, out)
-    found, files = holds(out)
+    found = holds(out)
     assert [path for path in found if path.startswith("/Grown/")] == names
-    shorts = {entry.short_name for entry in files.listdir("/Grown")}
+    with reading(out) as files:
+        shorts = {entry.short_name for entry in files.listdir("/Grown")}
     assert len(shorts) == len(names)
     _sound(out)
     again = tmp_path / "again.img"
     change(out, [Remove("/Grown")], again)
-    assert not any(path.startswith("/Grown") for path in holds(again)[0])
+    assert not any(path.startswith("/Grown") for path in holds(again))
     _sound(again)
 
 
@@ -110,7 +111,7 @@ def test_random_changes_hold_what_a_dictionary_would(tmp_path: Path) -> None:
     model |= {each.path: each.content.read(0, each.content.size) for each in kept if isinstance(each, Put)}
     out = tmp_path / "out.img"
     change(image, kept, out)
-    assert {path: data for path, data in holds(out)[0].items() if data is not None} == model
+    assert {path: data for path, data in holds(out).items() if data is not None} == model
     _sound(out)
 
 
