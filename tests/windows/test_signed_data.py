@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from builders.catalogs import Authority, authority, members, signed_catalog
+from builders.signed_catalogs import Authority, authority, members, signed_catalog
 from byre.errors import ByreError, CorruptImageError
 from byre.windows import signed_data
 from byre.windows.catalogs import parse_catalog
