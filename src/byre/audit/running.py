@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from os import PathLike, fspath
 from typing import Any
@@ -16,11 +16,16 @@ from byre.audit.gathering import gather
 from byre.audit.judging import Report, Waiver, judge
 from byre.audit.platforms import platform_named
 from byre.audit.rule import QUESTIONS
+from byre.audit.scanners import Scanners
 from byre.audit.waivers import apply_waivers
 from byre.disks.disk import Disk
 from byre.errors import ByreError, UsageError
 
 Progress = Callable[[str], None]
+
+NO_SCANNERS = Scanners()
+NEED_CENSUS = ("clean", "genuine")
+"""The questions for which every file of the system's volume is read."""
 
 
 def _quiet(stage: str) -> None:
@@ -34,6 +39,7 @@ class Request:
 
     targets: tuple[str, ...] = ("qemu",)
     only: tuple[str, ...] = ()
+    scanners: Scanners = NO_SCANNERS
     opening: Mapping[str, Any] = field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
     baseline: Baseline | None = None
@@ -55,6 +61,7 @@ def audit(
     *,
     targets: Sequence[str] = ("qemu",),
     only: Sequence[str] = (),
+    scanners: Scanners = NO_SCANNERS,
     waivers: Sequence[Waiver] = (),
     baseline: Baseline | None = None,
     **opening: Any,
@@ -62,7 +69,12 @@ def audit(
     """Audit an image (``IMAGE`` or ``IMAGE@SNAPSHOT``). ``opening`` goes to ``open_disk``; nothing is changed, and
     nothing is kept in the cache. Raises UsageError for an unknown target or question, and whatever opening raises."""
     request = Request(
-        targets=tuple(targets), only=tuple(only), waivers=tuple(waivers), baseline=baseline, opening=opening
+        targets=tuple(targets),
+        only=tuple(only),
+        scanners=scanners,
+        waivers=tuple(waivers),
+        baseline=baseline,
+        opening=opening,
     )
     return audit_address(path, request)
 
@@ -82,10 +94,12 @@ def audit_disk(
     name: str,
     targets: Sequence[str] = ("qemu",),
     only: Sequence[str] = (),
+    scanners: Scanners = NO_SCANNERS,
     progress: Progress = _quiet,
 ) -> Report:
     """Audit an open disk. Raises UsageError for an unknown target or question, and what reading the disk raises."""
-    return audit_opened(disk, name, Request(targets=tuple(targets), only=tuple(only)), progress)
+    request = Request(targets=tuple(targets), only=tuple(only), scanners=scanners)
+    return audit_opened(disk, name, request, progress)
 
 
 def audit_opened(disk: Disk, name: str, request: Request, progress: Progress = _quiet) -> Report:
@@ -114,17 +128,23 @@ def check_request(request: Request) -> None:
 
 
 def _facts(disk: Disk, name: str, request: Request, progress: Progress) -> Facts:
-    from dataclasses import replace
-
+    census = not request.only or any(question in request.only for question in NEED_CENSUS)
+    scanners = request.scanners if census else None
+    cache = request.cache if _repeatable(scanners) else None
     # A snapshot shares its file with the others: what says which one it is belongs to the key.
-    about = f"{name}\0{sorted(request.opening.items(), key=str)!r}"
-    key, kept = recall(disk, about, request.cache)
+    about = f"{name}\0{sorted(request.opening.items(), key=str)!r}\0{scanners!r}"
+    key, kept = recall(disk, about, cache)
     if kept is not None:
         progress("facts from the last audit")
         return replace(kept, image=name)
-    facts = gather(disk, name=name, progress=progress)
-    remember(disk, about, request.cache, key, facts)
+    facts = gather(disk, name=name, progress=progress, scanners=scanners)
+    remember(disk, about, cache, key, facts)
     return facts
+
+
+def _repeatable(scanners: Scanners | None) -> bool:
+    """Whether they would say the same tomorrow: rules, signatures and lists outside the image may have changed."""
+    return scanners is None or scanners == NO_SCANNERS
 
 
 def audit_all(
