@@ -22,7 +22,7 @@ ATTACKS = (
     "'-alert(1)-'{{7*7}}{% raw %}",
     "<!--<script>",
     "]]><style>*{display:none}</style>",
-    "<link rel=stylesheet href=http://127.0.0.1:9/x><meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>",
+    "<link rel=stylesheet href=http://attack.invalid/x><meta http-equiv=refresh content='0;url=http://attack.invalid/'>",
     "\x1b[31m\x9b2J\u202egpj.exe\u2066",
     "javascript:document.title='owned'",
 )

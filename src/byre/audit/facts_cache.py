@@ -31,6 +31,7 @@ MAX_UNPACKED = 512 << 20
 RACY_NS = 3_000_000_000
 SAMPLES = 64
 SAMPLE = 4096
+SINGLE = ("raw", "qcow2", "vdi", "vpc", "vhdx")
 MAGIC = b"QFI\xfb"
 
 
@@ -46,7 +47,7 @@ class FactsCache:
         on, such as the snapshot."""
         files = disk.files
         try:
-            if not files or not (len(files) == 1 or all(_is_qcow2(each) for each in files)):
+            if not files or not (_whole(disk) or all(_is_qcow2(each) for each in files)):
                 return None
             identities = [_identity(each) for each in files]
             if any(each is None for each in identities):
@@ -125,6 +126,11 @@ def remember(disk: Disk, about: str, cache: FactsCache | None, key: str | None, 
     """Keep what was gathered under the key from before: not where the image has changed meanwhile."""
     if cache is not None and key is not None and cache.key(disk, about) == key:
         cache.put(key, facts)
+
+
+def _whole(disk: Disk) -> bool:
+    """Whether all that the image is lies in the one file that the disk tells of: not so where a descriptor names it."""
+    return len(disk.files) == 1 and disk.format in SINGLE
 
 
 def _is_qcow2(file: Storage) -> bool:
