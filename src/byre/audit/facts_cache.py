@@ -31,7 +31,7 @@ MAX_UNPACKED = 512 << 20
 RACY_NS = 3_000_000_000
 SAMPLES = 64
 SAMPLE = 4096
-SINGLE = ("raw", "qcow2", "vdi", "vpc", "vhdx")
+SINGLE = ("raw", "qcow", "qcow2", "vdi", "vhd", "vhdx")
 MAGIC = b"QFI\xfb"
 
 
@@ -129,7 +129,7 @@ def remember(disk: Disk, about: str, cache: FactsCache | None, key: str | None, 
 
 
 def _whole(disk: Disk) -> bool:
-    """Whether all that the image is lies in the one file that the disk tells of: not so where a descriptor names it."""
+    """Whether the image is the one file that the disk tells of: not so where a descriptor names that file."""
     return len(disk.files) == 1 and disk.format in SINGLE
 
 
