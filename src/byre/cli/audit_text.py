@@ -27,6 +27,7 @@ def print_report(console: Printer, report: Report) -> None:
     rows = [("system", report.system or "none was found")]
     rows += [(each.question.capitalize(), f"{each.verdict:<8}{_short(each.sentence)}") for each in report.answers]
     rows += _elsewhere([each for each in report.predictions if each.target not in report.targets])
+    rows += _looked(report)
     facts(console, rows)
     counting = [each for each in report.findings if each.counts]
     grave = [each for each in counting if each.severity != "low"]
@@ -59,6 +60,22 @@ def _elsewhere(others: list[Prediction]) -> list[tuple[str, str]]:
             names = ", ".join(each.target for each in others if each.starts is starts and each.rule == rule)
             rows.append(("" if rows else "elsewhere", f"{words}: {names}{f' ({rule})' if rule else ''}"))
     return rows
+
+
+def _looked(report: Report) -> list[tuple[str, str]]:
+    """What looked into the files, with the age of what it knows; what didn't is named as well."""
+    rows = []
+    for each in report.profile.looked:
+        if each.state == "not checked":
+            continue
+        date = f" of {each.date}" if each.date else ""
+        skipped = f", {each.skipped} files not looked into" if each.skipped else ""
+        said = (
+            f"failed: {each.problem}" if each.state == "failed" else f"{each.about}{date}, {each.hits} hits{skipped}"
+        )
+        rows.append((each.name, said))
+    unused = [each.name for each in report.profile.looked if each.state == "not checked"]
+    return [*rows, *([("not checked", ", ".join(unused))] if unused else [])]
 
 
 def _print_finding(console: Printer, found: Found) -> None:
