@@ -55,8 +55,8 @@ can't be granted, and the report says so.
 
 Findings are for the machines that `--for` names (by default `qemu`); the prediction is made for all.
 
-| name | machine | boot controller | PCI id |
-|---|---|---|---|
+| name | machine | boot controller | PCI id | known from |
+|---|---|---|---|---|
 """
 
 
@@ -64,7 +64,8 @@ def page() -> str:
     """``docs/extra-quality.md``."""
     rows = [f"| {name.capitalize()} | {asks} | {_count(name)} |" for name, asks in QUESTIONS.items()]
     machines = [
-        f"| `{each.name}` | {each.title} | {each.controller} | {each.vendor}:{each.device} |" for each in PLATFORMS
+        f"| `{each.name}` | {each.title} | {each.controller} | {each.vendor}:{each.device} | {each.source} |"
+        for each in PLATFORMS
     ]
     parts = [
         _HEAD,
