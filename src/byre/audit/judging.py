@@ -166,7 +166,7 @@ def _answer(
     elif own:
         verdict, sentence = "notes", f"{len(own)} {'note' if len(own) == 1 else 'notes'}, the worst {worst}"
     elif question not in COVERED:
-        verdict, sentence = "unknown", "only rules from other packages were asked"
+        verdict, sentence = "unknown", "only some of its rules were asked"
     else:
         verdict, sentence = "pass", "nothing found"
     return Answer(question, verdict, len(own), worst, sentence, blind)

@@ -72,15 +72,16 @@ def page() -> str:
         "| question | asks | rules |\n|---|---|---|\n" + "\n".join(rows) + "\n",
         _VERDICTS + "\n".join(machines) + "\n",
     ]
-    for name in COVERED:
+    for name in QUESTIONS:
         own = [rule for rule in RULES.values() if rule.question == name]
-        parts.append(f"## {name.capitalize()}\n\n" + "\n".join(_section(rule) for rule in own))
+        if own:
+            parts.append(f"## {name.capitalize()}\n\n" + "\n".join(_section(rule) for rule in own))
     return "\n".join(parts)
 
 
 def _count(question: str) -> str:
     count = sum(rule.question == question for rule in RULES.values())
-    return str(count) if count else "not checked yet"
+    return str(count) if count and question in COVERED else "not checked yet"
 
 
 def _section(rule: Rule) -> str:
