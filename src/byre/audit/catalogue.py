@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from byre.audit import altered, complete, genuine, lacking, lean, portable, private, sound
+from byre.audit import altered, complete, genuine, lacking, lean, portable, private, reference_check, sound
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.platforms import Platform
@@ -37,6 +37,7 @@ OWN = (
     Check("private", private.RULES, private.check),
     Check("lean", lean.RULES, lean.check),
     Check("genuine", genuine.RULES, genuine.check),
+    Check("reference", reference_check.RULES, reference_check.check),
 )
 RULES: dict[str, Rule] = {rule.id: rule for check in OWN for rule in check.rules}
 """The standard's rules by id."""

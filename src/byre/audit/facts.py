@@ -254,6 +254,30 @@ class LostClass:
 
 
 @dataclass(frozen=True, slots=True)
+class Odd:
+    """A file that differs, and how."""
+
+    path: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The system held against what it should come from. ``same`` files agree byte for byte; ``listed`` weren't
+    expanded, since a catalog of the guest lists them. ``missing``: names, or paths below the Windows folder."""
+
+    title: str
+    kind: str
+    same: int = 0
+    listed: int = 0
+    missing: tuple[str, ...] = ()
+    altered: tuple[Odd, ...] = ()
+    newer: tuple[Odd, ...] = ()
+    older: tuple[Odd, ...] = ()
+    unread: tuple[Odd, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """How the image holds the disk. ``clusters`` of data that it holds in its own blocks, ``out_of_order`` of them
     that don't lie behind the one before; ``free`` bytes that the file systems call free, ``held`` of them that the
@@ -357,6 +381,8 @@ class Facts:
     """The images below the container, nearest first: the file's name and what its check said."""
     broken_programs: Fact[tuple[BrokenProgram, ...]] = field(default_factory=lambda: Fact("absent"))
     lost_classes: tuple[LostClass, ...] = ()
+    reference: Fact[Comparison] = field(default_factory=lambda: Fact("absent"))
+    """What it should come from, held against it; absent where nobody asked."""
     layout: Fact[Layout] = field(default_factory=lambda: Fact("absent"))
     """How the container holds the disk."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any
 
+from byre.audit.beside import look_beside, trusted_keys
 from byre.audit.catalogue import OWN, installed_checks
 from byre.audit.gathering import gather
 from byre.audit.judging import Report, judge
 from byre.audit.platforms import platform_named
+from byre.audit.reference import compare, open_reference
 from byre.audit.rule import QUESTIONS
 from byre.audit.scanners import Scanners
 from byre.disks.disk import Disk
@@ -30,13 +33,23 @@ def audit(
     targets: Sequence[str] = ("qemu",),
     only: Sequence[str] = (),
     scanners: Scanners = NO_SCANNERS,
+    reference: str | None = None,
+    keys: Sequence[str] = (),
     **opening: Any,
 ) -> Report:
     """Audit an image (``IMAGE`` or ``IMAGE@SNAPSHOT``). ``opening`` goes to ``open_disk``; nothing is changed."""
     from byre.disks.opening import open_disk
 
     with open_disk(path, **opening) as disk:
-        return audit_disk(disk, name=fspath(path), targets=targets, only=only, scanners=scanners)
+        return audit_disk(
+            disk,
+            name=fspath(path),
+            targets=targets,
+            only=only,
+            scanners=scanners,
+            reference=reference,
+            keys=keys,
+        )
 
 
 def audit_disk(
@@ -46,15 +59,28 @@ def audit_disk(
     targets: Sequence[str] = ("qemu",),
     only: Sequence[str] = (),
     scanners: Scanners = NO_SCANNERS,
+    reference: str | None = None,
+    keys: Sequence[str] = (),
     progress: Callable[[str], None] = _quiet,
 ) -> Report:
-    """Audit an open disk. Raises UsageError for an unknown target or question, and what reading the disk raises."""
+    """Audit an open disk. ``reference``: the media (an ISO or a folder) or the image that it should come from;
+    ``keys``: minisign's public keys that the user trusts, as text or as files.
+
+    Raises UsageError for an unknown target or question, and what reading the disk or the reference raises.
+    """
     platforms = tuple(dict.fromkeys(platform_named(target) for target in targets))
     for question in only:
         if question not in QUESTIONS:
             raise UsageError(f"there is no question {question!r}", hint=f"There are: {', '.join(QUESTIONS)}.")
     others, refused = installed_checks()
-    census = not only or any(question in only for question in NEED_CENSUS)
+    trusted = trusted_keys(keys)
+    census = not only or reference is not None or any(question in only for question in NEED_CENSUS)
     facts = gather(disk, name=name, progress=progress, scanners=scanners if census else None)
+    if not only or "genuine" in only:
+        facts = replace(facts, beside=look_beside(disk, trusted, progress=progress))
+    if reference is not None:
+        with open_reference(reference) as source:
+            if facts.guest is not None:
+                facts = replace(facts, reference=compare(facts, source, progress=progress))
     notices = [f"a check of another package can't be used: {each}" for each in refused]
     return judge(facts, platforms, only=only or tuple(QUESTIONS), checks=(*OWN, *others), notices=notices)
