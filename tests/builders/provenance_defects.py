@@ -15,7 +15,7 @@ from builders.hive import Node, build_hive, expand_sz
 from builders.mutations import Mutation, mutation
 from builders.pe import PeSpec, build_pe
 from builders.signed_catalogs import authority, members, signed_catalog
-from byre.audit.facts import Beside, Facts, Layout
+from byre.audit.facts import Beside, Comparison, Facts, Layout, Odd
 from byre.disks.disk import CheckReport, Problem
 from byre.windows.fact import known
 from byre.windows.pe import parse_pe
@@ -314,6 +314,19 @@ add(
     ),
     "SOUND-013",
 )
+
+
+# The reference
+def held(**rows: object) -> Plant:
+    found = Comparison("cd.iso", "media", 100, **rows)  # type: ignore[arg-type]
+    return Plant(facts=lambda facts: replace(facts, reference=known(found)))
+
+
+ODD = (Odd(f"{S32}/user32.dll", "another"),)
+add("the media has more", held(missing=("winhlp32.exe",)), notes="REF-001")
+add("the media has other bytes", held(altered=ODD), "REF-002")
+add("newer than the media", held(newer=ODD), notes="REF-003")
+add("older than the media", held(older=ODD), notes="REF-004")
 # Lean
 add("dllcache is there", Plant(write={f"{S32}/dllcache/user32.dll": bytes(4096)}), notes="LEAN-002")
 add("free clusters held", layout(clusters=4000, free=1 << 30, held=600 << 20, taken=600 << 20), notes="LEAN-003")

@@ -116,14 +116,16 @@ def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None
     assert (tmp_path / "a.md").read_text() == page
     (tmp_path / "link.md").symlink_to(tmp_path / "elsewhere.md")
     byre("audit", SPECIMEN, "--report", tmp_path / "link.md", status=73)
-    byre("audit", SPECIMEN, "--report", tmp_path / "a.html", status=64)
+    byre("audit", SPECIMEN, "--report", tmp_path / "a.pdf", status=64)
+    byre("audit", SPECIMEN, "--report", tmp_path / "none" / "a.md", status=66)
+    byre("audit", SPECIMEN, "--report", tmp_path / "b.md", "--report", tmp_path / "b.md", status=64)
 
 
 def test_the_terminal_says_the_verdict_first() -> None:
     lines = byre("audit", SPECIMEN).stdout.splitlines()
     assert lines[0].endswith("specimen.qcow2: grade C")
-    assert lines[1] == "  Extra Quality can't be granted: Clean is unknown."
-    assert lines[2].startswith("  On QEMU's default machine: would start")
+    assert lines[1].startswith("  It would start on QEMU's default machine. ")
+    assert lines[2].startswith("  Extra Quality ")
 
 
 def test_explain_prints_a_rule() -> None:

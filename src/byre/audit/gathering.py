@@ -26,6 +26,7 @@ from byre.audit.program_files import read_pe
 from byre.audit.provenance import read_provenance, store_certificates
 from byre.audit.scanners import Scanners
 from byre.audit.settings import guest_kind, read_logon, read_system
+from byre.audit.space_use import use_of_space
 from byre.disks.disk import Disk
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
@@ -42,6 +43,8 @@ MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
 LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+STAGES = ("container", "partitions", "file systems", "system", "libraries", "space", "programs")
+"""What ``gather`` says it is at, in this order."""
 Progress = Callable[[str], None]
 
 
@@ -61,7 +64,6 @@ def gather(disk: Disk, *, name: str, progress: Progress = _quiet, scanners: Scan
     mbr = attempt(lambda: _master_boot_record(disk.read(0, 512))) if disk.size >= 512 else absent()
     progress("file systems")
     volumes = tuple(_volume(disk, volume) for volume in found.volumes)
-    progress("space")
     layout = attempt(lambda: read_layout(disk, found.volumes, {each.index: each.check for each in volumes}))
     facts = Facts(name, container, found.table, mbr, volumes, guest=None, kind="unknown", chain=chain, layout=layout)
     roots = _in_boot_order(found)
@@ -112,9 +114,12 @@ def gather_system(
     for path in more[:MAX_FILES]:
         wanted.setdefault(path.lower(), (path, True))
     read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
+    progress("libraries")
     survey = survey_volume(files, root)
     used = in_use(survey.paths, root) if survey.complete else []
     resolver = resolver_of(files, root)
+    imports = attempt(lambda: broken_imports(resolver, guest, plan, read))
+    progress("space")
     whole = replace(
         facts,
         guest=guest,
@@ -130,9 +135,10 @@ def gather_system(
         personal=count_personal(hives),
         provenance=read_provenance(hives, guest, survey.paths),
         media=_media(files, root),
-        imports=attempt(lambda: broken_imports(resolver, guest, plan, read)),
+        imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
         lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
+        space=use_of_space(files, root),
     )
     if scanners is None:
         return whole

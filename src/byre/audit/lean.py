@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from byre.audit.facts import Count, Facts
 from byre.audit.finding import Finding, Unread
-from byre.audit.leftovers import LEAN
+from byre.audit.leftovers import WASTES
 from byre.audit.platforms import Platform
 from byre.audit.rule import Rule
 from byre.units import format_size
@@ -76,7 +76,7 @@ def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     if facts.guest is None:
         yield Unread("LEAN-001", "no installed system was found")
         return
-    for kind, waste in LEAN.items():
+    for kind, waste in WASTES.items():
         count = facts.leftovers.get(kind)
         if count is not None and count.bytes:
             rule = "LEAN-001" if waste.safe else "LEAN-002"

@@ -29,8 +29,10 @@ PRIVATE = {
     "registry copies": "copies of hives, with what was in them",
 }
 """Kind → title of what Private counts among files."""
-LEAN = {f"waste {kind.kind}": kind for kind in KINDS}
+WASTES = {f"waste {kind.kind}": kind for kind in KINDS}
 """Kind → what Lean counts, with what removing it costs."""
+LEAN = {name: kind.title for name, kind in WASTES.items()}
+"""Kind → its title."""
 
 _PROFILE = r"/(?:documents and settings|users)/[^/]+"
 _PATTERNS = {
