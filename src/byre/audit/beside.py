@@ -48,9 +48,10 @@ def trusted_keys(keys: Sequence[str]) -> tuple[PublicKey, ...]:
         if not each.startswith("RW"):
             try:
                 text = Path(each).read_text(encoding="utf-8", errors="replace")[:MAX_SIGNATURE]
-            except OSError as error:
+            except (OSError, ValueError) as error:
+                found_text = getattr(error, "strerror", None) or str(error)
                 raise UsageError(
-                    "the public key can't be read", path=each, found=error.strerror, hint="Name minisign's .pub file."
+                    "the public key can't be read", path=each, found=found_text, hint="Name minisign's .pub file."
                 ) from error
         found.append(parse_public_key(text))
     return tuple(found)
