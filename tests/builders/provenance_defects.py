@@ -234,6 +234,11 @@ add(
     notes="COMP-001",
 )
 add(
+    "a stripped build without the media's list",
+    Plant(remove=(f"{xp.ROOT}/inf/layout.inf",), write={f"{S32}/fill{n:03}.dll": b"x" for n in range(450)}),
+    notes="COMP-001",
+)
+add(
     "a program that needs Outlook Express",
     Plant(
         write={
@@ -426,6 +431,7 @@ HEALTHY: dict[str, Plant] = {
     "optional parts that Setup was told to leave out": Plant(
         software=lambda root: root.at(SUBCOMPONENTS).values.update({"fax": 0, "netmeeting": 0, "msmsgs": 0})
     ),
+    "a small system without the media's list": Plant(remove=(f"{xp.ROOT}/inf/layout.inf",)),
     "a service that depends on a group": Plant(
         system=lambda root: root.at(rf"{SERVICES}\Dhcp").values.update({"DependOnService": ["Tcpip", "Afd"]})
     ),

@@ -17,6 +17,7 @@ from byre.audit.platforms import Platform
 from byre.audit.rule import Rule
 from byre.windows.components import Component, Places, built_in_components
 from byre.windows.components.component import owner_of
+from byre.windows.services import Service
 
 MIN_PROGRAMS = 400
 """Programs in system32 below which it isn't told what a whole system would have: lite builds keep more than five
@@ -218,20 +219,35 @@ def _broken(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding | U
             yield Finding("COMP-002", row.program, said, what)
 
 
-def _dependences(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding]:
-    assert facts.guest is not None
-    services = facts.guest.services.value or ()
-    there = {service.name.lower() for service in services}
-    for service in services:
+def _dependences(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding | Unread]:
+    """One finding for each service that isn't there and that others need."""
+    damaged = next((each for each in facts.hives if each.name == "SYSTEM" and each.problems), None)
+    if damaged is not None:
+        # A damaged list of keys hides services that are there: then their absence says nothing.
+        yield Unread("COMP-004", f"{damaged.path} is damaged: {damaged.problems[0]}")
+        return
+    for name, needing in missing_dependences(facts.guest.services.value or () if facts.guest else ()).items():
+        owner = next((each for each in gone.values() if name.lower() in map(str.lower, each.services)), None)
+        part = f", a part of {owner.title}" if owner is not None else ""
+        names = [each.name for each in needing]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        said = f"isn't there{part}; it is needed by {', '.join(names[:SHOWN])}{more}"
+        severity = None if any(each.start == 2 for each in needing) else "low"
+        what = f"{names[0]} doesn't start" if len(names) == 1 else f"{len(names)} services don't start"
+        yield Finding("COMP-004", f"Services\\{name}", said, what, severity=severity)
+
+
+def missing_dependences(services: Iterable[Service]) -> Mapping[str, list[Service]]:
+    """Each service that isn't there → the services that need it: those that start by themselves or on demand."""
+    listed = list(services)
+    there = {service.name.lower() for service in listed}
+    found: dict[str, list[Service]] = {}
+    spelled: dict[str, str] = {}
+    for service in listed:
         for name in service.depends if service.start in (2, 3) else ():
-            if not name or name.startswith("+") or name.lower() in there:
-                continue
-            owner = next((each for each in gone.values() if name.lower() in map(str.lower, each.services)), None)
-            part = f", a part of {owner.title}" if owner is not None else ""
-            said = f"it depends on {name}{part}, which isn't there"
-            severity = "low" if service.start == 3 else None
-            where = f"Services\\{service.name}"
-            yield Finding("COMP-004", where, said, f"{service.name} doesn't start", severity=severity)
+            if name and not name.startswith("+") and name.lower() not in there:
+                found.setdefault(spelled.setdefault(name.lower(), name), []).append(service)
+    return found
 
 
 def _classes(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding]:
