@@ -17,7 +17,7 @@ from byre.audit.sound import CHECKSUMMED
 from byre.windows.inf import SourceFile
 
 _MEDIA = "take it from the same service pack's media, and look for what altered it"
-_PE = "Microsoft's PE format specification on CheckSum"
+_PE = "Microsoft KB 101096 and KB 314474 (STOP C0000221: drivers and system DLLs are checked when Windows starts)"
 _AUTHENTICODE = "Microsoft's Windows Authenticode Portable Executable Signature Format"
 MIN_JUDGED, AGREEING = 20, 0.9
 """The media's list is of this service pack, or the guest's catalogs are complete, where nine in ten files of at
@@ -96,7 +96,7 @@ RULES = (
         "header carries one and no catalog of the guest lists the file; the loader's own files are SOUND-012's",
         "Microsoft's linker writes it and its installers keep it; who patches a file mostly doesn't",
         _PE,
-        "nothing; Windows File Protection may ask for the CD",
+        "STOP 0xC0000221 with the file's name where it is a driver or one of the DLLs of the start; else nothing",
         _MEDIA,
         ("nt5", "nt6"),
     ),

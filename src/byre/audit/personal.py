@@ -1,7 +1,7 @@
 """Counting what the registry keeps of somebody's life: numbers by kind, never names or contents.
 
-Sources: public descriptions of Explorer's most-recently-used lists and of UserAssist; Microsoft KB 142298 on
-RunMRU and the like; ``byre.windows.secrets`` for what is a secret.
+Sources: "A Windows Registry Quick Reference" (Farmer, 2007) for Explorer's most-recently-used lists and UserAssist;
+``byre.windows.secrets`` for what is a secret.
 """
 
 from __future__ import annotations

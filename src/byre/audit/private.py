@@ -24,7 +24,7 @@ RULES = (
         "users' documents and pictures, mail, history, browsers' password files, credentials, recent lists, chats, "
         "dial-up connections, event logs, restore points, swap, dumps, copies of hives: numbers and bytes only",
         "whoever gets the image gets them too",
-        "the places where Windows and common programs keep them (unchecked)",
+        "A Windows Registry Quick Reference (Farmer, 2007) and other guides for examiners; programs' own file names",
         "nothing",
         "hand on an image that was made without them",
     ),
@@ -50,7 +50,7 @@ RULES = (
         "recent files, typed commands and addresses, searches, started programs, network places in the users' hives: "
         "numbers of entries only",
         "they tell who worked on what, and when",
-        "public descriptions of Explorer's most-recently-used lists and of UserAssist",
+        "A Windows Registry Quick Reference (Farmer, 2007): MRU lists, UserAssist, TypedURLs",
         "nothing",
         "clear the lists in the guest before the image leaves the house",
     ),

@@ -157,7 +157,8 @@ RULES = (
         True,
         "the PE checksum of the kernel, the HAL and the boot drivers, where the header carries one",
         "a wrong one means that the file was altered after it was linked; the loader of NT 5 refuses such files",
-        "Microsoft's PE format specification on CheckSum; the STOP code is unchecked",
+        "Microsoft KB 101096 and KB 314474 (STOP C0000221), which except the loader's own files: what it does with "
+        "those is unchecked",
         "STOP 0xC0000221, or the loader's 'missing or corrupt'",
         "take the file from the same service pack's media",
         ("nt5", "nt6"),
