@@ -127,7 +127,7 @@ def test_a_check_of_another_package_speaks_for_its_own_rules_only() -> None:
 def test_a_check_of_another_package_that_fails_makes_its_rules_unknown() -> None:
     report = judge(clean(), checks=(*OWN, Check("lab", (RULE,), _fails)))
     assert answer(report, "clean").verdict == "unknown"
-    assert "ZeroDivisionError" in answer(report, "clean").sentence
+    assert any("ZeroDivisionError" in row.reason for row in answer(report, "clean").unread)
 
 
 class _Point:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from byre.audit.catalogue import OWN, Check, run_check
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Stage, Unread
+from byre.audit.genuine import summary
 from byre.audit.platforms import DEFAULT, PLATFORMS, Platform
 from byre.audit.profile import Profile, profile_of
 from byre.audit.rule import COVERED, GRADED, QUESTIONS, STANDARD, Rule, rank
@@ -131,7 +132,10 @@ def judge(
     unread = [row for row in rows if isinstance(row, Unread)]
     asked = {question: question in only for question in QUESTIONS}
     offered = {rule.question for check in checks for rule in check.rules}
-    answers = tuple(_answer(question, asked[question], offered, findings, unread, rules) for question in QUESTIONS)
+    answers = tuple(
+        _with_origin(_answer(question, asked[question], offered, findings, unread, rules), facts)
+        for question in QUESTIONS
+    )
     grade, extra, reason = _grade(answers)
     return Report(
         standard=STANDARD,
@@ -207,10 +211,16 @@ def _answer(
     elif own:
         verdict, sentence = "notes", f"{len(own)} {'note' if len(own) == 1 else 'notes'}, the worst {worst}"
     elif question not in COVERED:
-        verdict, sentence = "unknown", "only rules from other packages were asked"
+        verdict, sentence = "unknown", "only some of its rules were asked"
     else:
         verdict, sentence = "pass", "nothing found"
     return Answer(question, verdict, len(own), worst, sentence, blind)
+
+
+def _with_origin(answer: Answer, facts: Facts) -> Answer:
+    """Genuine is answered with where the system comes from: that is what is asked, fault or none."""
+    origin = summary(facts) if answer.question == "genuine" and answer.verdict in ("pass", "notes") else None
+    return answer if origin is None else replace(answer, sentence=_clip(f"{answer.sentence}; {origin}"))
 
 
 def _grade(answers: Sequence[Answer]) -> tuple[str, bool, str]:

@@ -54,10 +54,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TARGET",
         action="append",
         help="a machine it shall run on (qemu, qemu:q35, proxmox, virtualbox, vmware:ide, vmware:lsi, "
-        "vmware:buslogic, hyperv); may be repeated; default qemu",
+        "vmware:buslogic, esxi, esxi:lsi, esxi:buslogic, hyperv, azure, aws, utm, kubevirt); may be repeated; "
+        "default qemu",
     )
     parser.add_argument(
         "--only", metavar="QUESTION", action="append", choices=ASKED, help="only this question; may be repeated"
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="ISO|FOLDER|IMAGE",
+        help="hold the system's files against the media or the image that they should come from",
+    )
+    parser.add_argument(
+        "--signed-by",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a minisign public key (RW..., or its file) whose signature beside the image counts; may be repeated",
     )
     parser.add_argument("--jobs", metavar="N", type=int, help="processes for several images (default: one a CPU)")
     parser.add_argument("--no-cache", action="store_true", help="neither use nor keep facts of unchanged images")
@@ -175,6 +188,8 @@ def _request(args: argparse.Namespace, *, alone: bool) -> Request:
         waivers=read_waivers(args.waivers) if args.waivers is not None else (),
         baseline=read_baseline(args.baseline) if args.baseline is not None else None,
         alone=alone,
+        reference=args.reference,
+        keys=tuple(args.signed_by),
         # What a running machine writes while it is read isn't worth keeping.
         cache=None if args.no_cache or args.force_share else user_cache(),
     )
