@@ -34,15 +34,28 @@ def rules(payload: dict[str, object], *severities: str) -> set[str]:
     return {row["rule"] for row in found if row["severity"] in (severities or ("medium", "high", "critical"))}
 
 
-@pytest.mark.parametrize("snapshot", ["clean", "infected"])
-def test_the_specimen_is_silent_at_medium_and_above(snapshot: str) -> None:
-    payload = byre_json("audit", f"{SPECIMEN}@{snapshot}")
+INTRUDERS = {
+    *("CLEAN-001", "CLEAN-002", "CLEAN-010", "CLEAN-011", "CLEAN-018", "CLEAN-022", "CLEAN-025", "CLEAN-027"),
+}
+"""What the specimen's infected state must show, and nothing else at medium and above."""
+
+
+def test_the_infected_specimen_fails_with_evidence() -> None:
+    payload = byre_json("audit", f"{SPECIMEN}@infected", status=2)
+    assert rules(payload) == INTRUDERS
+    clean = next(row for row in payload["questions"] if row["question"] == "clean")
+    assert clean["verdict"] == "fail"
+    where = {row["where"] for row in payload["findings"] if row["rule"] == "CLEAN-010"}
+    assert {"/WINDOWS/Temp/netmgr32.exe", "/WINDOWS/Temp/upd.exe", "/WINDOWS/system32/svch0st.exe"} <= where
+
+
+def test_the_specimen_is_silent_at_medium_and_above() -> None:
+    payload = byre_json("audit", f"{SPECIMEN}@clean")
     assert payload["schema"] == "byre/audit/1"
     assert rules(payload) == set()
     verdicts = {row["question"]: row["verdict"] for row in payload["questions"]}
     assert (verdicts["sound"], verdicts["complete"], verdicts["portable"]) == ("pass", "pass", "notes")
-    assert (verdicts["clean"], verdicts["genuine"]) == ("unknown", "unknown")
-    assert payload["extra_quality"] is False
+    assert (verdicts["clean"], verdicts["genuine"]) == ("pass", "unknown")
 
 
 def test_targets_differ() -> None:
@@ -122,7 +135,7 @@ def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None
 def test_the_terminal_says_the_verdict_first() -> None:
     lines = byre("audit", SPECIMEN).stdout.splitlines()
     assert lines[0].endswith("specimen.qcow2: grade C")
-    assert lines[1] == "  Extra Quality can't be granted: Clean is unknown."
+    assert lines[1] == "  Extra Quality: Sound, Complete, Clean and Portable pass."
     assert lines[2].startswith("  On QEMU's default machine: would start")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from byre.audit import complete, lean, portable, private, sound
+from byre.audit import clean, complete, lean, portable, private, sound
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.platforms import Platform
@@ -31,6 +31,7 @@ class Check:
 OWN = (
     Check("sound", sound.RULES, sound.check),
     Check("complete", complete.RULES, complete.check),
+    Check("clean", clean.RULES, clean.check),
     Check("portable", portable.RULES, portable.check, per_target=True),
     Check("private", private.RULES, private.check),
     Check("lean", lean.RULES, lean.check),

@@ -14,7 +14,9 @@ from byre.audit.facts import (
     Facts,
     FileFacts,
     HiveState,
+    LogonSettings,
     MasterBootRecord,
+    SystemSettings,
     VolumeState,
 )
 from byre.audit.imports import broken_imports
@@ -26,11 +28,16 @@ from byre.disks.disk import CheckedDisk, CheckReport, Disk
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
-from byre.windows.fact import Fact, absent, attempt
+from byre.volumes.boot_code import recognise_master, recognise_volume
+from byre.windows.fact import Fact, absent, attempt, unknown
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
 from byre.windows.inspection import Inspection
+from byre.windows.paths import SystemPaths
+from byre.windows.protection import Protection, read_protection
 
+BOOT_AREA = 8192
+"""A boot sector with the loader code of NTFS behind it."""
 MAX_PE = 64 << 20
 MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
@@ -119,6 +126,7 @@ def gather_system(
         loader=loaded,
         leftovers=count_leftovers(files, root),
         others=others,
+        protection=_protection(files, hives, root, system.value, logon.value),
         imports=attempt(lambda: broken_imports(files, guest, plan, read)),
     )
     if scanners is None:
@@ -126,6 +134,20 @@ def gather_system(
     progress("programs")
     programs, census = census_of(files, root, scanners)
     return replace(whole, programs=programs, census=census)
+
+
+def _protection(
+    files: FileSystem, hives: Hives, root: str, system: SystemSettings | None, logon: LogonSettings | None
+) -> Fact[Protection]:
+    """Unknown where a hive that it needs can't be read."""
+    if system is None or logon is None:
+        return unknown("the SYSTEM or the SOFTWARE hive can't be read")
+    hive = hives.get("SYSTEM")
+    return attempt(
+        lambda: read_protection(
+            files, hives, hive.key(system.control_set) if hive else None, SystemPaths(root, logon.drive)
+        )
+    )
 
 
 def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
@@ -150,20 +172,23 @@ def _container(disk: Disk) -> Fact[CheckReport]:
 
 
 def _master_boot_record(sector: bytes) -> MasterBootRecord:
-    return MasterBootRecord(sector[510:512] == b"\x55\xaa", any(sector[:440]))
+    return MasterBootRecord(sector[510:512] == b"\x55\xaa", any(sector[:440]), recognise_master(sector))
 
 
 def boot_sector(sector: bytes) -> BootSector:
     """The fields of a partition's first sector that NTFS and FAT have in common."""
     sectors, heads, hidden = struct.unpack_from("<HHI", sector, 0x18)
-    return BootSector(sector[510:512] == b"\x55\xaa", any(sector[0x54:510]), sectors, heads, hidden)
+    signed, code = sector[510:512] == b"\x55\xaa", any(sector[0x54:510])
+    return BootSector(signed, code, sectors, heads, hidden, recognise_volume(sector))
 
 
 def _volume(disk: Disk, volume: OpenVolume) -> VolumeState:
     part, files = volume.partition, volume.filesystem
     boot: Fact[BootSector] = absent()
     if part.start + 512 <= disk.size:
-        boot = attempt(lambda: boot_sector(disk.read(part.start, 512)))
+        boot = attempt(
+            lambda: boot_sector(disk.read(part.start, BOOT_AREA if part.start + BOOT_AREA <= disk.size else 512))
+        )
     about = attempt(files.facts) if files is not None else None
     reason = str(volume.reason) if volume.reason else about.reason if about is not None else None
     return VolumeState(
