@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from byre.audit.census import take_census
-from byre.audit.facts import Census, ProgramFile
+from byre.audit.census import FileScanner, take_census
+from byre.audit.facts import Census, ProgramFile, Scan
 from byre.audit.scanners import Scanners
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
@@ -14,15 +14,45 @@ from byre.windows.fact import Fact, known, unknown
 
 
 def census_of(files: FileSystem, root: str, scanners: Scanners) -> tuple[Fact[tuple[ProgramFile, ...]], Census]:
-    """The programs and what the scanners said; unknown with the reason where the volume can't be walked."""
+    """The programs and what the scanners said; unknown with the reason where the volume can't be walked. Raises
+    where a scanner that was asked for can't be made ready."""
+    ready, unused = open_scanners(scanners)
     index = read_catalog_index(files, root)
 
     def vouched(digests: tuple[str, ...]) -> str | None:
         return next((name for digest in digests if (name := index.lists(digest)) is not None), None)
 
     try:
-        programs, census = take_census(files, vouched=vouched, sha256_catalogs=index.has_sha256)
+        programs, census = take_census(files, scanners=ready, vouched=vouched, sha256_catalogs=index.has_sha256)
     except ByreError as error:
         return unknown(str(error)), Census()
-    census = replace(census, catalog_digests=len(index.digests), catalog_problems=index.problems)
+    census = replace(
+        census,
+        scans=(*census.scans, *unused),
+        catalog_digests=len(index.digests),
+        catalog_problems=index.problems,
+    )
     return known(programs), census
+
+
+def open_scanners(scanners: Scanners) -> tuple[tuple[FileScanner, ...], tuple[Scan, ...]]:
+    """The scanners to use, and those that aren't, with why."""
+    ready: list[FileScanner] = []
+    unused: list[Scan] = []
+    if scanners.rules is not None or scanners.builtin:
+        from byre.audit.yara import YaraScanner, open_yara
+
+        made = open_yara(scanners.rules, builtin=scanners.builtin)
+        if isinstance(made, YaraScanner):
+            ready.append(made)
+        else:
+            unused.append(made)
+    else:
+        unused.append(Scan("yara", used=False, problem="no rules were given"))
+    if scanners.clamd is not None:
+        from byre.audit.clamd import open_clamd
+
+        ready.append(open_clamd(scanners.clamd))
+    else:
+        unused.append(Scan("clamav", used=False, problem="no clamd was given (--clamd)"))
+    return tuple(ready), tuple(unused)

@@ -30,6 +30,10 @@ class Answer:
     worst: str | None
     sentence: str
     unread: tuple[Unread, ...] = ()
+    checked: tuple[str, ...] = ()
+    """What was used beside the rules, with its date."""
+    not_checked: tuple[str, ...] = ()
+    """What could have been and wasn't; lowers nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ def judge(
     asked = {question: question in only for question in QUESTIONS}
     offered = {rule.question for check in checks for rule in check.rules}
     answers = tuple(_answer(question, asked[question], offered, findings, unread, rules) for question in QUESTIONS)
+    answers = tuple(_with_scans(each, facts) if asked[each.question] else each for each in answers)
     grade, extra, reason = _grade(answers)
     return Report(
         standard=STANDARD,
@@ -170,6 +175,31 @@ def _answer(
     else:
         verdict, sentence = "pass", "no sign found" if question == "clean" else "nothing found"
     return Answer(question, verdict, len(own), worst, sentence, blind)
+
+
+_SCANS = {"yara": "YARA", "clamav": "ClamAV"}
+
+
+def _with_scans(answer: Answer, facts: Facts) -> Answer:
+    """Clean says what looked into the files, and what didn't."""
+    if answer.question != "clean":
+        return answer
+    used, unused = [], []
+    for scan in facts.census.scans:
+        title = _SCANS.get(scan.name, scan.name)
+        if scan.used:
+            used.append(f"{title}: {scan.about}" + (f" of {scan.date}" if scan.date else ""))
+        else:
+            unused.append(f"{title}: {scan.problem or 'not used'}")
+        if scan.skipped_count:
+            first = ", ".join(f"{each.path} ({each.reason})" for each in scan.skipped[:3])
+            more = f" and {scan.skipped_count - 3} more" if scan.skipped_count > 3 else ""
+            unused.append(_clip(f"{title}: {first}{more}"))
+    if facts.census.skipped_count:
+        unused.append(
+            _clip(f"{facts.census.skipped_count} files can't be read, {facts.census.skipped[0].path} first")
+        )
+    return replace(answer, checked=tuple(used), not_checked=tuple(unused))
 
 
 def _grade(answers: Sequence[Answer]) -> tuple[str, bool, str]:

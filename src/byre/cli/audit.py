@@ -50,6 +50,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--fail-on", metavar="LEVEL", choices=LEVELS, default="high", help="low, medium, high (default) or critical"
     )
     parser.add_argument(
+        "--rules",
+        metavar="DIR",
+        type=Path,
+        help="YARA rules (*.yar, *.yara) to run over every file, beside Byre's own",
+    )
+    parser.add_argument(
+        "--clamd", metavar="SOCKET", help="ask this ClamAV daemon of every file: a socket or HOST:PORT"
+    )
+    parser.add_argument(
         "--report",
         metavar="FILE",
         action="append",
@@ -61,6 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     from byre.audit.running import audit_disk
+    from byre.audit.scanners import Scanners
     from byre.reports.audit_json import as_json
 
     _check_reports(args.report)
@@ -70,6 +80,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             name=args.image,
             targets=args.targets or ("qemu",),
             only=args.only or (),
+            scanners=Scanners(rules=args.rules, clamd=args.clamd),
             progress=lambda stage: _stage(bar, stage),
         )
     payload = as_json(report)
@@ -123,6 +134,11 @@ def _print(console: Printer, report: Report) -> None:
     console.print(f"  {printable(report.system or 'No installed system was found.')}")
     console.print()
     facts(console, [(each.question.capitalize(), f"{each.verdict:<8}{each.sentence}") for each in report.answers])
+    for answer in report.answers:
+        for row in answer.checked:
+            console.print(f"  {answer.question}, checked: {printable(row)}")
+        for row in answer.not_checked:
+            console.print(f"  {answer.question}, not checked: {printable(row)}")
     others = [each for each in report.predictions if each.target not in report.targets]
     if others:
         console.print()

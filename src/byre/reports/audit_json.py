@@ -32,6 +32,8 @@ def as_json(report: Report) -> dict[str, Any]:
                 "worst": each.worst,
                 "sentence": each.sentence,
                 "unread": [{"rule": row.rule, "reason": row.reason, "target": row.target} for row in each.unread],
+                "checked": list(each.checked),
+                "not_checked": list(each.not_checked),
             }
             for each in report.answers
         ],
@@ -77,6 +79,13 @@ def as_markdown(report: Report) -> str:
         "| question | verdict | |",
         "|---|---|---|",
         *(f"| {each.question.capitalize()} | {each.verdict} | {said(each.sentence)} |" for each in report.answers),
+        "",
+        *(f"- {each.question.capitalize()}, checked: {said(row)}" for each in report.answers for row in each.checked),
+        *(
+            f"- {each.question.capitalize()}, not checked: {said(row)}"
+            for each in report.answers
+            for row in each.not_checked
+        ),
         "",
         "## On each machine",
         "",
