@@ -357,6 +357,14 @@ def virus(facts: Facts) -> Facts:
 
 add("a file that ClamAV knows", Plant(facts=virus), "CLEAN-032")
 
+
+def listed(facts: Facts) -> Facts:
+    scan = Scan("known", used=True, hits=(Hit("/a.exe", "bad ones"),))
+    return replace(facts, census=replace(facts.census, scans=(scan,)))
+
+
+add("a file on a list of bad ones", Plant(facts=listed), "CLEAN-033")
+
 HEALTHY: dict[str, Plant] = {
     "Windows XP's own example of a debugger": Plant(
         software=value(rf"{IFEO}\Your Image File Name Here without a path", "Debugger", "ntsd -d")

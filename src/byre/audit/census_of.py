@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from byre.audit.census import FileScanner, take_census
-from byre.audit.facts import Census, ProgramFile, Scan
+from byre.audit.facts import Census, Hit, ProgramFile, Scan
 from byre.audit.scanners import Scanners
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
@@ -26,13 +27,36 @@ def census_of(files: FileSystem, root: str, scanners: Scanners) -> tuple[Fact[tu
         programs, census = take_census(files, scanners=ready, vouched=vouched, sha256_catalogs=index.has_sha256)
     except ByreError as error:
         return unknown(str(error)), Census()
+    programs, hashes = ask_known(programs, scanners.known)
     census = replace(
         census,
-        scans=(*census.scans, *unused),
+        scans=(*census.scans, *unused, hashes),
         catalog_digests=len(index.digests),
         catalog_problems=index.problems,
     )
     return known(programs), census
+
+
+def ask_known(programs: tuple[ProgramFile, ...], path: Path | None) -> tuple[tuple[ProgramFile, ...], Scan]:
+    """The programs with who knows them, and which of them are on a list of bad ones."""
+    from byre.audit.known_hashes import default_path, open_known
+
+    if path is None and not default_path().exists():
+        return programs, Scan("known", used=False, problem="no lists of hashes were imported ('byre known import')")
+    database = open_known(path or default_path())
+    try:
+        lists = database.lists()
+        told, hits = [], []
+        for program in programs:
+            found = database.who_knows((program.sha1, program.sha256, program.md5))
+            hits += [Hit(program.path, name, f"SHA-1 {program.sha1}") for name, bad in found if bad]
+            good = next((name for name, bad in found if not bad), None)
+            told.append(replace(program, known=program.known or good) if good is not None else program)
+    finally:
+        database.close()
+    about = ", ".join(f"{each.name} ({'bad' if each.bad else 'good'}, {each.digests} digests)" for each in lists)
+    dates = "; ".join(f"{each.name}: {each.dated or each.imported}" for each in lists)
+    return tuple(told), Scan("known", used=True, about=about or "no lists", date=dates or None, hits=tuple(hits))
 
 
 def open_scanners(scanners: Scanners) -> tuple[tuple[FileScanner, ...], tuple[Scan, ...]]:

@@ -11,7 +11,7 @@ from byre.volumes.boot_code import BootCode
 from byre.windows.guest import Guest
 
 _FROM_CENSUS = ("CLEAN-011", "CLEAN-016", "CLEAN-017")
-_SCANNED = {"yara": "CLEAN-031", "clamav": "CLEAN-032"}
+_SCANNED = {"yara": "CLEAN-031", "clamav": "CLEAN-032", "known": "CLEAN-033"}
 GUARDED = (
     *("system32/sethc.exe", "system32/utilman.exe", "system32/osk.exe", "system32/magnify.exe"),
     *("system32/narrator.exe", "system32/displayswitch.exe", "system32/winlogon.exe", "system32/userinit.exe"),

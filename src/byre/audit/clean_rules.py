@@ -330,4 +330,14 @@ RULES = (
         "look the name up; start from an image that you trust",
         required=False,
     ),
+    _rule(
+        33,
+        "No program is on a list of bad ones",
+        "critical",
+        "the digests of all programs against the lists of 'byre known'",
+        "somebody put this very file on the list",
+        "the list that the finding names",
+        "start from an image that you trust",
+        required=False,
+    ),
 )

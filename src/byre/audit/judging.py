@@ -177,7 +177,7 @@ def _answer(
     return Answer(question, verdict, len(own), worst, sentence, blind)
 
 
-_SCANS = {"yara": "YARA", "clamav": "ClamAV"}
+_SCANS = {"yara": "YARA", "clamav": "ClamAV", "known": "Known hashes"}
 
 
 def _with_scans(answer: Answer, facts: Facts) -> Answer:
@@ -188,7 +188,7 @@ def _with_scans(answer: Answer, facts: Facts) -> Answer:
     for scan in facts.census.scans:
         title = _SCANS.get(scan.name, scan.name)
         if scan.used:
-            used.append(f"{title}: {scan.about}" + (f" of {scan.date}" if scan.date else ""))
+            used.append(f"{title}: {scan.about}" + (f", of {scan.date}" if scan.date else ""))
         else:
             unused.append(f"{title}: {scan.problem or 'not used'}")
         if scan.skipped_count:

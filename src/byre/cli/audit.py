@@ -56,6 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="YARA rules (*.yar, *.yara) to run over every file, beside Byre's own",
     )
     parser.add_argument(
+        "--known", metavar="DB", type=Path, help="the database of known hashes; default that of 'byre known'"
+    )
+    parser.add_argument(
         "--clamd", metavar="SOCKET", help="ask this ClamAV daemon of every file: a socket or HOST:PORT"
     )
     parser.add_argument(
@@ -80,7 +83,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             name=args.image,
             targets=args.targets or ("qemu",),
             only=args.only or (),
-            scanners=Scanners(rules=args.rules, clamd=args.clamd),
+            scanners=Scanners(rules=args.rules, clamd=args.clamd, known=args.known),
             progress=lambda stage: _stage(bar, stage),
         )
     payload = as_json(report)
