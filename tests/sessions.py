@@ -22,6 +22,7 @@ def comparable(text: str) -> list[str]:
     text = re.sub(r"[\d.]+ [KM]iB on the host", "SPACE on the host", text)
     text = re.sub(r"(space used +).*", r"\1SPACE", text)
     text = re.sub(r"; [\d.]+ [KM]iB freed", "; SPACE freed", text)
+    text = re.sub(r"YARA-X \d[\d.]*", "YARA-X VERSION", text)
     return [line.rstrip() for line in text.rstrip("\n").splitlines()]
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import byre
 from byre.audit import facts_cache
+from byre.audit.facts import Facts
 from byre.audit.facts_cache import FactsCache, user_cache
 from byre.audit.gathering import gather
 from byre.audit.judging import Report
 from byre.audit.running import Request, audit_address
 from byre.audit.scanners import Scanners
+from byre.disks.disk import Disk
 from programs import byre as run_byre
 
 SPECIMEN = Path(byre.__file__).parent / "samples" / "specimen.qcow2"
@@ -127,9 +130,20 @@ def test_images_of_one_file_are_kept(image: Path, cache: FactsCache, format: str
     assert audited(other, cache)[1][0] == RECALLED
 
 
-def test_what_other_data_decides_is_not_kept(image: Path, cache: FactsCache, tmp_path: Path) -> None:
+def test_what_other_data_decides_is_not_kept(
+    image: Path, cache: FactsCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yar").write_text("rule nothing { condition: false }")
     audited(image, cache, scanners=Scanners(rules=tmp_path))
     assert not cache.folder.exists()
+    monkeypatch.setattr("byre.audit.known_hashes.default_path", lambda: tmp_path / "own.yar")
+    monkeypatch.setattr("byre.audit.running.gather", gather_without_scanners)
+    audited(image, cache)
+    assert not cache.folder.exists()
+
+
+def gather_without_scanners(disk: Disk, **options: Any) -> Facts:
+    return gather(disk, **{**options, "scanners": None})
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 5000, None])

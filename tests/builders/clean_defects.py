@@ -11,7 +11,7 @@ from builders.defects import SERVICES, WINLOGON, value
 from builders.hive import Node, expand_sz
 from builders.mutations import Mutation, mutation
 from builders.pe import PeSpec, build_pe
-from byre.audit.facts import BootSector, Facts, MasterBootRecord
+from byre.audit.facts import BootSector, Facts, Hit, MasterBootRecord, Scan
 from byre.volumes.boot_code import recognise_master, recognise_volume
 from byre.windows.fact import known
 
@@ -342,6 +342,28 @@ add(
     ),
     "CLEAN-030",
 )
+
+add(
+    "a script that YARA knows",
+    Plant(write={"/a.bat": b"net user x y /add\r\nnet localgroup administrators x /add\r\n"}),
+    "CLEAN-031",
+)
+
+
+def virus(facts: Facts) -> Facts:
+    scan = Scan("clamav", used=True, hits=(Hit("/a.exe", "Lab.Virus"),))
+    return replace(facts, census=replace(facts.census, scans=(scan,)))
+
+
+add("a file that ClamAV knows", Plant(facts=virus), "CLEAN-032")
+
+
+def listed(facts: Facts) -> Facts:
+    scan = Scan("known", used=True, hits=(Hit("/a.exe", "bad ones"),))
+    return replace(facts, census=replace(facts.census, scans=(scan,)))
+
+
+add("a file on a list of bad ones", Plant(facts=listed), "CLEAN-033")
 
 HEALTHY: dict[str, Plant] = {
     "Windows XP's own example of a debugger": Plant(

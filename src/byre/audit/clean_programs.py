@@ -11,6 +11,7 @@ from byre.volumes.boot_code import BootCode
 from byre.windows.guest import Guest
 
 _FROM_CENSUS = ("CLEAN-011", "CLEAN-016", "CLEAN-017")
+_SCANNED = {"yara": "CLEAN-031", "clamav": "CLEAN-032", "known": "CLEAN-033"}
 GUARDED = (
     *("system32/sethc.exe", "system32/utilman.exe", "system32/osk.exe", "system32/magnify.exe"),
     *("system32/narrator.exe", "system32/displayswitch.exe", "system32/winlogon.exe", "system32/userinit.exe"),
@@ -34,6 +35,10 @@ def check_programs(facts: Facts, guest: Guest) -> Iterator[Finding | Unread]:
         told = deceptive_name(program.path, guest.root) if program.known is None else None
         if told is not None:
             yield Finding("CLEAN-011", program.path, f"{told}; SHA-1 {program.sha1}", "its name is meant to deceive")
+    for scan in (each for each in facts.census.scans if each.name in _SCANNED):
+        for hit in scan.hits:
+            told = f"{hit.name}: {hit.about}" if hit.about else hit.name
+            yield Finding(_SCANNED[scan.name], hit.path, told, "a scanner knows it", severity=hit.severity)
     yield from _replaced({program.path.lower(): program for program in programs}, guest.root)
 
 

@@ -216,7 +216,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One scanner's pass. ``name``: ``yara``, ``clamav``, ``known-bad``, ``known-good``. ``used`` False: it wasn't
+    """One scanner's pass. ``name``: ``yara``, ``clamav`` or ``known``. ``used`` False: it wasn't
     asked for, or ``problem`` kept it from working. ``about`` says what it knows, ``date`` from when that is.
     ``skipped`` holds the first of the ``skipped_count`` files that it couldn't look at."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 from byre import __version__
@@ -159,13 +160,15 @@ def _sample(file: Storage, take: Callable[[bytes], None]) -> None:
 
 
 def _code() -> str:
-    """What stands for the program that gathers: another one may see other facts in the same bytes."""
+    """What stands for the program that gathers, its tables and rules among it: another one may see other facts in the
+    same bytes. So may one that has a scanner's library."""
     package = Path(__file__).parents[1]
-    rows = [__version__]
-    for path in sorted(package.rglob("*.py")):
-        about = path.stat()
-        rows.append(f"{path.relative_to(package)} {about.st_size} {about.st_mtime_ns}")
-    return sha256("\n".join(rows).encode()).hexdigest()
+    rows = [__version__, str(find_spec("yara_x") is not None)]
+    for path in sorted(package.rglob("*")):
+        if path.suffix != ".pyc" and path.is_file():
+            about = path.stat()
+            rows.append(f"{path.relative_to(package)} {about.st_size} {about.st_mtime_ns}")
+    return sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _pack(facts: Facts) -> bytes | None:

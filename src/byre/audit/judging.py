@@ -33,6 +33,10 @@ class Answer:
     worst: str | None
     sentence: str
     unread: tuple[Unread, ...] = ()
+    checked: tuple[str, ...] = ()
+    """What was used beside the rules, with its date."""
+    not_checked: tuple[str, ...] = ()
+    """What could have been and wasn't; lowers nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ def judge(
         _with_origin(_answer(question, asked[question], offered, findings, unread, rules), facts)
         for question in QUESTIONS
     )
+    answers = tuple(_with_scans(each, facts) if asked[each.question] else each for each in answers)
     grade, extra, reason = _grade(answers)
     return Report(
         standard=STANDARD,
@@ -224,6 +229,31 @@ def _with_origin(answer: Answer, facts: Facts) -> Answer:
     """Genuine is answered with where the system comes from: that is what is asked, fault or none."""
     origin = summary(facts) if answer.question == "genuine" and answer.verdict in ("pass", "notes") else None
     return answer if origin is None else replace(answer, sentence=_clip(f"{answer.sentence}; {origin}"))
+
+
+_SCANS = {"yara": "YARA", "clamav": "ClamAV", "known": "Known hashes"}
+
+
+def _with_scans(answer: Answer, facts: Facts) -> Answer:
+    """Clean says what looked into the files, and what didn't."""
+    if answer.question != "clean":
+        return answer
+    used, unused = [], []
+    for scan in facts.census.scans:
+        title = _SCANS.get(scan.name, scan.name)
+        if scan.used:
+            used.append(f"{title}: {scan.about}" + (f", of {scan.date}" if scan.date else ""))
+        else:
+            unused.append(f"{title}: {scan.problem or 'not used'}")
+        if scan.skipped_count:
+            first = ", ".join(f"{each.path} ({each.reason})" for each in scan.skipped[:3])
+            more = f" and {scan.skipped_count - 3} more" if scan.skipped_count > 3 else ""
+            unused.append(_clip(f"{title}: {first}{more}"))
+    if facts.census.skipped_count:
+        unused.append(
+            _clip(f"{facts.census.skipped_count} files can't be read, {facts.census.skipped[0].path} first")
+        )
+    return replace(answer, checked=tuple(used), not_checked=tuple(unused))
 
 
 def _grade(answers: Sequence[Answer]) -> tuple[str, bool, str]:

@@ -45,8 +45,8 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What looked into the files. ``state``: ``used``, ``not checked`` (nobody asked for it) or ``failed`` with its
-    ``problem``; ``about`` what it knows and ``date`` from when; ``hits`` and ``skipped`` are numbers of files."""
+    """What looked into the files. ``state``: ``used``, or ``not checked`` with its ``problem``; ``about`` what it
+    knows and ``date`` from when; ``hits`` and ``skipped`` are numbers of files."""
 
     name: str
     state: str
@@ -57,12 +57,7 @@ class Looked:
     skipped: int = 0
 
 
-SCANNERS = {
-    "yara": "YARA rules",
-    "clamav": "ClamAV",
-    "known-bad": "known bad files",
-    "known-good": "known good files",
-}
+SCANNERS = {"yara": "YARA rules", "clamav": "ClamAV", "known": "known hashes"}
 """What may look into files, by the names that ``facts.Scan`` has."""
 
 
@@ -126,10 +121,10 @@ def _looked(facts: Facts) -> tuple[Looked, ...]:
     rows = []
     for name, title in {**SCANNERS, **{each: each for each in scans if each not in SCANNERS}}.items():
         scan = scans.get(name)
-        if scan is None or (not scan.used and scan.problem is None):
+        if scan is None:
             rows.append(Looked(title, "not checked"))
             continue
-        state = "used" if scan.used else "failed"
+        state = "used" if scan.used else "not checked"
         problem = _clip(scan.problem) if scan.problem else None
         about = _clip(scan.about)
         rows.append(Looked(title, state, about, scan.date, problem, len(scan.hits), scan.skipped_count))

@@ -73,6 +73,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a minisign public key (RW..., or its file) whose signature beside the image counts; may be repeated",
     )
+    parser.add_argument(
+        "--rules",
+        metavar="DIR",
+        type=Path,
+        help="YARA rules (*.yar, *.yara) to run over every file, beside Byre's own",
+    )
+    parser.add_argument(
+        "--known", metavar="DB", type=Path, help="the database of known hashes; default that of 'byre known'"
+    )
+    parser.add_argument(
+        "--clamd", metavar="SOCKET", help="ask this ClamAV daemon of every file: a socket or HOST:PORT"
+    )
     parser.add_argument("--jobs", metavar="N", type=int, help="processes for several images (default: one a CPU)")
     parser.add_argument("--no-cache", action="store_true", help="neither use nor keep facts of unchanged images")
     add_open_options(parser)
@@ -180,6 +192,7 @@ def _request(args: argparse.Namespace, *, alone: bool) -> Request:
     from byre.audit.baseline import read_baseline
     from byre.audit.facts_cache import user_cache
     from byre.audit.running import Request, check_request
+    from byre.audit.scanners import Scanners
     from byre.audit.waivers import read_waivers
 
     request = Request(
@@ -189,6 +202,7 @@ def _request(args: argparse.Namespace, *, alone: bool) -> Request:
         waivers=read_waivers(args.waivers) if args.waivers is not None else (),
         baseline=read_baseline(args.baseline) if args.baseline is not None else None,
         alone=alone,
+        scanners=Scanners(rules=args.rules, clamd=args.clamd, known=args.known),
         reference=args.reference,
         keys=tuple(args.signed_by),
         # What a running machine writes while it is read isn't worth keeping.

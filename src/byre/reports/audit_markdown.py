@@ -59,7 +59,11 @@ def _section(report: Report) -> str:
     ]
     if not report.findings:
         lines.append("None.")
-    unused = [each.name for each in report.profile.looked if each.state == "not checked"]
+    unused = [
+        f"{said(each.name)}{f' ({said(each.problem)})' if each.problem else ''}"
+        for each in report.profile.looked
+        if each.state == "not checked"
+    ]
     lines += ["", *(f"- {said(_scan(each))}" for each in report.profile.looked if each.state != "not checked")]
     lines += [f"- Not checked: {', '.join(unused)}."] if unused else []
     lines += [f"- {said(notice)}" for notice in report.notices]
@@ -68,8 +72,6 @@ def _section(report: Report) -> str:
 
 def _scan(row: Looked) -> str:
     date = f" of {row.date}" if row.date else ""
-    if row.state == "failed":
-        return f"{row.name} failed: {row.problem}"
     return f"{row.name}: {row.about}{date}, {row.hits} hits, {row.skipped} files not looked into"
 
 
