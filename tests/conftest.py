@@ -14,6 +14,8 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 # What a developer's shell has set must not change what Byre prints.
 for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(_name, None)
+# Nor may the lists of hashes that a developer has imported.
+os.environ["XDG_DATA_HOME"] = "/nonexistent"
 
 # The same cases on every machine and in every run, however busy it is; more of them are what 'make fuzz' is for.
 settings.register_profile(

@@ -135,8 +135,10 @@ def _switched_off(protection: Protection, guest: Guest, kind: str) -> Iterator[F
         yield Finding("CLEAN-024", r"Winlogon\SFCDisable", f"{sfc:#x}", "system files may be replaced silently")
     services = {service.name.lower(): service for service in guest.services.value or ()}
     off = [f"{profile}: EnableFirewall = 0" for profile, on in protection.firewall if on == 0]
-    if "sharedaccess" in services and services["sharedaccess"].start == 4:
-        off.append("the service SharedAccess is disabled")
+    # Vista's firewall is a service of its own, and SharedAccess is disabled on it from the start.
+    firewall = services.get("mpssvc") or services.get("sharedaccess")
+    if firewall is not None and firewall.start == 4:
+        off.append(f"the service {firewall.name} is disabled")
     remote = protection.deny_terminal == 0
     both = "medium" if off and remote else None
     if off:

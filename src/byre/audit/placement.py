@@ -8,7 +8,12 @@ _ODD = (
     (re.compile(r"/(?:recycler|recycled|\$recycle\.bin)/"), "in the recycle bin"),
     (re.compile(r"/system volume information/"), "among the restore points"),
     (re.compile(r"/(?:temp|tmp)/|/temporary internet files/"), "in a folder for temporary files"),
-    (re.compile(r"^/[^/]+/(?:fonts|cursors|media|help|tasks|prefetch|debug|wallpaper)/"), "where no programs belong"),
+    (
+        re.compile(
+            r"^/(?:windows|winnt|win32|win|reactos)[^/]*/(?:fonts|cursors|media|help|tasks|prefetch|debug|wallpaper)/"
+        ),
+        "where no programs belong",
+    ),
     (re.compile(r"/system32/(?:config|catroot|catroot2|logfiles)/"), "where no programs belong"),
     (re.compile(r"/system32/drivers/.*\.(?:exe|scr|com|bat|cmd)$"), "a program among the drivers"),
 )
