@@ -233,4 +233,6 @@ def _service(judge: _Judge, service: Service) -> Iterator[Finding]:
     program = judge.program(service.service_dll)
     inside = service.service_dll.lower().startswith((folder, f"{judge.root}/syswow64/".lower()))
     if not inside and program is not None and program.known is None:
-        yield Finding("CLEAN-013", service.service_dll, how, "it runs in svchost under Windows' own name")
+        severity = "low" if program.signed else None
+        consequence = "it runs in svchost under Windows' own name"
+        yield Finding("CLEAN-013", service.service_dll, how, consequence, severity=severity)
