@@ -323,6 +323,11 @@ add(
     ),
     "CLEAN-025",
 )
+add(
+    "logged on by itself",
+    Plant(software=both(value(WINLOGON, "AutoAdminLogon", "1"), value(WINLOGON, "DefaultUserName", "operator"))),  # type: ignore[arg-type]
+    notes="CLEAN-034",
+)
 add("updates off", Plant(system=value(rf"{SERVICES}\wuauserv", "Start", 4)), notes="CLEAN-026")
 add(
     "a program for remote control",

@@ -13,7 +13,7 @@ from byre.windows.guest import Guest
 from byre.windows.paths import SystemPaths, command_targets
 from byre.windows.protection import HostsLine, Protection
 
-_FROM_PROTECTION = tuple(f"CLEAN-{number:03d}" for number in (9, 18, 19, 20, 21, 24, 25, 26, 27, 29, 30))
+_FROM_PROTECTION = tuple(f"CLEAN-{number:03d}" for number in (9, 18, 19, 20, 21, 24, 25, 26, 27, 29, 30, 34))
 _LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")
 _PROTECTORS = re.compile(
     r"update|antivir|virus|malware|spyware|security|symantec|norton|mcafee|kaspersky|avast|avira|bitdefender|eset\b|"
@@ -149,6 +149,8 @@ def _switched_off(protection: Protection, guest: Guest, kind: str) -> Iterator[F
     silent += [f"the service {name} is disabled" for name in ("wuauserv", "wscsvc") if _disabled(services.get(name))]
     if silent:
         yield Finding("CLEAN-026", "updates and warnings", "; ".join(silent), "nobody is told of what is missing")
+    if protection.auto_logon is not None:
+        yield Finding("CLEAN-034", r"Winlogon\AutoAdminLogon", protection.auto_logon, "no password is asked for")
     if remote:
         where = r"Control\Terminal Server\fDenyTSConnections"
         yield Finding("CLEAN-027", where, "0", "others may log on over the network", severity=both)
