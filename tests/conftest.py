@@ -17,6 +17,8 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 # What a developer's shell has set must not change what Byre prints.
 for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(_name, None)
+# Nor may the lists of hashes that a developer has imported.
+os.environ["XDG_DATA_HOME"] = "/nonexistent"
 
 # The user's own cache is neither used nor filled.
 os.environ["XDG_CACHE_HOME"] = _CACHE = tempfile.mkdtemp(prefix="byre-test-cache-")

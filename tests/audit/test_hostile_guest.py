@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -63,3 +64,18 @@ def test_a_name_that_forges_output_is_escaped_on_the_page() -> None:
     assert "<img" not in text
     assert "\x1b" not in text
     assert "\n# passed" not in text
+
+
+def test_a_giant_autostart_costs_no_time() -> None:
+    giant = "x" * 400_000 + ".exe," * 50_000
+    plant = Plant(
+        software=lambda root: [
+            value(WINLOGON, "Userinit", giant)(root),
+            value(r"Microsoft\Windows\CurrentVersion\Run", "x", giant)(root),
+            value(r"Microsoft\Windows NT\CurrentVersion\Windows", "AppInit_DLLs", giant)(root),
+        ]
+    )
+    began = time.monotonic()
+    report = judge(facts_of(plant))
+    assert time.monotonic() - began < 20
+    assert "CLEAN-001" in {each.rule.id for each in report.findings}

@@ -259,6 +259,11 @@ add(
     ),
     "CLEAN-017 CLEAN-103",
 )
+add(
+    "the prompt's bytes as keyboard helper",
+    Plant(write={f"{S32}/{name}": program("odd.exe", company=xp.COMPANY) for name in ("cmd.exe", "utilman.exe")}),
+    "CLEAN-017",
+)
 # Settings
 add("updates cut off by hosts", hosts("127.0.0.1 update.example.com"), "CLEAN-018")
 add("a bank sent elsewhere", hosts("203.0.113.7 bank.example.com"), notes="CLEAN-018")
@@ -317,6 +322,11 @@ add(
         )
     ),
     "CLEAN-025",
+)
+add(
+    "logged on by itself",
+    Plant(software=both(value(WINLOGON, "AutoAdminLogon", "1"), value(WINLOGON, "DefaultUserName", "operator"))),  # type: ignore[arg-type]
+    notes="CLEAN-034",
 )
 add("updates off", Plant(system=value(rf"{SERVICES}\wuauserv", "Start", 4)), notes="CLEAN-026")
 add(

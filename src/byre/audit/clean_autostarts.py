@@ -12,6 +12,8 @@ from byre.windows.autostarts import Autostart
 from byre.windows.guest import Guest
 from byre.windows.services import Service
 
+MAX_COMMAND = 1024
+"""Letters of a command that are looked at: a made-up one may have a million."""
 ENOUGH_CATALOGUED = 500
 """Digests in the guest's catalogs from which on "in no catalog" means something."""
 _FROM_AUTOSTARTS = tuple(f"CLEAN-{number:03d}" for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15))
@@ -131,7 +133,11 @@ def _place(judge: _Judge, row: Autostart) -> Iterator[Finding]:
         severity = "low" if judge.trusted(row.files) else None
         yield Finding("CLEAN-004", where, told, "it runs before anything else does", severity=severity)
     elif kind in ("lsa", "security-providers"):
-        odd = [name for name in re.split(r"[,\s]+", row.command.strip().strip('"')) if name and not _is_lsa(name)]
+        odd = [
+            name
+            for name in re.split(r"[,\s]+", row.command[:MAX_COMMAND].strip().strip('"'))
+            if name and not _is_lsa(name)
+        ]
         if odd:
             severity = "low" if judge.trusted(row.files) else None
             yield Finding("CLEAN-005", where, f"{', '.join(odd)}: {told}", "it sees passwords", severity=severity)
@@ -178,13 +184,13 @@ def _more_places(judge: _Judge, row: Autostart, where: str, told: str) -> Iterat
 
 def _odd_logon(row: Autostart) -> bool:
     normal = _NORMAL.get(row.name.lower(), ())
-    parts = [part.strip().strip('"') for part in row.command.split(",") if part.strip()]
+    parts = [part.strip().strip('"') for part in row.command[:MAX_COMMAND].split(",") if part.strip()]
     return any(_base(part) not in normal or odd_place("/" + part.replace("\\", "/")[2:]) for part in parts)
 
 
 def _base(command: str) -> str:
     """The file name of a command's program, in lower case."""
-    name = command.strip().strip('"').lower().replace("/", "\\")
+    name = command[:MAX_COMMAND].strip().strip('"').lower().replace("/", "\\")
     match = re.search(r"([^\\]+\.(?:exe|dll|sys|com|cmd|bat|scr))(?:[\s\"]|$)", name)
     return match[1] if match else name.rpartition("\\")[2]
 
@@ -227,4 +233,6 @@ def _service(judge: _Judge, service: Service) -> Iterator[Finding]:
     program = judge.program(service.service_dll)
     inside = service.service_dll.lower().startswith((folder, f"{judge.root}/syswow64/".lower()))
     if not inside and program is not None and program.known is None:
-        yield Finding("CLEAN-013", service.service_dll, how, "it runs in svchost under Windows' own name")
+        severity = "low" if program.signed else None
+        consequence = "it runs in svchost under Windows' own name"
+        yield Finding("CLEAN-013", service.service_dll, how, consequence, severity=severity)

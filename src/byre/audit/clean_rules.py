@@ -340,4 +340,14 @@ RULES = (
         "start from an image that you trust",
         required=False,
     ),
+    _rule(
+        34,
+        "Nobody is logged on by itself",
+        "low",
+        "AutoAdminLogon of Winlogon",
+        "whoever starts the machine is that user, and the password lies in the registry",
+        "Microsoft KB 315231",
+        "set AutoAdminLogon to 0",
+        required=False,
+    ),
 )

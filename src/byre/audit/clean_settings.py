@@ -13,7 +13,7 @@ from byre.windows.guest import Guest
 from byre.windows.paths import SystemPaths, command_targets
 from byre.windows.protection import HostsLine, Protection
 
-_FROM_PROTECTION = tuple(f"CLEAN-{number:03d}" for number in (9, 18, 19, 20, 21, 24, 25, 26, 27, 29, 30))
+_FROM_PROTECTION = tuple(f"CLEAN-{number:03d}" for number in (9, 18, 19, 20, 21, 24, 25, 26, 27, 29, 30, 34))
 _LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")
 _PROTECTORS = re.compile(
     r"update|antivir|virus|malware|spyware|security|symantec|norton|mcafee|kaspersky|avast|avira|bitdefender|eset\b|"
@@ -135,8 +135,10 @@ def _switched_off(protection: Protection, guest: Guest, kind: str) -> Iterator[F
         yield Finding("CLEAN-024", r"Winlogon\SFCDisable", f"{sfc:#x}", "system files may be replaced silently")
     services = {service.name.lower(): service for service in guest.services.value or ()}
     off = [f"{profile}: EnableFirewall = 0" for profile, on in protection.firewall if on == 0]
-    if "sharedaccess" in services and services["sharedaccess"].start == 4:
-        off.append("the service SharedAccess is disabled")
+    # Vista's firewall is a service of its own, and SharedAccess is disabled on it from the start.
+    firewall = services.get("mpssvc") or services.get("sharedaccess")
+    if firewall is not None and firewall.start == 4:
+        off.append(f"the service {firewall.name} is disabled")
     remote = protection.deny_terminal == 0
     both = "medium" if off and remote else None
     if off:
@@ -147,6 +149,8 @@ def _switched_off(protection: Protection, guest: Guest, kind: str) -> Iterator[F
     silent += [f"the service {name} is disabled" for name in ("wuauserv", "wscsvc") if _disabled(services.get(name))]
     if silent:
         yield Finding("CLEAN-026", "updates and warnings", "; ".join(silent), "nobody is told of what is missing")
+    if protection.auto_logon is not None:
+        yield Finding("CLEAN-034", r"Winlogon\AutoAdminLogon", protection.auto_logon, "no password is asked for")
     if remote:
         where = r"Control\Terminal Server\fDenyTSConnections"
         yield Finding("CLEAN-027", where, "0", "others may log on over the network", severity=both)

@@ -8,7 +8,12 @@ _ODD = (
     (re.compile(r"/(?:recycler|recycled|\$recycle\.bin)/"), "in the recycle bin"),
     (re.compile(r"/system volume information/"), "among the restore points"),
     (re.compile(r"/(?:temp|tmp)/|/temporary internet files/"), "in a folder for temporary files"),
-    (re.compile(r"^/[^/]+/(?:fonts|cursors|media|help|tasks|prefetch|debug|wallpaper)/"), "where no programs belong"),
+    (
+        re.compile(
+            r"^/(?:windows|winnt|win32|win|reactos)[^/]*/(?:fonts|cursors|media|help|tasks|prefetch|debug|wallpaper)/"
+        ),
+        "where no programs belong",
+    ),
     (re.compile(r"/system32/(?:config|catroot|catroot2|logfiles)/"), "where no programs belong"),
     (re.compile(r"/system32/drivers/.*\.(?:exe|scr|com|bat|cmd)$"), "a program among the drivers"),
 )
@@ -30,13 +35,15 @@ OWN = {
 }
 """Programs of Windows itself that intruders like to be called, and their folder below the Windows folder."""
 _IMITATED = (*OWN, "rundll32.exe", "iexplore.exe", "taskmgr.exe", "ctfmon.exe", "wuauclt.exe", "dllhost.exe")
-_REAL = {"service.exe", "taskman.exe", "dllhst3g.exe", "explorer.scf", "conhost.exe"}
+_REAL = {"wuauclt1.exe", "service.exe", "taskman.exe", "dllhst3g.exe", "explorer.scf", "conhost.exe"}
 _LOOKS = str.maketrans("015", "ols")
 _COPIES = re.compile(
     r"/(?:dllcache|servicepackfiles|driver cache|winsxs|softwaredistribution|lastgood|erdnt|i386|amd64|"
     r"\$ntuninstall[^/]*|\$ntservicepackuninstall\$|\$hf_mig\$|syswow64|system volume information)/"
 )
 """Folders in which Windows itself keeps copies of its programs."""
+_OTHER_SYSTEM = re.compile(r"/(?:windows|winnt|reactos)[^/]*(?:/system32/system32|/)")
+"""The same folder of another installation beside this one, with what ``OWN`` says appended."""
 
 
 def odd_place(path: str) -> str | None:
@@ -57,7 +64,7 @@ def deceptive_name(path: str, root: str) -> str | None:
         return "its extension is hidden"
     if name in OWN and not _COPIES.search(lower):
         home = f"{root.lower()}/{OWN[name]}".rstrip("/")
-        if folder != home:
+        if folder != home and not _OTHER_SYSTEM.fullmatch(f"{folder}/{OWN[name]}"):
             return f"called like Windows' own {name}, which lies in {home}"
     imitated = _imitates(name)
     return None if imitated is None else f"looks like {imitated}"

@@ -32,7 +32,9 @@ Each question is answered with one word:
 | unknown | a required rule couldn't be looked at, the question wasn't asked, or Byre has no rules for it yet; \
 never a pass |
 
-Clean says "no sign found", never "clean": what nothing looks for isn't found.
+Clean says "no sign found", never "clean": what nothing looks for isn't found. YARA, ClamAV \
+and lists of known hashes are optional: the report says what was used, with its date, and "not checked" where it \
+wasn't or where a file was too large; that lowers nothing.
 
 ## Grades
 
