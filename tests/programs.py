@@ -33,7 +33,7 @@ def byre(
     return done
 
 
-def byre_json(*arguments: str | os.PathLike[str], status: int = 0) -> dict[str, Any]:
+def byre_json(*arguments: str | os.PathLike[str], status: int | None = 0) -> dict[str, Any]:
     """Run it with --json and parse the one object on stdout."""
     payload = json.loads(byre(*arguments, "--json", status=status).stdout)
     assert isinstance(payload, dict)

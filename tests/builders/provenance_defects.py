@@ -332,6 +332,7 @@ add("the media has more", held(missing=("winhlp32.exe",)), notes="REF-001")
 add("the media has other bytes", held(altered=ODD), "REF-002")
 add("newer than the media", held(newer=ODD), notes="REF-003")
 add("older than the media", held(older=ODD), notes="REF-004")
+add("more than the media", held(added=(f"{S32}/svch0st.exe",)), notes="REF-005")
 # Lean
 add("dllcache is there", Plant(write={f"{S32}/dllcache/user32.dll": bytes(4096)}), notes="LEAN-002")
 add("free clusters held", layout(clusters=4000, free=1 << 30, held=600 << 20, taken=600 << 20), notes="LEAN-003")
