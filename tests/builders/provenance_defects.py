@@ -404,6 +404,9 @@ def _updated(facts: Facts) -> Facts:
 
 HEALTHY: dict[str, Plant] = {
     "everything looked at": Plant(census=True),
+    "a tree that was stripped after it was linked": Plant(
+        write={path: flipped(data) for path, data in extras().items()}, census=True
+    ),
     "sizes as the media's list has them": Plant(write=sized(), census=True),
     "a hotfix's file of another size": Plant(
         write={
