@@ -95,6 +95,13 @@ def listed(*leave_out: str) -> Mapping[str, bytes]:
     return {**extras(), f"{CATROOT}/byre.cat": signed_catalog(digests, publisher, [publisher])}
 
 
+def vouched(*names: str) -> dict[str, bytes]:
+    """A catalog that lists programs of system32."""
+    publisher = authority("A publisher")
+    digests = [parse_pe(clean_files()[f"{S32}/{name}"], path=name).digest("sha1") for name in names]
+    return {f"{CATROOT}/byre.cat": signed_catalog(digests, publisher, [publisher])}
+
+
 def broken_catalog() -> bytes:
     publisher = authority("A publisher")
     other = members([hashlib.sha1(b"x").digest()])
@@ -200,12 +207,12 @@ add(
 # Altered system files
 add(
     "the command prompt as Sticky Keys",
-    Plant(write={f"{S32}/sethc.exe": clean_files()[f"{S32}/cmd.exe"]}, census=True),
+    Plant(write={f"{S32}/sethc.exe": clean_files()[f"{S32}/cmd.exe"], **vouched("cmd.exe")}, census=True),
     "CLEAN-101",
 )
 add(
     "the command prompt as Utility Manager",
-    Plant(write={f"{S32}/utilman.exe": clean_files()[f"{S32}/cmd.exe"]}, census=True),
+    Plant(write={f"{S32}/utilman.exe": clean_files()[f"{S32}/cmd.exe"], **vouched("cmd.exe")}, census=True),
     "CLEAN-101",
 )
 add(
@@ -430,6 +437,9 @@ HEALTHY: dict[str, Plant] = {
             )
         },
         census=True,
+    ),
+    "programs that are what their names say, in a catalog": Plant(
+        write=vouched("sethc.exe", "cmd.exe", "rundll32.exe", "winlogon.exe"), census=True
     ),
     "no evaluation": Plant(system=evaluation(0)),
     "optional parts that Setup was told to leave out": Plant(

@@ -64,10 +64,11 @@ RULES = (
     Rule(
         "CLEAN-101",
         "clean",
-        "System programs are what their names say",
+        "No program of Windows lies under another one's name",
         "high",
         False,
-        "OriginalFilename of the programs that start by themselves or before logging on; the kernel and HAL apart",
+        "OriginalFilename of the programs that start by themselves or before logging on, where a catalog vouches for "
+        "the file: a copy of the command prompt as sethc.exe is one; strangers are CLEAN-017's",
         "another program under such a name is started by the system itself, with all its rights",
         "public descriptions of replaced accessibility programs (sethc.exe, utilman.exe)",
         "a command prompt before logging on, or anything else",
@@ -245,10 +246,17 @@ def _expected(facts: Facts, program: ProgramFile) -> bool:
 
 
 def _other_program(facts: Facts, program: ProgramFile) -> str | None:
-    """The name of another system program that a guarded one says it is."""
+    """The name of another system program that a guarded one says it is. Only of files that a catalog lists: they are
+    Windows' own, under a wrong name, and pass wherever only digests count."""
     name = base_name(program.path)
     original = (program.pe.original_filename or "").lower().removesuffix(".mui") if program.pe else ""
-    if name not in GUARDED or not original or original == name or original in RENAMED.get(name, ()):
+    if (
+        program.known is None
+        or name not in GUARDED
+        or not original
+        or original == name
+        or original in RENAMED.get(name, ())
+    ):
         return None
     root = facts.guest.root.lower() if facts.guest else ""
     there = {path for path in (f"{root}/{original}", f"{root}/system32/{original}") if path in facts.paths}
