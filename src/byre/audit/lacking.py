@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 
 from byre.audit.facts import BrokenProgram, Facts
 from byre.audit.finding import Finding, Unread
@@ -16,7 +16,7 @@ from byre.audit.lacking_facts import in_use
 from byre.audit.platforms import Platform
 from byre.audit.rule import Rule
 from byre.windows.components import Component, Places, built_in_components
-from byre.windows.components.component import owner_of
+from byre.windows.components.component import names_of, owner_of
 from byre.windows.services import Service
 
 MIN_PROGRAMS = 400
@@ -115,7 +115,7 @@ RULES = (
 )
 
 
-@cache
+@lru_cache(maxsize=2)
 def _names(paths: frozenset[str], root: str) -> frozenset[str]:
     return frozenset(path.rpartition("/")[2] for path in in_use(paths, root))
 
@@ -182,7 +182,8 @@ def _missed(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding]:
     missing = [
         row for row in always if (row.target or row.name).lower() not in names and row.name.lower() not in names
     ]
-    odd = [row.name.lower() for row in missing if _of_component(row.name.lower(), facts, gone.values()) is None]
+    owned = names_of(tuple(gone.values()))
+    odd = [row.name.lower() for row in missing if owned.fullmatch(row.name.lower()) is None]
     if len(odd) > max(MISSED, MISSED_SHARE * len(always)):
         named = ", ".join(odd[:SHOWN]) + (f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else "")
         said = f"{len(odd)} of {len(always)} files beyond the absent components: {named}"
