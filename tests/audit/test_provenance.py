@@ -30,7 +30,7 @@ def test_every_marker_is_well_formed() -> None:
 
 
 def test_genuine_is_answered_with_the_origin() -> None:
-    facts = facts_of(Plant(census=True))
+    facts = facts_of(Plant())
     said = "installed 2008-04-15, Service Pack 3, build 2600.xpsp.080413-2111, 1 hotfix"
     assert summary(facts) == said
     answer = next(each for each in judge(facts).answers if each.question == "genuine")
@@ -72,7 +72,6 @@ def test_a_catalogs_root_may_be_in_the_guests_own_store(monkeypatch: pytest.Monk
             Plant(
                 write={**extras(), f"{CATROOT}/nt5.cat": catalog},
                 software=lambda node, blob=blob: node.at(store).values.update({"Blob": blob}),  # type: ignore[misc]
-                census=True,
             )
         )
         verdicts.append({name: trust.verdict for name, trust in facts.census.catalogs})

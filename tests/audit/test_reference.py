@@ -35,7 +35,7 @@ def quiet(stage: str) -> None:
 
 @cache
 def facts() -> Facts:
-    return facts_of(Plant(census=True))
+    return facts_of(Plant())
 
 
 def source_of(files: Mapping[str, bytes]) -> MediaSource:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from byre.audit import altered, complete, genuine, lacking, lean, portable, private, reference_check, sound
+from byre.audit import altered, clean, complete, genuine, lacking, lean, portable, private, reference_check, sound
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.platforms import Platform
@@ -32,6 +32,7 @@ OWN = (
     Check("sound", sound.RULES, sound.check),
     Check("complete", complete.RULES, complete.check),
     Check("lacking", lacking.RULES, lacking.check),
+    Check("clean", clean.RULES, clean.check),
     Check("altered", altered.RULES, altered.check),
     Check("portable", portable.RULES, portable.check, per_target=True),
     Check("private", private.RULES, private.check),

@@ -213,7 +213,7 @@ def _answer(
     elif question not in COVERED:
         verdict, sentence = "unknown", "only some of its rules were asked"
     else:
-        verdict, sentence = "pass", "nothing found"
+        verdict, sentence = "pass", "no sign found" if question == "clean" else "nothing found"
     return Answer(question, verdict, len(own), worst, sentence, blind)
 
 
