@@ -171,3 +171,11 @@ def test_markdown_shows_the_guests_names_as_they_are() -> None:
     assert "<script>" not in text
     assert "\n# [x]" not in text
     assert r"\[x\]\(http" in text
+
+
+def test_a_prediction_says_what_to_change() -> None:
+    told = {each.target: each for each in judge(clean()).predictions}
+    assert told["qemu"].remedy is None
+    assert "attach the disk to an IDE controller" in (told["vmware:lsi"].remedy or "")
+    gone = judge(facts_of(Plant(remove=("/NTLDR",)))).predictions[0]
+    assert gone.remedy == catalogue.rule_named(gone.rule or "").remedy

@@ -14,15 +14,18 @@ import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
+from builders.audited import Plant, facts_of
 from builders.reports import broken, healthy, hostile
 from byre.audit.baseline import apply_baseline, parse_baseline
-from byre.audit.judging import Found, Report, Waiver
+from byre.audit.facts import Census, Scan
+from byre.audit.judging import Found, Report, Waiver, judge
 from byre.audit.profile import Profile
 from byre.audit.running import Failure
 from byre.audit.waivers import apply_waivers
 from byre.errors import MissingError
 from byre.reports.audit_json import ONE, SEVERAL, as_json, several_json
 from byre.reports.audit_markdown import as_markdown
+from byre.reports.html import as_html
 from byre.reports.sarif import MAX_RESULTS, as_sarif, message, uri
 from byre.reports.sbom import as_cyclonedx
 from byre.reports.sentences import verdict
@@ -193,3 +196,26 @@ def test_fingerprints_outlive_a_change_of_words_and_of_case() -> None:
     found = broken().findings[0]
     other = replace(found.finding, where=found.finding.where.upper(), evidence="in other words")
     assert Found(other, found.rule, "low").fingerprint == found.fingerprint
+
+
+def test_scanners_that_were_not_used_are_named_and_those_that_were_say_how_old_they_are() -> None:
+    scans = (
+        Scan("yara", True, "built-in rules", "2026-11-01", skipped_count=3),
+        Scan("clamav", False, problem="nobody answers at the socket"),
+    )
+    facts = replace(facts_of(Plant()), census=Census(scans=scans))
+    report = judge(facts)
+    states = {each.name: each.state for each in report.profile.looked}
+    assert states == {
+        "YARA rules": "used",
+        "ClamAV": "failed",
+        "known bad files": "not checked",
+        "known good files": "not checked",
+    }
+    for page in (as_markdown([report]), as_html([report]), json.dumps(as_json(report))):
+        assert "2026-11-01" in page
+        assert "nobody answers at the socket" in page
+    (invocation,) = as_sarif([report])["runs"][0]["invocations"]
+    notes = [row["message"]["text"] for row in invocation["toolExecutionNotifications"]]
+    assert "ClamAV: nobody answers at the socket" in notes
+    assert "known bad files: not checked" in notes

@@ -37,7 +37,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one machine would do. ``starts`` is None where it can't be told; ``rule`` names what ends the start."""
+    """What one machine would do. ``starts`` is None where it can't be told; ``rule`` names what ends the start, and
+    ``remedy`` what to change for it, in the guest or on the machine's side."""
 
     target: str
     title: str
@@ -45,6 +46,7 @@ class Prediction:
     sentence: str
     rule: str | None = None
     stage: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,7 @@ def _answer(
     elif question not in COVERED:
         verdict, sentence = "unknown", "only some of its rules were asked"
     else:
+        # Of what somebody hid well enough nothing is said by a scan: never "clean".
         verdict, sentence = "pass", "no sign found" if question == "clean" else "nothing found"
     return Answer(question, verdict, len(own), worst, sentence, blind)
 
@@ -260,7 +263,8 @@ def _predict(platform: Platform, rows: Sequence[Finding | Unread], rules: Mappin
         sentence = f"{on}: {first.consequence} ({first.where}: {first.evidence})."
         if first.stage == Stage.SHELL:
             sentence = f"{on}: would start, but with {first.consequence} ({first.where}: {first.evidence})."
-        return Prediction(platform.name, platform.title, False, sentence, first.rule, first.stage.name.lower())
+        stage, remedy = first.stage.name.lower(), _remedy(rules[first.rule], platform)
+        return Prediction(platform.name, platform.title, False, sentence, first.rule, stage, remedy)
     blind = [
         row
         for row in rows
@@ -272,6 +276,11 @@ def _predict(platform: Platform, rows: Sequence[Finding | Unread], rules: Mappin
         )
     sentence = f"{on}: would start: nothing that Byre checks stands in the way from boot code to shell."
     return Prediction(platform.name, platform.title, True, sentence)
+
+
+def _remedy(rule: Rule, platform: Platform) -> str:
+    """What to change: for a controller that isn't found what that machine allows, on either side."""
+    return platform.advice if rule.id == "PORT-001" else rule.remedy
 
 
 _STARTING = ("sound", "complete", "portable")

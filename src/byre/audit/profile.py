@@ -44,6 +44,29 @@ class Installed:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What looked into the files. ``state``: ``used``, ``not checked`` (nobody asked for it) or ``failed`` with its
+    ``problem``; ``about`` what it knows and ``date`` from when; ``hits`` and ``skipped`` are numbers of files."""
+
+    name: str
+    state: str
+    about: str = ""
+    date: str | None = None
+    problem: str | None = None
+    hits: int = 0
+    skipped: int = 0
+
+
+SCANNERS = {
+    "yara": "YARA rules",
+    "clamav": "ClamAV",
+    "known-bad": "known bad files",
+    "known-good": "known good files",
+}
+"""What may look into files, by the names that ``facts.Scan`` has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """The guest in rows. ``about`` is label and value; ``startups_unknown`` and ``installed_unknown`` say why rows
     are missing."""
@@ -56,6 +79,8 @@ class Profile:
     space: tuple[SpaceUse, ...] = ()
     leftovers: tuple[SpaceUse, ...] = ()
     """What the private and lean questions count, by kind: these may overlap."""
+    looked: tuple[Looked, ...] = ()
+    """Each scanner, those too that weren't used: not having looked is said, never passed over."""
     cut: tuple[str, ...] = ()
     """Which tables were cut to ``MAX_ROWS``, with their real number of rows."""
 
@@ -91,8 +116,24 @@ def profile_of(facts: Facts) -> Profile:
             for kind, title in (PRIVATE | LEAN).items()
             if (count := facts.leftovers.get(kind)) is not None
         ),
+        looked=_looked(facts),
         cut=tuple(f"{name}: {rows}" for name, rows in tables if rows > MAX_ROWS),
     )
+
+
+def _looked(facts: Facts) -> tuple[Looked, ...]:
+    scans = {scan.name: scan for scan in facts.census.scans}
+    rows = []
+    for name, title in {**SCANNERS, **{each: each for each in scans if each not in SCANNERS}}.items():
+        scan = scans.get(name)
+        if scan is None or (not scan.used and scan.problem is None):
+            rows.append(Looked(title, "not checked"))
+            continue
+        state = "used" if scan.used else "failed"
+        problem = _clip(scan.problem) if scan.problem else None
+        about = _clip(scan.about)
+        rows.append(Looked(title, state, about, scan.date, problem, len(scan.hits), scan.skipped_count))
+    return tuple(rows)
 
 
 def _clip(text: str) -> str:

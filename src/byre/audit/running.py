@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -22,7 +24,7 @@ from byre.audit.rule import QUESTIONS
 from byre.audit.scanners import Scanners
 from byre.audit.waivers import apply_waivers
 from byre.disks.disk import Disk
-from byre.errors import ByreError, MissingError, UsageError
+from byre.errors import ByreError, MissingError, StorageError, UsageError
 
 Progress = Callable[[str], None]
 
@@ -186,16 +188,37 @@ def audit_all(
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     # Spawned, not forked: the parent may have threads, and a fork would copy their locks as they are.
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    finished = False
     try:
         waiting = [pool.submit(_attempt, image, request) for image in images]
-        for number, future in enumerate(waiting, 1):
-            yield future.result()
+        # The pool notes a new process as one to watch when something else is handed in: without this a last
+        # process that is killed would be waited for for ever (CPython 3.11).
+        pool.submit(int)
+        for number, (image, future) in enumerate(zip(images, waiting, strict=True), 1):
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield Failure(image, _ended(image))
             done(number)
+        finished = True
     finally:
+        if not finished:
+            # Whoever interrupts the audit doesn't want to wait for the images that are being read.
+            for process in list(getattr(pool, "_processes", None) or {}):
+                os.kill(process, signal.SIGTERM)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ended(image: str) -> ByreError:
+    return StorageError(
+        "the process that audited it, or one beside it, was ended from outside",
+        path=image,
+        hint="Perhaps memory was short: audit it by itself, or with fewer --jobs.",
+    )
 
 
 def _attempt(image: str, request: Request) -> Report | Failure:

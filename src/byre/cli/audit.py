@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from byre.cli.audit_files import check_targets, publish, write_report
 from byre.cli.options import add_open_options, open_options
 from byre.cli.output import Output
+from byre.cli.progress import ticking
 from byre.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -201,15 +202,14 @@ def _audit_one(image: str, request: Request, out: Output) -> Report:
     from byre.audit.gathering import STAGES
     from byre.audit.running import audit_address
 
-    with out.progress("audit", len(STAGES) + 1, unit="steps") as bar:
+    with out.progress("audit", len(STAGES) + 1, unit="steps") as bar, ticking(bar):
         return audit_address(image, request, lambda stage: _stage(bar, stage, STAGES))
 
 
 def _stage(bar: Progress, stage: str, stages: Sequence[str]) -> None:
-    """The bar stands at the stage that begins now; stages of others don't move it."""
+    """The bar stands at the stage that begins now; stages of others don't move it, and "rules" is the last."""
     bar.what = f"audit: {stage}"
-    reached = stages.index(stage) if stage in stages else bar.done
-    bar.advance(max(0, reached - bar.done))
+    bar.done = max(bar.done, stages.index(stage) if stage in stages else 0, len(stages) if stage == "rules" else 0)
 
 
 def _audit_several(
@@ -218,13 +218,13 @@ def _audit_several(
     from byre.audit.running import Failure, audit_all
 
     jobs = args.jobs or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
-    with out.progress("audit", len(images), unit="images") as bar:
+    with out.progress("audit", len(images), unit="images") as bar, ticking(bar):
         results = []
         for result in audit_all(images, request, jobs=jobs):
             results.append(result)
             if isinstance(result, Failure):
                 out.notice(str(result.error))
-            bar.advance(1)
+            bar.done += 1
     return results
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from byre.errors import ExistsError, MissingError, UsageError
 if TYPE_CHECKING:
     from byre.audit.judging import Report
     from byre.audit.running import Failure
+    from byre.reports.html import BootSection
 
 SUFFIXES = (".html", ".json", ".sarif", ".md")
 
@@ -32,8 +33,11 @@ def check_targets(reports: Sequence[Path], sbom: Path | None) -> None:
         raise UsageError("two reports would have the same name", path=paths[0])
 
 
-def write_report(path: Path, results: Sequence[Report | Failure], *, several: bool) -> None:
-    """The reports of all images as one file, in the form that its name says."""
+def write_report(
+    path: Path, results: Sequence[Report | Failure], *, several: bool, boots: Mapping[str, BootSection] | None = None
+) -> None:
+    """The reports of all images as one file, in the form that its name says. ``boots``: boot tests by image, which
+    the HTML page has a place for."""
     suffix = path.suffix.lower()
     if suffix == ".md":
         from byre.reports.audit_markdown import as_markdown
@@ -46,7 +50,7 @@ def write_report(path: Path, results: Sequence[Report | Failure], *, several: bo
     elif suffix == ".html":
         from byre.reports.html import as_html
 
-        text = as_html(results)
+        text = as_html(results, boots=boots or {})
     else:
         text = json_text(results, several=several)
     publish(path, text)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from byre.audit.judging import Found, Report
+from byre.audit.profile import Looked
 from byre.audit.running import Failure
 from byre.reports.sentences import heading, verdict
 
@@ -47,7 +48,10 @@ def _section(report: Report) -> str:
         "",
         "## On each machine",
         "",
-        *(f"- {said(each.sentence)}" for each in report.predictions),
+        *(
+            f"- {said(each.sentence)}{f' To change: {said(each.remedy)}.' if each.remedy else ''}"
+            for each in report.predictions
+        ),
         "",
         "## Findings",
         "",
@@ -55,8 +59,18 @@ def _section(report: Report) -> str:
     ]
     if not report.findings:
         lines.append("None.")
-    lines += ["", *(f"- {said(notice)}" for notice in report.notices)]
+    unused = [each.name for each in report.profile.looked if each.state == "not checked"]
+    lines += ["", *(f"- {said(_scan(each))}" for each in report.profile.looked if each.state != "not checked")]
+    lines += [f"- Not checked: {', '.join(unused)}."] if unused else []
+    lines += [f"- {said(notice)}" for notice in report.notices]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _scan(row: Looked) -> str:
+    date = f" of {row.date}" if row.date else ""
+    if row.state == "failed":
+        return f"{row.name} failed: {row.problem}"
+    return f"{row.name}: {row.about}{date}, {row.hits} hits, {row.skipped} files not looked into"
 
 
 def _finding(found: Found) -> str:

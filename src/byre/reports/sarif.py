@@ -136,6 +136,7 @@ def _notifications(report: Report) -> list[dict[str, Any]]:
         for unread in answer.unread
     ]
     said = list(report.notices)
+    said += [f"{each.name}: {each.problem or each.state}" for each in report.profile.looked if each.state != "used"]
     if len(report.findings) > MAX_RESULTS:
         said.append(f"{len(report.findings) - MAX_RESULTS} lesser findings are left out here")
     return [*rows, *({"level": "note", "message": {"text": message(text)}} for text in said)]
