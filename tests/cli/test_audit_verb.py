@@ -137,8 +137,10 @@ def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None
 def test_the_terminal_says_the_verdict_first() -> None:
     lines = byre("audit", SPECIMEN).stdout.splitlines()
     assert lines[0].endswith("specimen.qcow2: grade B, Extra Quality")
-    assert lines[1].startswith("  It would start on QEMU's default machine. ")
-    assert lines[3].startswith("  system ")
+    assert lines[1].startswith("  It would start on QEMU's default machine. No sign was found")
+    refused = byre("audit", SPECIMEN, "--for", "vmware:lsi", status=2).stdout.splitlines()
+    assert refused[1].startswith("  On VMware with LSI Logic: STOP 0x0000007B")
+    assert refused[2] == "  Extra Quality is refused: Portable failed."
 
 
 def test_explain_prints_a_rule() -> None:
