@@ -35,7 +35,7 @@ def quiet(stage: str) -> None:
 
 @cache
 def facts() -> Facts:
-    return facts_of(Plant(census=True))
+    return facts_of(Plant())
 
 
 def source_of(files: Mapping[str, bytes]) -> MediaSource:
@@ -148,7 +148,7 @@ def findings(*arguments: str | Path, status: int) -> dict[str, str]:
 def test_a_folder_as_reference(media: Path) -> None:
     found = findings("--reference", media, status=2)
     assert found["REF-002"] == "/WINDOWS/system32/user32.dll"
-    assert set(found) == {"REF-001", "REF-002"}
+    assert set(found) == {"REF-001", "REF-002", "REF-005"}
     assert findings("--reference", media / "I386", status=2).keys() == found.keys()
 
 
@@ -157,11 +157,21 @@ def test_an_iso_as_reference(media: Path, tmp_path: Path) -> None:
     run_tool("genisoimage", "-quiet", "-o", tmp_path / "cd.iso", media)
     found = findings("--reference", tmp_path / "cd.iso", status=2)
     assert found["REF-002"] == "/WINDOWS/system32/user32.dll"
-    assert set(found) == {"REF-001", "REF-002"}
+    assert set(found) == {"REF-001", "REF-002", "REF-005"}
 
 
 def test_another_image_as_reference() -> None:
     assert findings("--reference", f"{SPECIMEN}@clean", status=0) == {}
+
+
+def test_what_a_later_state_added_is_told() -> None:
+    payload = byre_json(
+        "audit", f"{SPECIMEN}@infected", "--reference", f"{SPECIMEN}@clean", "--no-cache", status=None
+    )
+    rows = payload["findings"]
+    assert isinstance(rows, list)
+    told = {row["rule"]: row["evidence"] for row in rows if row["rule"].startswith("REF")}
+    assert told == {"REF-005": "1 file: svch0st.exe"}
 
 
 def test_a_reference_that_is_none_is_refused(tmp_path: Path) -> None:

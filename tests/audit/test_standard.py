@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from byre.audit.catalogue import OWN, RULES
-from byre.audit.platforms import PLATFORMS
+from byre.audit.platforms import PLATFORMS, Platform, platform_named
 from byre.audit.rule import COVERED, GUESTS, QUESTIONS, SEVERITIES, Rule
 from byre.audit.standard import page
+from byre.convert.target_profiles import TARGETS
+from byre.convert.target_rules import Target
 
 PAGE = Path(__file__).parents[2] / "docs" / "extra-quality.md"
 
@@ -39,6 +41,19 @@ def test_a_rule_says_everything(rule: Rule) -> None:
 def test_the_page_says_which_questions_have_no_rules_yet() -> None:
     for question in set(QUESTIONS) - set(COVERED):
         assert f"| {question.capitalize()} | {QUESTIONS[question]} | not checked yet |" in page()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_every_target_of_convert_is_a_machine_to_audit_for(target: Target) -> None:
+    assert platform_named(target.name)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: platform.name)
+def test_a_machine_says_where_its_ids_are_known_from(platform: Platform) -> None:
+    assert platform.source
+    assert re.fullmatch(r"[0-9a-f]{4}", platform.vendor)
+    assert re.fullmatch(r"[0-9a-f]{4}", platform.device)
+    assert re.fullmatch(r"[0-9a-f]{6}", platform.class_code)
 
 
 def test_the_page_names_every_machine() -> None:

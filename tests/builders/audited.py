@@ -43,8 +43,6 @@ class Plant:
     user: Callable[[Node], object] | None = None
     """A change of the user's hive."""
     unreadable: frozenset[str] = frozenset()
-    census: bool = False
-    """Every file is looked at, not only those of the start."""
 
 
 def healthy_disk(files: FileSystem) -> Facts:

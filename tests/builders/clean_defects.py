@@ -246,7 +246,7 @@ add("a program in a stream", Plant(facts=stream), "CLEAN-016")
 add(
     "the prompt as keyboard helper",
     Plant(write={f"{S32}/sethc.exe": program("sethc.exe", company=xp.COMPANY, original="cmd.exe")}),
-    "CLEAN-017 CLEAN-101",
+    "CLEAN-017",
 )
 add(
     "explorer of another maker",

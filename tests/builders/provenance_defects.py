@@ -95,6 +95,13 @@ def listed(*leave_out: str) -> Mapping[str, bytes]:
     return {**extras(), f"{CATROOT}/byre.cat": signed_catalog(digests, publisher, [publisher])}
 
 
+def vouched(*names: str) -> dict[str, bytes]:
+    """A catalog that lists programs of system32."""
+    publisher = authority("A publisher")
+    digests = [parse_pe(clean_files()[f"{S32}/{name}"], path=name).digest("sha1") for name in names]
+    return {f"{CATROOT}/byre.cat": signed_catalog(digests, publisher, [publisher])}
+
+
 def broken_catalog() -> bytes:
     publisher = authority("A publisher")
     other = members([hashlib.sha1(b"x").digest()])
@@ -178,12 +185,12 @@ add("a signature by nobody known", beside(unknown_key=(("x.minisig", "a key besi
 # Patched files
 add(
     "tcpip patched",
-    Plant(write={f"{DRV}/tcpip.sys": flipped(clean_files()[f"{DRV}/tcpip.sys"])}, census=True),
+    Plant(write={f"{DRV}/tcpip.sys": flipped(clean_files()[f"{DRV}/tcpip.sys"])}),
     "CLEAN-103 GEN-006",
 )
 add(
     "winlogon patched",
-    Plant(edit={f"{S32}/winlogon.exe": flipped}, census=True),
+    Plant(edit={f"{S32}/winlogon.exe": flipped}),
     "CLEAN-103 GEN-005",
 )
 add(
@@ -193,33 +200,32 @@ add(
             **listed("uxtheme.dll"),
             f"{S32}/uxtheme.dll": program("uxtheme.dll", padding=77),
         },
-        census=True,
     ),
     notes="GEN-006 CLEAN-105",
 )
 # Altered system files
 add(
     "the command prompt as Sticky Keys",
-    Plant(write={f"{S32}/sethc.exe": clean_files()[f"{S32}/cmd.exe"]}, census=True),
-    "CLEAN-017 CLEAN-101",
+    Plant(write={f"{S32}/sethc.exe": clean_files()[f"{S32}/cmd.exe"], **vouched("cmd.exe")}),
+    "CLEAN-101",
 )
 add(
     "the command prompt as Utility Manager",
-    Plant(write={f"{S32}/utilman.exe": clean_files()[f"{S32}/cmd.exe"]}, census=True),
-    "CLEAN-017 CLEAN-101",
+    Plant(write={f"{S32}/utilman.exe": clean_files()[f"{S32}/cmd.exe"], **vouched("cmd.exe")}),
+    "CLEAN-101",
 )
 add(
     "signed for other bytes",
-    Plant(write={f"{S32}/byre.dll": signed_for_other_bytes("byre.dll")}, census=True),
+    Plant(write={f"{S32}/byre.dll": signed_for_other_bytes("byre.dll")}),
     "CLEAN-102",
 )
-add("a library altered", Plant(edit={f"{S32}/comctl32.dll": flipped}, census=True), "CLEAN-103")
-add("a driver on demand altered", Plant(edit={f"{DRV}/rtl8139.sys": flipped}, census=True), "CLEAN-103")
-add("another size than the media's", Plant(write=sized("byre07.dll"), census=True), "CLEAN-104")
-add("one file that no catalog lists", Plant(write=dict(listed("byre07.dll")), census=True), notes="CLEAN-105")
+add("a library altered", Plant(edit={f"{S32}/comctl32.dll": flipped}), "CLEAN-103")
+add("a driver on demand altered", Plant(edit={f"{DRV}/rtl8139.sys": flipped}), "CLEAN-103")
+add("another size than the media's", Plant(write=sized("byre07.dll")), "CLEAN-104")
+add("one file that no catalog lists", Plant(write=dict(listed("byre07.dll"))), notes="CLEAN-105")
 add(
     "a catalog changed after signing",
-    Plant(write={f"{CATROOT}/oem1.cat": broken_catalog()}, census=True),
+    Plant(write={f"{CATROOT}/oem1.cat": broken_catalog()}),
     "CLEAN-106",
 )
 # Lite builds
@@ -332,6 +338,7 @@ add("the media has more", held(missing=("winhlp32.exe",)), notes="REF-001")
 add("the media has other bytes", held(altered=ODD), "REF-002")
 add("newer than the media", held(newer=ODD), notes="REF-003")
 add("older than the media", held(older=ODD), notes="REF-004")
+add("more than the media", held(added=(f"{S32}/svch0st.exe",)), notes="REF-005")
 # Lean
 add("dllcache is there", Plant(write={f"{S32}/dllcache/user32.dll": bytes(4096)}), notes="LEAN-002")
 add("free clusters held", layout(clusters=4000, free=1 << 30, held=600 << 20, taken=600 << 20), notes="LEAN-003")
@@ -402,30 +409,33 @@ def _updated(facts: Facts) -> Facts:
 
 
 HEALTHY: dict[str, Plant] = {
-    "everything looked at": Plant(census=True),
-    "sizes as the media's list has them": Plant(write=sized(), census=True),
+    "everything looked at": Plant(),
+    "a tree that was stripped after it was linked": Plant(
+        write={path: flipped(data) for path, data in extras().items()}
+    ),
+    "sizes as the media's list has them": Plant(write=sized()),
     "a hotfix's file of another size": Plant(
         write={
             **sized("byre07.dll"),
             f"{S32}/byre07.dll": program("byre07.dll", version=(5, 1, 2600, 5755), padding=900),
         },
-        census=True,
     ),
     "a media's list of another service pack": Plant(
         write={
             **extras(),
             f"{xp.ROOT}/inf/layout.inf": media({f"byre{n:02}.dll": (1000 + n, "0") for n in range(30)}),
         },
-        census=True,
     ),
-    "all files in a catalog": Plant(write=dict(listed()), census=True),
+    "all files in a catalog": Plant(write=dict(listed())),
     "a maker's program with a wrong checksum": Plant(
         write={
             "/Program Files/Instrument/instrument.exe": flipped(
                 clean_files()["/Program Files/Instrument/instrument.exe"]
             )
         },
-        census=True,
+    ),
+    "programs that are what their names say, in a catalog": Plant(
+        write=vouched("sethc.exe", "cmd.exe", "rundll32.exe", "winlogon.exe")
     ),
     "no evaluation": Plant(system=evaluation(0)),
     "optional parts that Setup was told to leave out": Plant(

@@ -123,7 +123,7 @@ def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None
     stored = json.loads((tmp_path / "a.json").read_text())
     assert stored == byre_json("audit", SPECIMEN)
     page = (tmp_path / "a.md").read_text()
-    assert "grade B" in page.splitlines()[0]
+    assert "grade B, Extra Quality" in page.splitlines()[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.md"]
     byre("audit", SPECIMEN, "--report", tmp_path / "a.md", status=73)
     assert (tmp_path / "a.md").read_text() == page

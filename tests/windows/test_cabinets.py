@@ -85,6 +85,25 @@ def test_what_gcab_writes_is_read(options: Sequence[str], tmp_path: Path) -> Non
         assert cabinet.read(file) == (tmp_path / file.name).read_bytes()
 
 
+@pytest.mark.parametrize("method", ["stored", "mszip", "lzx"])
+def test_files_may_be_asked_for_in_any_order(method: str) -> None:
+    cabinet = open_cabinet(build_cabinet(FILES, method), path="x.cab")
+    wanted = list(zip(cabinet.files, FILES.values(), strict=True))
+    for file, data in [*reversed(wanted), *wanted]:
+        assert cabinet.read(file) == data
+
+
+def test_a_damaged_block_spoils_what_follows_it_and_nothing_before() -> None:
+    data = bytearray(build_cabinet({"first": text(20_000), "second": text(60_000, 3)}, "mszip"))
+    second = data.index(b"CK", data.index(b"CK") + 2)
+    data[second : second + 2] = b"XX"
+    cabinet = open_cabinet(bytes(data), path="x.cab")
+    for _ in range(2):
+        assert cabinet.read(cabinet.files[0]) == text(20_000)
+        with pytest.raises(CorruptImageError):
+            cabinet.read(cabinet.files[1])
+
+
 def test_a_compressed_file_of_the_media_is_one_file() -> None:
     assert expand(build_cabinet({"ntdll.dll": b"x" * 5000}, "lzx"), path="ntdll.dl_") == ("ntdll.dll", b"x" * 5000)
     with pytest.raises(CorruptImageError, match="more than one file"):

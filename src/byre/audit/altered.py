@@ -64,10 +64,11 @@ RULES = (
     Rule(
         "CLEAN-101",
         "clean",
-        "System programs are what their names say",
+        "No program of Windows lies under another one's name",
         "high",
         False,
-        "OriginalFilename of the programs that start by themselves or before logging on; the kernel and HAL apart",
+        "OriginalFilename of the programs that start by themselves or before logging on, where a catalog vouches for "
+        "the file: a copy of the command prompt as sethc.exe is one; strangers are CLEAN-017's",
         "another program under such a name is started by the system itself, with all its rights",
         "public descriptions of replaced accessibility programs (sethc.exe, utilman.exe)",
         "a command prompt before logging on, or anything else",
@@ -93,7 +94,8 @@ RULES = (
         "medium",
         True,
         "the PE checksum of Microsoft's files and of those of the media's list in the system's folders, where the "
-        "header carries one and no catalog of the guest lists the file; the loader's own files are SOUND-012's",
+        "header carries one, no catalog of the guest lists the file and nearly all others are right; the loader's "
+        "own files are SOUND-012's",
         "Microsoft's linker writes it and its installers keep it; who patches a file mostly doesn't",
         _PE,
         "STOP 0xC0000221 with the file's name where it is a driver or one of the DLLs of the start; else nothing",
@@ -182,16 +184,17 @@ def contradicted(facts: Facts) -> Mapping[str, Signs]:
     """The system files against which something speaks, by path in lower case."""
     found: dict[str, Signs] = {}
     judged = dict(_sized(facts))
+    summed = _sums_count(facts)
     for program in system_files(facts):
         signs = Signs(program)
-        for rule, said in _signs(facts, program, judged):
+        for rule, said in _signs(facts, program, judged, summed):
             signs.by_rule[rule] = said
         if signs.by_rule:
             found[program.path.lower()] = signs
     return found
 
 
-def _signs(facts: Facts, program: ProgramFile, judged: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _signs(facts: Facts, program: ProgramFile, judged: Mapping[str, str], summed: bool) -> Iterator[tuple[str, str]]:
     pe = program.pe
     if pe is None or pe.problem is not None:
         return
@@ -200,10 +203,22 @@ def _signs(facts: Facts, program: ProgramFile, judged: Mapping[str, str]) -> Ite
         yield "CLEAN-101", f"its version resource says {other}"
     if pe.signature_valid is False:
         yield "CLEAN-102", "the signature inside is of other bytes"
-    if pe.checksum not in (0, pe.computed_checksum) and program.known is None and _expected(facts, program):
+    if summed and _wrong_sum(program) and program.known is None and _expected(facts, program):
         yield "CLEAN-103", f"the header says {pe.checksum:#x}, the bytes add up to {pe.computed_checksum:#x}"
     if program.path.lower() in judged:
         yield "CLEAN-104", judged[program.path.lower()]
+
+
+def _wrong_sum(program: ProgramFile) -> bool:
+    pe = program.pe
+    return pe is not None and pe.problem is None and pe.checksum not in (0, pe.computed_checksum)
+
+
+def _sums_count(facts: Facts) -> bool:
+    """Whether checksums say something here: Wine's own tree was stripped after linking, and nearly none fits."""
+    carry = [each for each in system_files(facts) if each.pe is not None and each.pe.checksum]
+    wrong = sum(map(_wrong_sum, carry))
+    return len(carry) < MIN_JUDGED or wrong <= (1 - AGREEING) * len(carry)
 
 
 def system_files(facts: Facts) -> Iterator[ProgramFile]:
@@ -231,10 +246,17 @@ def _expected(facts: Facts, program: ProgramFile) -> bool:
 
 
 def _other_program(facts: Facts, program: ProgramFile) -> str | None:
-    """The name of another system program that a guarded one says it is."""
+    """The name of another system program that a guarded one says it is. Only of files that a catalog lists: they are
+    Windows' own, under a wrong name, and pass wherever only digests count."""
     name = base_name(program.path)
     original = (program.pe.original_filename or "").lower().removesuffix(".mui") if program.pe else ""
-    if name not in GUARDED or not original or original == name or original in RENAMED.get(name, ()):
+    if (
+        program.known is None
+        or name not in GUARDED
+        or not original
+        or original == name
+        or original in RENAMED.get(name, ())
+    ):
         return None
     root = facts.guest.root.lower() if facts.guest else ""
     there = {path for path in (f"{root}/{original}", f"{root}/system32/{original}") if path in facts.paths}

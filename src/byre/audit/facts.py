@@ -289,6 +289,8 @@ class Comparison:
     newer: tuple[Odd, ...] = ()
     older: tuple[Odd, ...] = ()
     unread: tuple[Odd, ...] = ()
+    added: tuple[str, ...] = ()
+    """Programs of the system's folders that the reference hasn't, and that nobody vouches for."""
 
 
 @dataclass(frozen=True, slots=True)

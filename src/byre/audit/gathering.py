@@ -141,10 +141,10 @@ def gather_system(
         personal=count_personal(hives),
         provenance=read_provenance(hives, guest, survey.paths),
         media=_media(files, root),
+        protection=_protection(files, hives, root, system.value, logon.value),
         imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
         lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
-        protection=_protection(files, hives, root, system.value, logon.value),
         space=use_of_space(files, root),
     )
     if scanners is None:

@@ -109,6 +109,8 @@ def summary(facts: Facts) -> str | None:
         parts.append(f"{told.licence} licence")
     if told.clone:
         parts.append("prepared with Sysprep")
+    parts += [f"{file} agrees" for file, _ in facts.beside.agrees]
+    parts += [f"{file} signed {by}" for file, by in facts.beside.signed]
     return ", ".join(parts)
 
 

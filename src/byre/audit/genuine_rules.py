@@ -83,7 +83,8 @@ RULES = (
         False,
         "tcpip.sys, uxtheme.dll, sfc.dll and sfc_os.dll, syssetup.dll, setupapi.dll, termsrv.dll: the same signs",
         "the next update puts the original back or fails, and what the check kept out can come in",
-        "LvlLord's EventID 4226 patch of tcpip.sys as ITPro Today describes it; public descriptions of the others",
+        "LvlLord's EventID 4226 patch of tcpip.sys as ITPro Today describes it; Neowin's FAQ on visual styles for "
+        "uxtheme.dll; the others are unchecked",
         "nothing; Windows File Protection may ask for the CD",
         "take it from the same service pack's media",
         ("nt5", "nt6"),

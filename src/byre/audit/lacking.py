@@ -7,16 +7,16 @@ isn't is a finding that names both. Pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
-from byre.audit.facts import Facts
+from byre.audit.facts import BrokenProgram, Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.lacking_facts import in_use
 from byre.audit.platforms import Platform
 from byre.audit.rule import Rule
 from byre.windows.components import Component, Places, built_in_components
-from byre.windows.components.component import owner_of
+from byre.windows.components.component import names_of, owner_of
 from byre.windows.services import Service
 
 MIN_PROGRAMS = 400
@@ -115,7 +115,7 @@ RULES = (
 )
 
 
-@cache
+@lru_cache(maxsize=2)
 def _names(paths: frozenset[str], root: str) -> frozenset[str]:
     return frozenset(path.rpartition("/")[2] for path in in_use(paths, root))
 
@@ -182,7 +182,8 @@ def _missed(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding]:
     missing = [
         row for row in always if (row.target or row.name).lower() not in names and row.name.lower() not in names
     ]
-    odd = [row.name.lower() for row in missing if _of_component(row.name.lower(), facts, gone.values()) is None]
+    owned = names_of(tuple(gone.values()))
+    odd = [row.name.lower() for row in missing if owned.fullmatch(row.name.lower()) is None]
     if len(odd) > max(MISSED, MISSED_SHARE * len(always)):
         named = ", ".join(odd[:SHOWN]) + (f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else "")
         said = f"{len(odd)} of {len(always)} files beyond the absent components: {named}"
@@ -209,14 +210,29 @@ def _broken(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding | U
         yield Unread("COMP-002", reason)
         yield Unread("COMP-003", reason)
         return
-    for row in facts.broken_programs.value[:MAX_TOLD]:
-        component = _of_component(row.library, facts, gone.values())
-        said = f"{row.importer} imports {row.library}, which isn't there"
-        if component is None or component.owns(row.program, Places(facts.guest.root if facts.guest else "")):
-            yield Finding("COMP-003", row.program, said, "the program doesn't start")
+    libraries: dict[str, list[BrokenProgram]] = {}
+    for row in facts.broken_programs.value:
+        libraries.setdefault(row.library, []).append(row)
+    for library, rows in list(libraries.items())[:MAX_TOLD]:
+        component = _of_component(library, facts, gone.values())
+        places = Places(facts.guest.root if facts.guest else "")
+        others = [row for row in rows if component is None or not component.owns(row.program, places)]
+        if component is not None and others:
+            what = f"{_programs_named(others)} start without {component.title}, which isn't there"
+            yield Finding("COMP-002", others[0].program, _imported(others), what)
         else:
-            what = f"the program doesn't start without {component.title}, which isn't there"
-            yield Finding("COMP-002", row.program, said, what)
+            yield Finding("COMP-003", rows[0].program, _imported(rows), f"{_programs_named(rows)} start")
+
+
+def _imported(rows: Sequence[BrokenProgram]) -> str:
+    names = [row.program.rpartition("/")[2] for row in rows]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    needed = "" if len(rows) == 1 else f"; it is needed by {', '.join(names[:SHOWN])}{more}"
+    return f"{rows[0].importer} imports {rows[0].library}, which isn't there{needed}"
+
+
+def _programs_named(rows: Sequence[BrokenProgram]) -> str:
+    return "the program doesn't" if len(rows) == 1 else f"{len(rows)} programs don't"
 
 
 def _dependences(facts: Facts, gone: Mapping[str, Component]) -> Iterator[Finding | Unread]:

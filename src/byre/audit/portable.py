@@ -125,7 +125,8 @@ RULES = (
         "low",
         False,
         "product activation's own state (SYSTEM\\WPA), by version: Windows XP, Server 2003, Vista and 7",
-        "activation weighs the machine's parts, and another hypervisor changes nearly all of them",
+        "Windows XP compares ten parts of the machine with those that it was activated on, and asks again where more "
+        "than three have changed; another hypervisor changes nearly all of them",
         "'Inside Windows Product Activation' (Fully Licensed, 2001) on which parts count",
         "'A problem is preventing Windows from accurately checking the license', or a request within three days",
         "have the licence's key at hand, or keep network card, disk serial and memory as they were; "

@@ -13,6 +13,7 @@ from typing import Any
 
 from byre.audit.facts import Marker, Provenance
 from byre.errors import ByreError
+from byre.windows.certificates import MAX_BLOB, certificate_in
 from byre.windows.fact import Fact, attempt, unknown
 from byre.windows.guest import Guest
 from byre.windows.hives import Hives
@@ -23,8 +24,6 @@ MARKER_KINDS = ("repackaged", "activation")
 _CURRENT = r"Microsoft\Windows NT\CurrentVersion"
 _COMPONENTS = r"Microsoft\Windows\CurrentVersion\Setup\OC Manager\Subcomponents"
 _STORES = ("ROOT", "AuthRoot", "CA")
-_CERTIFICATE = 32
-"""The property of a stored certificate that is the certificate itself (CERT_CERT_PROP_ID)."""
 MAX_COMPONENTS = 4096
 MAX_CERTIFICATES = 1024
 
@@ -152,20 +151,9 @@ def store_certificates(software: Hive | None) -> tuple[bytes, ...]:
             key = software.key(rf"Microsoft\SystemCertificates\{store}\Certificates")
             for child in key.subkeys() if key is not None else ():
                 value = child.value("Blob")
-                der = _certificate(value.data) if value is not None else None
+                der = certificate_in(value.data[:MAX_BLOB]) if value is not None else None
                 if der is not None and len(found) < MAX_CERTIFICATES:
                     found.append(der)
     except ByreError:
         pass  # the sound question says what is wrong with the hive; fewer certificates only vouch for less
     return tuple(found)
-
-
-def _certificate(blob: bytes) -> bytes | None:
-    """The certificate among the properties of a stored one: each is an id, 1, a length and so many bytes."""
-    at = 0
-    while at + 12 <= len(blob):
-        kind, _, length = struct.unpack_from("<III", blob, at)
-        if kind == _CERTIFICATE:
-            return blob[at + 12 : at + 12 + length]
-        at += 12 + length
-    return None

@@ -228,12 +228,15 @@ def _compare(facts: Facts, source: Source, progress: Callable[[str], None]) -> C
     progress("reference")
     root = facts.guest.root.lower()
     same, listed = 0, 0
+    added: list[str] = []
     rows: dict[str, list[Odd]] = {"altered": [], "newer": [], "older": [], "unread": []}
     for program in system_files(facts):
         if program.authenticode_sha1 is None or program.stream:
             continue
         found = source.find(program.path.lower().removeprefix(f"{root}/"), _names(program))
         if found is None:
+            if program.known is None and not program.signed:
+                added.append(program.path)
             continue
         name, read, costly = found
         if costly and program.known is not None:
@@ -259,6 +262,7 @@ def _compare(facts: Facts, source: Source, progress: Callable[[str], None]) -> C
         newer=tuple(rows["newer"]),
         older=tuple(rows["older"]),
         unread=tuple(rows["unread"]),
+        added=tuple(added) if same or listed else (),
     )
 
 

@@ -67,6 +67,18 @@ RULES = (
         "programs that fail in odd places",
         "install the service pack again",
     ),
+    Rule(
+        "REF-005",
+        "clean",
+        "The system's folders hold no programs that nobody vouches for",
+        "low",
+        False,
+        _ASKED + ": programs that it hasn't, that no catalog lists and that carry no signature",
+        "drivers and older programs put theirs there too; so does what doesn't belong",
+        _DIGEST,
+        "nothing",
+        "look at what the finding names",
+    ),
 )
 
 
@@ -89,6 +101,10 @@ def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
         if rows:
             said = f"{len(rows)} files: {_some([_line(row) for row in rows])}"
             yield Finding(rule, found.title, said, what)
+    if found.added:
+        names = [path.rpartition("/")[2] for path in found.added]
+        said = f"{'1 file' if len(names) == 1 else f'{len(names)} files'}: {_some(names)}"
+        yield Finding("REF-005", found.title, said, "nobody vouches for these files")
     if found.unread:
         yield Unread("REF-002", f"{len(found.unread)} files: {_some([_line(row) for row in found.unread])}")
 

@@ -138,8 +138,9 @@ def check_request(request: Request) -> None:
         if question not in QUESTIONS:
             raise UsageError(f"there is no question {question!r}", hint=f"There are: {', '.join(QUESTIONS)}.")
     trusted_keys(request.keys)
-    if request.reference is not None and not Path(request.reference).exists() and "@" not in request.reference:
-        raise MissingError("the reference isn't there", path=request.reference)
+    named = request.reference
+    if named is not None and "@" not in named and "://" not in named and not Path(named).exists():
+        raise MissingError("the reference isn't there", path=named)
 
 
 def _facts(disk: Disk, name: str, request: Request, progress: Progress) -> Facts:

@@ -46,16 +46,22 @@ def read_root_certificates(top: Key | None, prefix: str, owner: str) -> Iterator
             yield RootCertificate(owner, store, child.name.lower(), subject)
 
 
-def _subject(blob: bytes) -> str | None:
+def certificate_in(blob: bytes) -> bytes | None:
+    """The certificate (DER) among the properties of a stored one; None where there is none, or it is cut off."""
     at = 0
     while at + 12 <= len(blob):
         identifier, _, size = struct.unpack_from("<III", blob, at)
         if size > len(blob) - at - 12:
             return None
         if identifier == _CERTIFICATE:
-            return _name(blob[at + 12 : at + 12 + size])
+            return blob[at + 12 : at + 12 + size]
         at += 12 + size
     return None
+
+
+def _subject(blob: bytes) -> str | None:
+    der = certificate_in(blob)
+    return None if der is None else _name(der)
 
 
 def _name(data: bytes) -> str | None:

@@ -99,7 +99,9 @@ def _line(text: str, strings: dict[str, str]) -> InfLine:
         elif not after_field:
             pending = match[2].strip()
     fields.append(pending)
-    replaced = tuple(_TOKEN.sub(lambda m: strings.get(m[1].lower(), m[0]), field) for field in fields)
+    replaced = tuple(
+        _TOKEN.sub(lambda m: strings.get(m[1].lower(), m[0]), field) if "%" in field else field for field in fields
+    )
     return InfLine(_TOKEN.sub(lambda m: strings.get(m[1].lower(), m[0]), key) if equals else None, replaced)
 
 
@@ -115,6 +117,8 @@ def _split_key(text: str) -> tuple[str, bool, str]:
 
 
 def _without_comment(line: str) -> str:
+    if ";" not in line:  # lists of files have thousands of lines without one
+        return line
     quoted = False
     for at, letter in enumerate(line):
         if letter == '"':

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from byre.errors import CorruptImageError, UnsupportedError
+from byre.errors import ByreError, CorruptImageError, UnsupportedError
 from byre.windows.cabinets.lzx import FRAME, LzxDecoder
 
 MAGIC = b"MSCF"
 MAX_FILES = 65_535
 MAX_FOLDER = 1 << 30
 """Bytes of one folder, expanded: driver.cab, the largest of the media, has 73 MB."""
+MAX_KEPT = 256 << 20
 _HEADER = struct.Struct("<4sIIIIIBBHHHHH")
 _PREVIOUS, _NEXT, _RESERVE = 1, 2, 4
 _CONTINUED = 0xFFFD
@@ -43,7 +44,8 @@ class _Folder:
 
 
 class Cabinet:
-    """A cabinet. Mutable: it keeps the folder that it expanded last, since files are mostly asked for in order."""
+    """A cabinet. Mutable: it keeps what it has expanded of its folders, so that each is expanded once, whatever the
+    order in which files are asked for; the oldest go where that would be more than ``MAX_KEPT``."""
 
     def __init__(
         self, data: bytes, files: tuple[CabinetFile, ...], folders: tuple[_Folder, ...], reserve: int, path: str
@@ -53,7 +55,7 @@ class Cabinet:
         self._data = data
         self._folders = folders
         self._reserve = reserve
-        self._kept: tuple[int, bytes] | None = None
+        self._streams: dict[int, _Stream] = {}
 
     def read(self, file: CabinetFile) -> bytes:
         """A file's bytes. Raises CorruptImageError, and UnsupportedError for Quantum and for what goes on in
@@ -61,36 +63,31 @@ class Cabinet:
         if file.folder >= _CONTINUED:
             raise UnsupportedError(f"{file.name!r} goes on in another cabinet", path=self.path)
         end = file.offset + file.size
-        if self._kept is None or self._kept[0] != file.folder or len(self._kept[1]) < end:
-            self._kept = (file.folder, self._expand(file.folder, end))
-        data = self._kept[1][file.offset : end]
+        data = self._stream(file.folder).read(file.offset, end)
         if len(data) != file.size:
             raise CorruptImageError(f"{file.name!r} is cut off", path=self.path, found=len(data), expected=file.size)
         return data
 
-    def _expand(self, number: int, end: int) -> bytes:
-        """The folder's stream up to ``end`` at least."""
-        if number >= len(self._folders):
-            raise CorruptImageError("a file names a folder that isn't there", path=self.path, found=number)
-        if end > MAX_FOLDER:
-            raise CorruptImageError("the folder is too large", path=self.path, found=end, expected=MAX_FOLDER)
-        folder = self._folders[number]
+    def _stream(self, number: int) -> _Stream:
+        """The stream of a folder, as far as it has been expanded."""
+        if number not in self._streams:
+            if number >= len(self._folders):
+                raise CorruptImageError("a file names a folder that isn't there", path=self.path, found=number)
+            folder = self._folders[number]
+            while self._streams and sum(each.size for each in self._streams.values()) > MAX_KEPT:
+                del self._streams[next(iter(self._streams))]
+            self._streams[number] = _Stream(self._blocks(folder), self._decoder(folder), self.path)
+        return self._streams[number]
+
+    def _decoder(self, folder: _Folder) -> Callable[[bytes, int], bytes]:
         if folder.method == 0:
-            decode = _stored
-        elif folder.method == 1:
-            decode = _MsZip(self.path).block
-        elif folder.method == 3:
-            decode = LzxDecoder(folder.parameter, path=self.path).frame
-        else:
-            method = _METHODS.get(folder.method, str(folder.method))
-            raise UnsupportedError(f"the compression {method} isn't read", path=self.path)
-        pieces, size = [], 0
-        for packed, length in self._blocks(folder):
-            pieces.append(decode(packed, length))
-            size += length
-            if size >= end:
-                break
-        return b"".join(pieces)
+            return _stored
+        if folder.method == 1:
+            return _MsZip(self.path).block
+        if folder.method == 3:
+            return LzxDecoder(folder.parameter, path=self.path).frame
+        method = _METHODS.get(folder.method, str(folder.method))
+        raise UnsupportedError(f"the compression {method} isn't read", path=self.path)
 
     def _blocks(self, folder: _Folder) -> Iterator[tuple[bytes, int]]:
         """(packed bytes, length expanded) of each block."""
@@ -104,6 +101,39 @@ class Cabinet:
                 raise CorruptImageError("a block is cut off or too large", path=self.path, offset=at, found=length)
             yield self._data[at : at + packed], length
             at += packed
+
+
+class _Stream:
+    """A folder's expanded bytes, from its start on. Mutable: it grows as far as it is asked for. One that turned out
+    to be damaged stays so: its decoder's state is lost."""
+
+    def __init__(self, blocks: Iterator[tuple[bytes, int]], decode: Callable[[bytes, int], bytes], path: str) -> None:
+        self._blocks = blocks
+        self._decode = decode
+        self._path = path
+        self._data = bytearray()
+        self._problem: ByreError | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes of a range; short where the stream ends."""
+        if end > MAX_FOLDER:
+            raise CorruptImageError("the folder is too large", path=self._path, found=end, expected=MAX_FOLDER)
+        while len(self._data) < end:
+            if self._problem is not None:
+                raise self._problem
+            try:
+                packed, length = next(self._blocks)
+                self._data += self._decode(packed, length)
+            except StopIteration:
+                break
+            except ByreError as error:
+                self._problem = error
+                raise
+        return bytes(self._data[start:end])
 
 
 def _stored(packed: bytes, length: int) -> bytes:

@@ -85,6 +85,19 @@ def _translate(pattern: str, values: dict[str, str]) -> str:
     return "".join(found)
 
 
+@lru_cache(maxsize=256)
+def names_of(components: tuple[Component, ...]) -> re.Pattern[str]:
+    """What matches the names (lower case) of the components' files in system32 and its drivers, and their marks: one
+    pattern for lists of names that are too long to ask each component."""
+    found = {re.escape(mark) for each in components for mark in each.marks}
+    for each in components:
+        for pattern in each.files:
+            folder, _, name = pattern.rpartition("/")
+            if folder in ("{system32}", "{system32}/drivers") and "**" not in name:
+                found.add(_translate(name, {}))
+    return re.compile("|".join(sorted(found)) or r"(?!)", re.DOTALL)
+
+
 def owner_of(components: Iterable[Component], path: str, places: Places) -> Component | None:
     """The first component that a guest path belongs to."""
     return next((each for each in components if each.owns(path, places)), None)
