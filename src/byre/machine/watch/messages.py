@@ -97,6 +97,8 @@ MESSAGES: tuple[Message, ...] = (
         "the disk has no boot sector that the BIOS takes",
     ),
 )
+_KERNEL_LOG = re.compile(r"\[ *\d+\.\d{6}\] .*$")
+"""What a Linux kernel still says after a prompt, on a line of its own or behind it."""
 _LOGIN = re.compile(r"(?:^|[\w.-]+ )login: ?$", re.IGNORECASE)
 _SHELL = re.compile(r"^(?:\[?[\w.@:~/ -]*\]?)?(?:[~\w/)\]] ?)?[#$] ?$")
 _DOS = re.compile(r"^[A-Z]:\\[^<>\n]{0,60}> ?$")
@@ -126,7 +128,7 @@ def find_message(lines: Sequence[str]) -> tuple[str, Message] | None:
 
 def find_prompt(lines: Sequence[str]) -> str | None:
     """The last line, where it is a login's, a shell's or DOS's prompt; a loader's prompt is none."""
-    last = _last_line(lines)
+    last = _last_line([_KERNEL_LOG.sub("", line) for line in lines])
     if len(last) > 80 or last.lower().startswith(("grub", "boot:", "(initramfs)", "dracut:")):
         return None
     for pattern in (_LOGIN, _SHELL, _DOS):
