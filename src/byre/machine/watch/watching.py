@@ -13,8 +13,8 @@ from byre.machine.watch.probe import Probe
 from byre.machine.watch.timeline import Pace, Watched, advance, give_up, judge
 
 INTERVAL = 0.5
-"""Seconds between looks. One look takes 20 to 50 ms of the guest's time; a loader's message stays for ever, and the screen
-before a reset as long as the frozen machine does."""
+"""Seconds between looks. One look takes 20 to 50 ms of the guest's time; a loader's message stays for ever, and the
+screen before a reset as long as the frozen machine does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
