@@ -1,8 +1,8 @@
 """A client of QMP, QEMU's control protocol, over a Unix socket: synchronous, and nothing in it waits for ever.
 
 Lines of JSON: a greeting, ``qmp_capabilities``, then commands with an ``id`` whose replies come in order, and events
-in between (QEMU's ``docs/interop/qmp-spec``). The package qemu.qmp would bring asyncio and another licence for what is 150
-lines here.
+in between (QEMU's ``docs/interop/qmp-spec``). The package qemu.qmp would bring asyncio and another licence for what
+is 150 lines here.
 """
 
 from __future__ import annotations
