@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERBS: dict[str, str] = {
     "audit": "will it boot, where, and what is wrong with it: an image held against the standard",
     "explain": "one rule of the standard: why it matters, what it looks like, how to mend it",
+    "boot": "the boot test: does it reach a desktop or a prompt, and if not, what did it die of",
     "info": "what an image is: format, sizes, snapshots, backing chain, locks",
     "inspect": "what is on a disk: partitions, file systems, the installed system and what starts with it",
     "create": "a new, empty image, or an overlay over a backing image",
