@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,8 @@ _TALKS_ON_SERIAL = ("linux", "reactos", "dos", "unknown")
 _FREEZE = ("-action", "reboot=shutdown,shutdown=pause,panic=pause")
 """A reset and a shutdown leave the machine as it is in that moment, to be looked at."""
 _SPARE = 64 << 20
+_QUIET_ON_KVM = 30.0
+"""Seconds: a guest that runs on KVM at all shows its next sign of life within a few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +147,16 @@ class _Trial:
             running = prepare(
                 self.machine, self._options(accelerator), wishes, name=f"boot-{self.machine.name}", say=self.note
             )
-            stack.callback(running.close)
             folder = running.taken.run.folder
-            memory = memory_folder(self.machine.memory.value) / f"{running.name}.ram"
-            stack.callback(memory.unlink, missing_ok=True)
-            _make_memory(memory, self.machine.memory.value)
             serial = folder / "serial.log"
+            try:
+                memory = _make_memory(self.machine.memory.value, stack)
+            except BaseException:
+                running.close()
+                raise
             running.options = replace(running.options, memory_file=memory, more=(*_FREEZE, *self._serial(serial)))
-            running.begin(self.source, self.disk)
+            running.begin(self.source, self.disk)  # where that fails, it closes itself
+            stack.callback(running.close)
             assert running.process is not None
             monitor = running.process.connect()
             ram = stack.enter_context(Ram.open(memory))
@@ -164,12 +169,19 @@ class _Trial:
                     probe,
                     self.options.expected,
                     timeout=self.options.timeout,
-                    pace=self.options.pace,
+                    pace=self._pace(accelerator),
                     shell=self.hints.shell,
                     tell=self.tell,
                 )
             except QmpClosedError:
                 raise running.process.died() from None
+
+    def _pace(self, accelerator: Accelerator) -> Pace:
+        """Where there is another accelerator to try, a guest that does nothing isn't waited for as long."""
+        pace = self.options.pace
+        if accelerator.name == "tcg" or self.options.accelerator is not None:
+            return pace
+        return replace(pace, quiet=min(pace.quiet, _QUIET_ON_KVM))
 
     def _options(self, accelerator: Accelerator) -> Options:
         return Options(
@@ -186,18 +198,20 @@ class _Trial:
         return ("-chardev", f"file,id=seriallog,path={escaped(str(log))}", "-device", "isa-serial,chardev=seriallog")
 
 
-def _make_memory(path: Path, size: int) -> None:
-    """An empty file of the memory's size, for the account that QEMU runs as."""
-    path.unlink(missing_ok=True)
+def _make_memory(size: int, stack: contextlib.ExitStack) -> Path:
+    """An empty file of the memory's size, for the account that QEMU runs as; ``stack`` removes it."""
+    folder = memory_folder(size)
     try:
-        with path.open("xb") as file:
-            path.chmod(0o600)
-            file.truncate(size)
-            account = lesser_account()
-            if account is not None:
-                os.chown(file.fileno(), account.uid, account.gid)
+        descriptor, name = tempfile.mkstemp(prefix="boot.", suffix=".ram", dir=folder)
+        stack.callback(Path(name).unlink, missing_ok=True)
+        stack.callback(os.close, descriptor)
+        os.ftruncate(descriptor, size)
+        account = lesser_account()
+        if account is not None:
+            os.chown(descriptor, account.uid, account.gid)
     except OSError as error:
-        raise StorageError(f"the guest's memory can't be made: {error.strerror}", path=path) from error
+        raise StorageError(f"the guest's memory can't be made: {error.strerror}", path=folder) from error
+    return Path(name)
 
 
 def memory_folder(size: int) -> Path:

@@ -19,6 +19,7 @@ from byre.machine.hardware import Machine
 from byre.machine.overrides import FILE_NAME, MAX_FILE, Override, parse_file
 from byre.machine.profile import profile
 from byre.storage.urls import is_url
+from byre.windows.autostarts import name_exists
 from byre.windows.fact import absent
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import open_hives
@@ -26,6 +27,7 @@ from byre.windows.inspection import Inspection
 
 MAX_DRIVERS = 2_000
 """Services whose files are looked for; real systems have a few hundred."""
+_LINUX_FILES = ("/ldlinux.sys", "/syslinux/syslinux.cfg", "/boot/syslinux/syslinux.cfg", "/boot/grub/grub.cfg")
 _ARCHITECTURES = {"x86": "i386", "x64": "x86_64"}
 
 
@@ -81,6 +83,8 @@ def gather_evidence(disk: Disk, *, name: str) -> Evidence:
     if not roots:
         types = tuple(each.type for each in found.volumes if each.type is not None)
         system, why = other_system(types, found.table.scheme)
+        if system == "dos" and (file := _linux_file(found)) is not None:
+            system, why = "linux", f"{file} starts it"
         return Evidence(stem, system, why, scheme=found.table.scheme, efi_only=efi_only)
     volume, root = roots[0]
     assert volume.filesystem is not None
@@ -92,6 +96,16 @@ def gather_evidence(disk: Disk, *, name: str) -> Evidence:
     architecture = _ARCHITECTURES.get(guest.architecture.value or "")
     drivers = _drivers(facts, guest)
     return Evidence(stem, system, why, architecture, facts, drivers, found.table.scheme, efi_only)
+
+
+def _linux_file(found: Inspection) -> str | None:
+    """What shows that a FAT disk is a Linux appliance's, not DOS's: SYSLINUX starts it."""
+    for volume in found.volumes:
+        if volume.filesystem is not None:
+            for path in _LINUX_FILES:
+                if name_exists(volume.filesystem, path):
+                    return path
+    return None
 
 
 def _boot_code(disk: Disk) -> bool:

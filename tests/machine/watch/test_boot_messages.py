@@ -12,6 +12,7 @@ SAID = [
     ("ALERT!  UUID=1234 does not exist.  Dropping to a shell!", "kernel"),
     ("(initramfs) ", "kernel"),
     ("dracut:/#", "kernel"),
+    ("This kernel requires an x86-64 CPU, but only detected an i686 CPU.", "kernel"),
     ("You are in emergency mode. After logging in, type ...", "kernel"),
     ("Give root password for maintenance", "kernel"),
     ("NTLDR is missing", "loader"),
@@ -113,6 +114,12 @@ def test_a_kernel_that_talks_on_behind_a_prompt_doesnt_hide_it() -> None:
     assert find_prompt([f"guest:~# {late}", late]) == "guest:~#"
 
 
+def test_a_kernels_line_that_runs_over_the_screens_edge_hides_no_prompt() -> None:
+    late = "guest:~# [    2.284818] clocksource: tsc: mask: 0xffffffffffffffff max_cycles: 0x206e"
+    assert len(late) > 80
+    assert find_prompt([late[:80], late[80:] + " max_idle_ns: 440795306245 ns", ""]) == "guest:~#"
+
+
 @pytest.mark.parametrize(
     "line", ["grub rescue> ", "grub> ", "boot: ", "(initramfs) ", "Password:", "100% done #", "Is this ok? y/n", ""]
 )
@@ -124,7 +131,7 @@ def test_the_latest_stage_is_told() -> None:
     lines = ["SeaBIOS (version 1.16.2)", "Booting from Hard Disk..."]
     assert find_start(lines[:1]) == ("firmware", "SeaBIOS (version")
     assert find_start(lines) == ("loader", "Booting from Hard Disk")
-    assert find_start([*lines, "[    0.0] Linux version 6.1.0-1 (gcc)"]) == ("kernel", "Linux version 6.1.0-1 (gcc)")
+    assert find_start([*lines, "[    0.0] Linux version 6.1.0-1 (gcc)"]) == ("kernel", "Linux version 6.1.0-1")
     assert find_start(["text"]) is None
 
 

@@ -33,6 +33,11 @@ MESSAGES: tuple[Message, ...] = (
     _message(r"ALERT!.*does not exist\. +Dropping to a shell", "kernel", "the root file system wasn't found"),
     _message(r"^\(initramfs\) *$", "kernel", "the root file system wasn't found or mounted"),
     _message(r"(?:^|\n)dracut:/# *$", "kernel", "the root file system wasn't found or mounted"),
+    _message(
+        r"This kernel requires an [^\n]* CPU, but only detected an [^\n]* CPU",
+        "kernel",
+        "the kernel is for 64-bit processors, and the machine has another: --set cpu=qemu64",
+    ),
     _message(r"You are in emergency mode", "kernel", "systemd stopped: a mount or a unit that it needs failed"),
     _message(r"Give root password for maintenance", "kernel", "the system stopped for maintenance"),
     # NTLDR and what it loads.
@@ -99,11 +104,12 @@ MESSAGES: tuple[Message, ...] = (
 )
 _KERNEL_LOG = re.compile(r"\[ *\d+\.\d{6}\] .*$")
 """What a Linux kernel still says after a prompt, on a line of its own or behind it."""
+_SCREEN_WIDTH = 80
 _LOGIN = re.compile(r"(?:^|[\w.-]+ )login: ?$", re.IGNORECASE)
 _SHELL = re.compile(r"^(?:\[?[\w.@:~/ -]*\]?)?(?:[~\w/)\]] ?)?[#$] ?$")
 _DOS = re.compile(r"^[A-Z]:\\[^<>\n]{0,60}> ?$")
 _STARTED = (
-    (re.compile(r"Linux version \d[^\n]*"), "kernel"),
+    (re.compile(r"Linux version \d\S*"), "kernel"),
     (re.compile(r"Decompressing Linux|Booting the kernel"), "kernel"),
     (re.compile(r"Starting (?:Windows|MS-DOS|PC DOS)[^\n]*|Loading (?:Linux|initial ramdisk)[^\n]*"), "loader"),
     (re.compile(r"SYSLINUX \d|EXTLINUX \d|ISOLINUX \d|GNU GRUB|Please select the operating system"), "loader"),
@@ -128,7 +134,7 @@ def find_message(lines: Sequence[str]) -> tuple[str, Message] | None:
 
 def find_prompt(lines: Sequence[str]) -> str | None:
     """The last line, where it is a login's, a shell's or DOS's prompt; a loader's prompt is none."""
-    last = _last_line([_KERNEL_LOG.sub("", line) for line in lines])
+    last = _last_line([_KERNEL_LOG.sub("", line) for line in _unwrapped(lines)])
     if len(last) > 80 or last.lower().startswith(("grub", "boot:", "(initramfs)", "dracut:")):
         return None
     for pattern in (_LOGIN, _SHELL, _DOS):
@@ -145,6 +151,19 @@ def find_start(lines: Sequence[str]) -> tuple[str, str] | None:
         if found is not None:
             return stage, " ".join(found[0].split())
     return None
+
+
+def _unwrapped(lines: Sequence[str]) -> list[str]:
+    """Lines of a screen that run over its edge, as the one line that they are."""
+    whole: list[str] = []
+    runs_over = False
+    for line in lines:
+        if runs_over:
+            whole[-1] += line
+        else:
+            whole.append(line)
+        runs_over = len(line) == _SCREEN_WIDTH
+    return whole
 
 
 def _last_line(lines: Sequence[str]) -> str:

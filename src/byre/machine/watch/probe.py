@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from byre.errors import ByreError
+from byre.errors import ByreError, UnsupportedError
 from byre.machine.watch.boot_font import BootFont, read_boot_text
 from byre.machine.watch.kernel import (
     Kernel,
@@ -30,6 +31,9 @@ from byre.machine.watch.text_screen import WINDOW_SIZE, WINDOW_START, read_text_
 _LARGEST_PICTURE = 4096 * 4096 * 3 + 64
 _SEARCH_EVERY = 2.0
 """Seconds between two searches of all memory for a kernel; a search of 512 MiB takes about 0.2 s."""
+
+
+_RESET_TRIES = 100
 
 
 class Event(Protocol):
@@ -98,9 +102,19 @@ class Probe:
         return seen
 
     def resume(self) -> None:
-        """Let the reset happen that the machine was frozen at."""
+        """Let the reset happen that the machine was frozen at, and freeze at the next one again."""
+        self.monitor.execute("set-action", reboot="reset")  # else ours would be taken for a shutdown too
         self.monitor.execute("system_reset")
-        self.monitor.execute("cont")
+        for attempt in range(_RESET_TRIES):
+            try:
+                # QEMU resets in its own time, and refuses to go on before. The machine runs as it was told when.
+                self.monitor.execute("cont")
+                self.monitor.execute("set-action", reboot="shutdown")
+                return
+            except UnsupportedError:
+                if attempt == _RESET_TRIES - 1:
+                    raise
+                time.sleep(0.05)
 
     def _forget(self) -> None:
         self._reset = False

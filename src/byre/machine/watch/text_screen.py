@@ -27,6 +27,11 @@ _CHARACTERS = np.array(
 )
 
 
+def may_be_text(picture: Picture) -> bool:
+    """Whether a VGA text mode has that size; a graphics mode of these systems never has."""
+    return any(picture.width == COLUMNS * width for width in CELL_WIDTHS) and picture.height in (350, 400)
+
+
 def decode_cells(window: bytes, start: int, rows: int) -> tuple[str, ...]:
     """The lines of ``rows`` rows from byte ``start`` of the window, which wraps; trailing spaces are gone."""
     cells = np.frombuffer(window, np.uint8)[0::2]

@@ -16,6 +16,7 @@ from byre.machine.watch.messages import Message, find_message, find_prompt, find
 from byre.machine.watch.observation import STAGES, Observation, Step, Stop, Verdict
 from byre.machine.watch.picture import Picture, share_that_differs
 from byre.machine.watch.stop_codes import shown_code, stop_meaning, stop_name
+from byre.machine.watch.text_screen import may_be_text
 
 MOST_STEPS = 200
 MOST_RESETS = 3
@@ -103,8 +104,13 @@ def _alive(seen: Observation) -> bool:
     """Anything that firmware and an empty screen don't show by themselves."""
     started = find_start(seen.lines or ())
     beyond = started is not None and started[0] != "firmware"
-    drawn = seen.lines is None and seen.picture is not None and seen.picture.colours() > 1
+    drawn = _is_graphics(seen) and seen.picture is not None and seen.picture.colours() > 1
     return bool(seen.serial_bytes) or seen.started or beyond or drawn
+
+
+def _is_graphics(seen: Observation) -> bool:
+    """Text that was being written while it was read agrees with no picture for a moment: that is no graphics mode."""
+    return seen.lines is None and seen.picture is not None and not may_be_text(seen.picture)
 
 
 def _signs(seen: Observation, shell: str) -> list[tuple[str, str, str]]:
@@ -123,7 +129,7 @@ def _signs(seen: Observation, shell: str) -> list[tuple[str, str, str]]:
         elif name in _MILESTONES or name.lower() in _MILESTONES:
             stage = "logon" if name.lower() in ("winlogon.exe", "logonui.exe") else "kernel"
             signs.append((stage, f"process {name.lower()}", f"process {name}"))
-    if seen.picture is not None and seen.lines is None:
+    if seen.picture is not None and _is_graphics(seen):
         size = f"{seen.picture.width}x{seen.picture.height}"
         if seen.picture.colours() > 1:
             signs.append(("nothing", f"graphics {size}", f"graphics, {size}"))
@@ -171,7 +177,8 @@ def _stopped(watched: Watched, seen: Observation, pace: Pace) -> Verdict | None:
     stop = seen.stop
     proof: tuple[str, ...]
     if stop is None:
-        if on_screen is None or seen.seconds - watched.text_since < pace.settle:
+        # Twice as long as for other texts: memory is searched every two seconds, and knows more.
+        if on_screen is None or seen.seconds - watched.text_since < 2 * pace.settle:
             return None
         stop, proof = on_screen, ("the STOP screen's text was read",)
     else:
