@@ -19,7 +19,7 @@ from byre.machine.account import lesser_account
 from byre.machine.hardware import CONTROLLERS, Choice, Machine
 from byre.machine.overrides import Override
 from byre.machine.qemu.accelerator import Accelerator, choose
-from byre.machine.qemu.command import Options, escaped
+from byre.machine.qemu.command import Options
 from byre.machine.qemu.process import find_firmware, find_qemu
 from byre.machine.qemu.qmp import QmpClosedError
 from byre.machine.reading import beside, gather_evidence, settled
@@ -30,7 +30,7 @@ from byre.machine.watch.expectation import ANY_PROOF, Expectation
 from byre.machine.watch.guest_hints import Hints, read_hints
 from byre.machine.watch.observation import BootResult, Step
 from byre.machine.watch.picture import png_bytes
-from byre.machine.watch.probe import Probe
+from byre.machine.watch.probe import SERIAL_BUFFER, Probe
 from byre.machine.watch.ram import Ram
 from byre.machine.watch.timeline import Pace
 from byre.machine.watch.watching import Watching, watch
@@ -44,6 +44,7 @@ _TALKS_ON_SERIAL = ("linux", "reactos", "dos", "unknown")
 """For the others a serial port is new hardware that they would stop to install."""
 _FREEZE = ("-action", "reboot=shutdown,shutdown=pause,panic=pause")
 """A reset and a shutdown leave the machine as it is in that moment, to be looked at."""
+_SERIAL = "seriallog"
 _SPARE = 64 << 20
 _QUIET_ON_KVM = 30.0
 """Seconds: a guest that runs on KVM at all shows its next sign of life within a few."""
@@ -148,13 +149,12 @@ class _Trial:
                 self.machine, self._options(accelerator), wishes, name=f"boot-{self.machine.name}", say=self.note
             )
             folder = running.taken.run.folder
-            serial = folder / "serial.log"
             try:
                 memory = _make_memory(self.machine.memory.value, stack)
             except BaseException:
                 running.close()
                 raise
-            running.options = replace(running.options, memory_file=memory, more=(*_FREEZE, *self._serial(serial)))
+            running.options = replace(running.options, memory_file=memory, more=(*_FREEZE, *self._serial()))
             running.begin(self.source, self.disk)  # where that fails, it closes itself
             stack.callback(running.close)
             assert running.process is not None
@@ -162,7 +162,14 @@ class _Trial:
             ram = stack.enter_context(Ram.open(memory))
             memory.unlink()  # QEMU and we have it open: it is gone with the last of us, whatever happens
             began = time.monotonic()
-            probe = Probe(monitor, ram, folder, serial, self.hints.fonts, clock=lambda: time.monotonic() - began)
+            probe = Probe(
+                monitor,
+                ram,
+                folder,
+                _SERIAL if self._talks else None,
+                self.hints.fonts,
+                clock=lambda: time.monotonic() - began,
+            )
             monitor.execute("cont")
             try:
                 return watch(
@@ -192,10 +199,15 @@ class _Trial:
             frozen=True,
         )
 
-    def _serial(self, log: Path) -> tuple[str, ...]:
-        if self.machine.system.value not in _TALKS_ON_SERIAL:
+    @property
+    def _talks(self) -> bool:
+        return self.machine.system.value in _TALKS_ON_SERIAL
+
+    def _serial(self) -> tuple[str, ...]:
+        if not self._talks:
             return ()
-        return ("-chardev", f"file,id=seriallog,path={escaped(str(log))}", "-device", "isa-serial,chardev=seriallog")
+        buffer = f"ringbuf,id={_SERIAL},size={SERIAL_BUFFER}"
+        return ("-chardev", buffer, "-device", f"isa-serial,chardev={_SERIAL}")
 
 
 def _make_memory(size: int, stack: contextlib.ExitStack) -> Path:

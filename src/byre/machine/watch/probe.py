@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ _SEARCH_EVERY = 2.0
 
 
 _RESET_TRIES = 100
+SERIAL_BUFFER = 256 << 10
+"""Bytes that QEMU keeps of the serial port between two looks; a power of two."""
 
 
 class Event(Protocol):
@@ -60,14 +63,14 @@ class Monitor(Protocol):
 class Probe:
     """Looks at one machine. Mutable: it remembers the kernel that it found, which stays where it is until a reset.
 
-    ``folder`` takes the files that QEMU writes; ``serial`` is the log of the serial port; ``fonts`` the boot fonts
-    found on the guest's disk.
+    ``folder`` takes the files that QEMU writes; ``serial`` names the ring buffer behind the serial port, where there
+    is one; ``fonts`` are the boot fonts found on the guest's disk.
     """
 
     monitor: Monitor
     ram: Ram
     folder: Path
-    serial: Path
+    serial: str | None = None
     fonts: tuple[BootFont, ...] = ()
     clock: Callable[[], float] = field(kw_only=True)
     _kernels: tuple[Kernel, ...] = ()
@@ -75,6 +78,9 @@ class Probe:
     _searched: float = -_SEARCH_EVERY
     _reset: bool = False
     _ended: str | None = None
+    _serial_end: bytes = b""
+    _serial_lines: tuple[str, ...] = ()
+    _serial_bytes: int = 0
 
     def look(self) -> Observation:
         """What is to be seen now. What can't be read at this moment is left out: the guest is running."""
@@ -82,14 +88,14 @@ class Probe:
         seconds = self.clock()
         processors = self._registers()
         picture = self._picture()
-        serial, length = self._serial()
+        serial, serial_bytes = self._serial()
         stop, processes, started = self._memory(seconds, processors)
         seen = Observation(
             seconds=seconds,
             picture=picture,
             lines=self._lines(picture),
             serial=serial,
-            serial_bytes=length,
+            serial_bytes=serial_bytes,
             started=started,
             stop=stop,
             processes=processes,
@@ -165,11 +171,16 @@ class Probe:
         return lines
 
     def _serial(self) -> tuple[tuple[str, ...], int]:
-        try:
-            length = self.serial.stat().st_size
-            return serial_lines(_read_end(self.serial, MOST_BYTES)), length
-        except OSError:
+        """(the last lines, bytes in all). The buffer is QEMU's: a guest that writes without end fills no disk."""
+        if self.serial is None:
             return (), 0
+        answer = self.monitor.execute("ringbuf-read", device=self.serial, size=SERIAL_BUFFER, format="base64")
+        data = base64.b64decode(answer) if isinstance(answer, str) else b""
+        self._serial_bytes += len(data)
+        if data:
+            self._serial_end = (self._serial_end + data)[-MOST_BYTES:]
+            self._serial_lines = serial_lines(self._serial_end)
+        return self._serial_lines, self._serial_bytes
 
     def _memory(
         self, seconds: float, processors: tuple[Registers, ...]
