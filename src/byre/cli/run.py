@@ -89,7 +89,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from byre.machine.running import prepare
     from byre.machine.source import kept, look
 
-    options, wishes = _options(args), _wishes(args)
+    options, wishes, name = _options(args), _wishes(args), _name(args.name)
     with open_image(args, out=out) as disk:
         machine = _machine(args, disk, out)
         source = look(args.image, disk, snapshot=args.snapshot)
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
             kept(source, has_snapshot=wishes.snapshot_first)
         options = _settle(machine, options, args, out)
         if args.dry_run:
-            return _dry_run(machine, source, options, wishes, out)
-        running = prepare(machine, options, wishes, name=_name(args.name), say=out.notice)
+            return _dry_run(machine, source, options, wishes, name or machine.name, out)
+        running = prepare(machine, options, wishes, name=name, say=out.notice)
         before = {number: signal.signal(number, lambda *_: running.interrupt()) for number in _signals()}
         try:
             running.begin(source, disk)
@@ -222,10 +222,10 @@ def _usb(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})", text)
     if match is None:
         raise UsageError("a USB device is VID:PID", found=text, expected="such as 0529:0001, as lsusb shows it")
-    devices = Path("/sys/bus/usb/devices")
-    if devices.is_dir():
-        wanted = (match[1].lower(), match[2].lower())
-        if not any(_usb_id(device) == wanted for device in devices.iterdir()):
+    if sys.platform == "linux":
+        devices = Path("/sys/bus/usb/devices")
+        there = {_usb_id(device) for device in devices.iterdir()} if devices.is_dir() else set()
+        if (match[1].lower(), match[2].lower()) not in there:
             raise MissingError(f"no USB device {text} is plugged in", hint="'lsusb' lists what there is.")
     return int(match[1], 16), int(match[2], 16)
 
@@ -237,24 +237,24 @@ def _usb_id(device: Path) -> tuple[str, str]:
         return "", ""
 
 
-def _dry_run(machine: Machine, source: Source, options: Options, wishes: Wishes, out: Output) -> int:
+def _dry_run(machine: Machine, source: Source, options: Options, wishes: Wishes, name: str, out: Output) -> int:
     from byre.machine.qemu.command import command_line, shell_line
     from byre.machine.qemu.drive import chain_drive, nbd_drive, overlay_drive
     from byre.machine.running import address_of
     from byre.machine.runs import runtime_folder, scratch_folder
     from byre.machine.source import NBD_SOCKET, kept
 
-    folder = runtime_folder() / machine.name
-    overlay = scratch_folder() / f"{machine.name}.overlay.qcow2"
-    disc = scratch_folder() / f"{machine.name}.share.iso" if wishes.share else None
+    folder = runtime_folder() / name
+    overlay = scratch_folder() / f"{name}.overlay.qcow2"
+    disc = scratch_folder() / f"{name}.share.iso" if wishes.share else None
     if wishes.keep:
         drive = kept(source, has_snapshot=wishes.snapshot_first)
     else:
         below = chain_drive(source.files) if source.files else nbd_drive(folder / NBD_SOCKET)
         drive = overlay_drive(overlay, below)
-    options = replace(options, folder=folder, mac=address_of(machine.name), disc=disc)
+    options = replace(options, folder=folder, mac=address_of(name), disc=disc)
     words = command_line(machine, drive, options)
-    payload = {"image": source.address, "dry_run": True, "name": machine.name, "command": list(words)}
+    payload = {"image": source.address, "dry_run": True, "name": name, "command": list(words)}
     out.result("run", payload, lambda console: console.print(printable_lines(shell_line(words))))
     return 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,8 @@ def lesser_account(*, device: str = "/dev/kvm") -> User | None:
     root, or where there is no such account."""
     if os.geteuid() != 0:
         return None
+    import pwd
+
     try:
         number = int(os.environ.get("SUDO_UID", "0"))
         entry = pwd.getpwuid(number) if number else pwd.getpwnam("nobody")

@@ -71,6 +71,7 @@ class Running:
         self.resumed = False
         self.resets = 0
         self._closing = contextlib.ExitStack()
+        self._closed = False
         self._presses = 0
         self._asked_at: float | None = None
         self._warned_full = 0.0
@@ -174,7 +175,10 @@ class Running:
             raise
 
     def close(self) -> None:
-        """End it, and remove everything that was made for it."""
+        """End it, and remove everything that was made for it. A second time there is nothing left to do."""
+        if self._closed:
+            return
+        self._closed = True
         if self.process is not None:
             self.process.end()
         self._closing.close()

@@ -7,7 +7,6 @@ holds a lock on it for as long as it lives: a crash of whatever kind frees the l
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -19,6 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from byre.errors import LockedError, MissingError, StorageError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where machines aren't run
+    fcntl = None  # type: ignore[assignment]
 
 RECORD = "run.json"
 LOCK = "owner.lock"
