@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Generator
 
 import pytest
@@ -14,6 +17,10 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 # What a developer's shell has set must not change what Byre prints.
 for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(_name, None)
+
+# The user's own cache is neither used nor filled.
+os.environ["XDG_CACHE_HOME"] = _CACHE = tempfile.mkdtemp(prefix="byre-test-cache-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
 # The same cases on every machine and in every run, however busy it is; more of them are what 'make fuzz' is for.
 settings.register_profile(

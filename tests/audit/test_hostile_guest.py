@@ -10,7 +10,8 @@ from builders import xp
 from builders.audited import Plant, clean_files, facts_of
 from builders.defects import MANAGER, WINLOGON, value
 from byre.audit.judging import MAX_TEXT, judge
-from byre.reports.audit_json import as_json, as_markdown
+from byre.reports.audit_json import as_json
+from byre.reports.audit_markdown import as_markdown
 
 TARGETS = (
     f"{xp.SYSTEM32}/config/SYSTEM",
@@ -32,7 +33,7 @@ def test_damaged_bytes_give_a_report(path: str) -> None:
             data[chance.randrange(len(data))] = chance.randrange(256)
         report = judge(facts_of(Plant(write={path: bytes(data)})))
         as_json(report)
-        as_markdown(report)
+        as_markdown([report])
 
 
 @pytest.mark.parametrize("path", TARGETS[:5])
@@ -58,7 +59,7 @@ def test_a_value_that_leads_out_of_its_folder_is_not_followed() -> None:
 
 def test_a_name_that_forges_output_is_escaped_on_the_page() -> None:
     shell = "C:\\<img src=x onerror=alert(1)>\x1b[2J\r\n# passed.exe"
-    text = as_markdown(judge(facts_of(Plant(software=value(WINLOGON, "Shell", shell)))))
+    text = as_markdown([judge(facts_of(Plant(software=value(WINLOGON, "Shell", shell))))])
     assert "<img" not in text
     assert "\x1b" not in text
     assert "\n# passed" not in text

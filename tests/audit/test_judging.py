@@ -19,7 +19,7 @@ from byre.audit.judging import Answer, Report, judge
 from byre.audit.platforms import Platform, platform_named
 from byre.audit.rule import QUESTIONS, Rule
 from byre.errors import MissingError, UsageError
-from byre.reports.audit_json import as_markdown
+from byre.reports.audit_markdown import as_markdown
 from byre.windows.fact import unknown
 
 
@@ -160,7 +160,7 @@ def test_entry_points_are_taken_or_refused_with_a_reason(monkeypatch: pytest.Mon
 def test_markdown_shows_the_guests_names_as_they_are() -> None:
     evil = Finding("SVC-002", "/<script>alert(1)</script>\x1b[31m\n# [x](http://a)", "*a*|b", "c")
     report = judge(clean(), checks=(Check("complete", OWN[1].rules, lambda facts, machine: [evil]),))
-    text = as_markdown(report)
+    text = as_markdown([report])
     assert "\x1b" not in text
     assert "<script>" not in text
     assert "\n# [x]" not in text

@@ -116,14 +116,16 @@ def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None
     assert (tmp_path / "a.md").read_text() == page
     (tmp_path / "link.md").symlink_to(tmp_path / "elsewhere.md")
     byre("audit", SPECIMEN, "--report", tmp_path / "link.md", status=73)
-    byre("audit", SPECIMEN, "--report", tmp_path / "a.html", status=64)
+    byre("audit", SPECIMEN, "--report", tmp_path / "a.pdf", status=64)
+    byre("audit", SPECIMEN, "--report", tmp_path / "none" / "a.md", status=66)
+    byre("audit", SPECIMEN, "--report", tmp_path / "b.md", "--report", tmp_path / "b.md", status=64)
 
 
 def test_the_terminal_says_the_verdict_first() -> None:
     lines = byre("audit", SPECIMEN).stdout.splitlines()
     assert lines[0].endswith("specimen.qcow2: grade C")
-    assert lines[1] == "  Extra Quality can't be granted: Clean is unknown."
-    assert lines[2].startswith("  On QEMU's default machine: would start")
+    assert lines[1].startswith("  It would start on QEMU's default machine. ")
+    assert lines[2].startswith("  Extra Quality ")
 
 
 def test_explain_prints_a_rule() -> None:
@@ -139,6 +141,132 @@ def test_the_image_is_not_changed(raw: Path) -> None:
 
 
 def test_the_library_audits() -> None:
-    from byre.audit import audit
+    assert package.audit(SPECIMEN, targets=("proxmox",)).targets == ("proxmox",)
 
-    assert audit(SPECIMEN, targets=("proxmox",)).targets == ("proxmox",)
+
+def test_the_library_is_called_as_the_package_that_it_is() -> None:
+    from byre import audit
+    from byre.audit import Report, judge
+
+    report = audit(f"{SPECIMEN}@clean", only=("sound",))
+    assert isinstance(report, Report)
+    assert package.audit.judge is judge
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Three images: one that is well, one that doesn't start, one that is no image any more."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    shutil.copyfile(SPECIMEN, folder / "a.qcow2")
+    shutil.copyfile(SPECIMEN.with_name("farm.qcow2"), folder / "b.qcow2")
+    return folder
+
+
+def test_several_images_are_audited_and_the_worst_counts(shelf: Path) -> None:
+    payload = byre_json("audit", shelf / "a.qcow2", shelf / "b.qcow2", status=2)
+    assert payload["schema"] == "byre/audits/1"
+    assert [Path(each["image"]).name for each in payload["reports"]] == ["a.qcow2", "b.qcow2"]
+    assert payload["failed"] == []
+
+
+def test_an_image_that_cannot_be_audited_goes_before_findings(shelf: Path) -> None:
+    (shelf / "c.qcow2").write_bytes(SPECIMEN.read_bytes()[:60])
+    done = byre("audit", f"{shelf}/*.qcow2", "--report", shelf / "all.json", "--jobs", "2", status=65)
+    assert "c.qcow2" in done.stderr
+    assert "not audited: corrupt" in done.stdout
+    stored = json.loads((shelf / "all.json").read_text())
+    assert len(stored["reports"]) == 2
+    assert [each["exit_status"] for each in stored["failed"]] == [65]
+
+
+def test_a_pattern_that_is_quoted_is_matched_by_us(shelf: Path) -> None:
+    one = byre_json("audit", "?.qcow2", "--jobs", "1", folder=shelf, status=2)
+    assert [each["image"] for each in one["reports"]] == ["a.qcow2", "b.qcow2"]
+    state = byre_json("audit", "a*.qcow2@infected", folder=shelf, status=None)
+    assert [each["image"] for each in state["reports"]] == ["a.qcow2@infected"]
+    byre("audit", "*.vdi", folder=shelf, status=66)
+    (shelf / "a*.qcow2").write_bytes(SPECIMEN.read_bytes())
+    assert byre_json("audit", "a*.qcow2", folder=shelf, status=None)["image"] == "a*.qcow2"
+
+
+def test_processes_tell_the_same_as_one(shelf: Path) -> None:
+    words = ("audit", shelf / "a.qcow2", shelf / "b.qcow2", "--no-cache", "--jobs")
+    assert byre_json(*words, "2", status=2) == byre_json(*words, "1", status=2)
+
+
+def test_a_bill_of_materials_is_of_one_image(shelf: Path) -> None:
+    byre("audit", shelf / "a.qcow2", "--sbom", shelf / "a.cdx.json", status=None)
+    assert json.loads((shelf / "a.cdx.json").read_text())["bomFormat"] == "CycloneDX"
+    byre("audit", shelf / "a.qcow2", shelf / "b.qcow2", "--sbom", shelf / "b.cdx.json", status=64)
+    assert not (shelf / "b.cdx.json").exists()
+
+
+def test_every_report_is_written_in_one_run(shelf: Path) -> None:
+    names = ("r.html", "r.json", "r.sarif", "r.md")
+    byre("audit", shelf / "b.qcow2", *(word for name in names for word in ("--report", shelf / name)), status=2)
+    assert {path.name for path in shelf.iterdir()} == {"a.qcow2", "b.qcow2", *names}
+    for name in names:
+        assert "BOOT-001" in (shelf / name).read_text(), name
+
+
+def test_a_waiver_takes_a_finding_out_of_the_status_only(shelf: Path) -> None:
+    waivers = shelf / "w.toml"
+    both = "".join(
+        f'[[waiver]]\nrule = "{rule}"\nreason = "a data disk"\nwho = "me"\nexpires = 2999-01-01\n'
+        for rule in ("BOOT-001", "BOOT-005")
+    )
+    waivers.write_text(both)
+    payload = byre_json("audit", shelf / "b.qcow2", "--waivers", waivers)
+    assert {row["rule"] for row in payload["findings"]} == {"BOOT-001", "BOOT-005"}
+    assert payload["counts"]["critical"] == 0
+    assert payload["grade"] == "F"
+    waivers.write_text(both.replace("2999", "1999", 1))
+    assert "WAIV-001" in rules(byre_json("audit", shelf / "b.qcow2", "--waivers", waivers, status=2))
+    waivers.write_text("[[waiver]]\nrule = 'BOOT-001'\n")
+    byre("audit", shelf / "b.qcow2", "--waivers", waivers, status=64)
+
+
+def test_only_what_is_new_since_the_baseline_counts(shelf: Path) -> None:
+    byre("audit", shelf / "b.qcow2", "--report", shelf / "then.json", status=2)
+    payload = byre_json("audit", shelf / "b.qcow2", "--baseline", shelf / "then.json")
+    assert {row["new"] for row in payload["findings"]} == {False}
+    text = byre("audit", shelf / "b.qcow2", "--baseline", shelf / "then.json").stdout
+    assert "known from the baseline (2)" in text
+    byre("audit", shelf / "b.qcow2", "--baseline", shelf / "none.json", status=66)
+
+
+def test_an_unknown_question_counts_where_it_is_asked_to(shelf: Path) -> None:
+    byre("audit", shelf / "b.qcow2", "--only", "portable", status=0)
+    byre("audit", shelf / "b.qcow2", "--only", "portable", "--fail-on-unknown", status=2)
+    byre("audit", shelf / "a.qcow2", "--only", "sound", "--fail-on-unknown", status=0)
+
+
+def test_progress_goes_by_stages() -> None:
+    lines = byre("audit", SPECIMEN, "--progress", "json", "--no-cache", status=None).stderr.splitlines()
+    last = json.loads(lines[-1])
+    assert last["finished"]
+    assert last["done"] <= last["total"]
+
+
+def test_a_report_is_not_written_through_a_link_that_came_meanwhile(tmp_path: Path) -> None:
+    from byre.cli.audit_files import publish
+    from byre.errors import ExistsError
+
+    (tmp_path / "victim").write_text("keep")
+    (tmp_path / "r.md").symlink_to(tmp_path / "victim")
+    with pytest.raises(ExistsError):
+        publish(tmp_path / "r.md", "text")
+    assert (tmp_path / "victim").read_text() == "keep"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.md", "victim"]
+
+
+def test_explain_lists_rules_by_question() -> None:
+    lines = byre("explain").stdout.splitlines()
+    heads = [line.split(":")[0] for line in lines if line and not line.startswith((" ", "EQ"))]
+    assert heads[0] == "Sound"
+    assert heads[-1] == "Waivers"
+    every = byre_json("explain")["rules"]
+    assert {row["id"] for row in every} == {*RULES, "WAIV-001"}
+    assert {row["question"] for row in byre_json("explain", "Lean")["rules"]} == {"lean"}
+    assert byre("explain", "waiv-001").stdout.startswith("WAIV-001: No waiver")

@@ -37,6 +37,20 @@ OWN = (
 )
 RULES: dict[str, Rule] = {rule.id: rule for check in OWN for rule in check.rules}
 """The standard's rules by id."""
+EXPIRED = Rule(
+    "WAIV-001",
+    "waivers",
+    "No waiver for the image has expired",
+    "high",
+    False,
+    "the file that --waivers names",
+    "a waiver is a promise to look again: whoever accepted the finding did so up to that day",
+    "this standard",
+    "nothing; the audit's exit status is 2 again",
+    "mend what was waived, or let the person who is named decide anew and set another date",
+)
+"""A rule about the audit itself: it belongs to none of the seven questions and changes no grade."""
+ABOUT_AUDITS: dict[str, Rule] = {EXPIRED.id: EXPIRED}
 
 
 def installed_checks() -> tuple[tuple[Check, ...], tuple[str, ...]]:
@@ -89,6 +103,8 @@ def rule_named(identifier: str) -> Rule:
     wanted = identifier.upper()
     if wanted in RULES:
         return RULES[wanted]
+    if wanted in ABOUT_AUDITS:
+        return ABOUT_AUDITS[wanted]
     for check in installed_checks()[0]:
         for rule in check.rules:
             if rule.id.upper() == wanted:

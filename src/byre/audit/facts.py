@@ -135,6 +135,16 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class SpaceUse:
+    """What one kind of files takes, in bytes of their allocation."""
+
+    kind: str
+    title: str
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class BrokenImport:
     """A library that a program of the start brings with it and that isn't there or lacks what is imported.
 
@@ -251,6 +261,8 @@ class Facts:
     imports: Fact[tuple[BrokenImport, ...]] = field(default_factory=lambda: Fact("absent"))
     programs: Fact[tuple[ProgramFile, ...]] = field(default_factory=lambda: Fact("absent"))
     """The census: absent where it wasn't asked for."""
+    space: tuple[SpaceUse, ...] = ()
+    """The whole of the system's volume by kind; kinds don't overlap."""
     census: Census = field(default_factory=Census)
     """What the census says beside the programs: scanners, what was skipped."""
 

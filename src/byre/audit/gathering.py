@@ -22,6 +22,7 @@ from byre.audit.leftovers import count_leftovers
 from byre.audit.program_files import read_pe
 from byre.audit.scanners import Scanners
 from byre.audit.settings import guest_kind, read_logon, read_system
+from byre.audit.space_use import use_of_space
 from byre.disks.disk import CheckedDisk, CheckReport, Disk
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
@@ -36,6 +37,8 @@ MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
 LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+STAGES = ("container", "partitions", "file systems", "system", "libraries", "space", "programs")
+"""What ``gather`` says it is at, in this order."""
 Progress = Callable[[str], None]
 
 
@@ -104,6 +107,9 @@ def gather_system(
     for path in more[:MAX_FILES]:
         wanted.setdefault(path.lower(), (path, True))
     read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
+    progress("libraries")
+    imports = attempt(lambda: broken_imports(files, guest, plan, read))
+    progress("space")
     whole = Facts(
         image=facts.image,
         container=facts.container,
@@ -119,7 +125,8 @@ def gather_system(
         loader=loaded,
         leftovers=count_leftovers(files, root),
         others=others,
-        imports=attempt(lambda: broken_imports(files, guest, plan, read)),
+        imports=imports,
+        space=use_of_space(files, root),
     )
     if scanners is None:
         return whole

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 from byre.audit.catalogue import OWN, Check, run_check
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Stage, Unread
 from byre.audit.platforms import DEFAULT, PLATFORMS, Platform
+from byre.audit.profile import Profile, profile_of
 from byre.audit.rule import COVERED, GRADED, QUESTIONS, STANDARD, Rule, rank
 
 GRADES = {None: "A", "low": "B", "medium": "C", "high": "D", "critical": "F"}
@@ -45,12 +47,45 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiver:
+    """Somebody's decision to accept findings of a rule until the day ``expires`` (RFC 3339 date, inclusive).
+    ``where`` and ``image`` None mean everywhere and every image."""
+
+    rule: str
+    reason: str
+    who: str
+    expires: str
+    where: str | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """A finding with its rule: the severity is settled."""
+    """A finding with its rule: the severity is settled. ``waiver``: the one that accepts it. ``new``: whether a
+    baseline hasn't it; None without a baseline."""
 
     finding: Finding
     rule: Rule
     severity: str
+    waiver: Waiver | None = None
+    new: bool | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts for the exit status: neither waived nor known from a baseline."""
+        return self.waiver is None and self.new is not False
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same breach in two audits."""
+        return fingerprint(self.finding.rule, self.finding.where, self.finding.target)
+
+
+def fingerprint(rule: str, where: str, target: str | None) -> str:
+    """What makes two findings the same breach: 32 hexadecimal digits over rule, place and machine. Evidence and texts
+    may change from one version to the next."""
+    text = "\0".join((rule, where.casefold(), target or ""))
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +103,15 @@ class Report:
     predictions: tuple[Prediction, ...]
     findings: tuple[Found, ...]
     notices: tuple[str, ...] = ()
+    profile: Profile = field(default_factory=Profile)
 
     def at_least(self, severity: str) -> tuple[Found, ...]:
-        """The findings of this severity and above."""
+        """The findings of this severity and above, waived ones and known ones too."""
         return tuple(each for each in self.findings if rank(each.severity) >= rank(severity))
+
+    def counting(self, severity: str) -> tuple[Found, ...]:
+        """Those of them that are neither waived nor known from a baseline: the exit status goes by these."""
+        return tuple(each for each in self.at_least(severity) if each.counts)
 
 
 def judge(
@@ -105,6 +145,7 @@ def judge(
         predictions=tuple(_predict(platform, every[platform.name], rules) for platform in PLATFORMS),
         findings=findings,
         notices=(*notices, *(f"not audited: {other}" for other in facts.others)),
+        profile=profile_of(facts),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from byre.audit.catalogue import RULES
+from byre.audit.catalogue import ABOUT_AUDITS, RULES
 from byre.audit.platforms import PLATFORMS
 from byre.audit.rule import ALL_GUESTS, COVERED, GUESTS, QUESTIONS, STANDARD, Rule
 
@@ -51,12 +51,26 @@ describe and don't lower it.
 with pass or with notes of low severity only, and no required rule is unknown. As long as Clean has no rules it \
 can't be granted, and the report says so.
 
+## What counts
+
+The exit status of `byre audit` goes by the findings from `--fail-on` upwards. One that a waiver accepts, or that \
+the baseline has, stays in every report and lowers the grade as before; it only doesn't count. A question that is \
+unknown is no finding: with `--fail-on-unknown` it makes the exit status 2 as well.
+
 ## Machines
 
 Findings are for the machines that `--for` names (by default `qemu`); the prediction is made for all.
 
 | name | machine | boot controller | PCI id |
 |---|---|---|---|
+"""
+
+
+_ABOUT = """\
+## About the audit itself
+
+These belong to none of the questions and change no grade; they count for the exit status of `byre audit`.
+
 """
 
 
@@ -74,6 +88,7 @@ def page() -> str:
     for name in COVERED:
         own = [rule for rule in RULES.values() if rule.question == name]
         parts.append(f"## {name.capitalize()}\n\n" + "\n".join(_section(rule) for rule in own))
+    parts.append(_ABOUT + "\n".join(_section(rule) for rule in ABOUT_AUDITS.values()))
     return "\n".join(parts)
 
 

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import argparse
-import json
+import glob
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from byre.cli.layout import facts, title
-from byre.cli.options import add_image, open_image
-from byre.cli.output import Output, printable
-from byre.errors import ExistsError, UsageError
+from byre.cli.audit_files import check_targets, publish, write_report
+from byre.cli.options import add_open_options, open_options
+from byre.cli.output import Output
+from byre.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
-    from byre.audit.judging import Found, Report
+    from byre.audit.judging import Report
+    from byre.audit.running import Failure, Request
     from byre.cli.output import Printer
     from byre.cli.progress import Progress
 
 SUMMARY = """\
-Audit an image against the standard (docs/extra-quality.md): will it boot, where, and what is wrong with it.
+Audit images against the standard (docs/extra-quality.md): will they boot, where, what is wrong with them, and is
+there any sign of something that doesn't belong.
 
-Nothing is booted and nothing is changed. Questions that this version has no rules for are unknown, never passed."""
+Nothing is booted and nothing is changed. What couldn't be looked at is unknown, never passed."""
 EXAMPLES = """
   byre audit xp.qcow2
   byre audit xp.qcow2@clean --for virtualbox --for vmware:ide
-  byre audit xp.vmdk --fail-on medium --report xp.md --report xp.json
+  byre audit xp.vmdk --fail-on medium --report xp.html --report xp.sarif
+  byre audit 'shelf/*.qcow2' --jobs 4 --waivers accepted.toml --baseline last-week.json
+  byre audit xp.qcow2 --sbom xp.cdx.json
 """
-VERDICTS = "   0 no finding at or above --fail-on   2 findings at or above it"
+VERDICTS = """\
+   0 no finding at or above --fail-on that is new and not waived   2 there are such findings
+     a question that is unknown is no finding: --fail-on-unknown makes it one
+     of several images the worst counts; one that couldn't be audited (64 and more) goes before findings"""
 LEVELS = ("low", "medium", "high", "critical")
 ASKED = ("sound", "complete", "clean", "portable", "private", "lean", "genuine")
-SUFFIXES = (".json", ".md")
+MAX_IMAGES = 100_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_image(parser)
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="path of an image, IMAGE@SNAPSHOT, or a quoted pattern such as '*.vdi'",
+    )
     parser.add_argument(
         "--for",
         dest="targets",
@@ -46,118 +59,207 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="QUESTION", action="append", choices=ASKED, help="only this question; may be repeated"
     )
-    parser.add_argument(
+    parser.add_argument("--jobs", metavar="N", type=int, help="processes for several images (default: one a CPU)")
+    parser.add_argument("--no-cache", action="store_true", help="neither use nor keep facts of unchanged images")
+    add_open_options(parser)
+    _add_counting(parser)
+    _add_files(parser)
+
+
+def _add_counting(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what counts")
+    group.add_argument(
         "--fail-on", metavar="LEVEL", choices=LEVELS, default="high", help="low, medium, high (default) or critical"
     )
-    parser.add_argument(
+    group.add_argument(
+        "--fail-on-unknown", action="store_true", help="exit with 2 also where a question that was asked is unknown"
+    )
+    group.add_argument(
+        "--waivers",
+        metavar="FILE",
+        type=Path,
+        help="TOML: findings that somebody accepts, until a day; they stay shown",
+    )
+    group.add_argument(
+        "--baseline", metavar="FILE", type=Path, help="an earlier report in JSON: only what it hasn't counts"
+    )
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("files")
+    group.add_argument(
         "--report",
         metavar="FILE",
         action="append",
         default=[],
         type=Path,
-        help="write the report as FILE.json or FILE.md as well; may be repeated",
+        help="write FILE.html, FILE.json, FILE.sarif or FILE.md with the reports of all images; may be repeated",
+    )
+    group.add_argument(
+        "--sbom",
+        metavar="FILE",
+        type=Path,
+        help="write the installed programs, hotfixes and drivers as CycloneDX JSON (one image)",
     )
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from byre.audit.running import audit_disk
-    from byre.reports.audit_json import as_json
+    from byre.audit.judging import Report
 
-    _check_reports(args.report)
-    with open_image(args) as disk, out.progress("audit") as bar:
-        report = audit_disk(
-            disk,
-            name=args.image,
-            targets=args.targets or ("qemu",),
-            only=args.only or (),
-            progress=lambda stage: _stage(bar, stage),
-        )
-    payload = as_json(report)
+    check_targets(args.report, args.sbom)
+    images, several = expand(args.images)
+    if several and args.sbom is not None:
+        raise UsageError("--sbom describes one image", found=f"{len(images)} images", hint="Audit them one by one.")
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError("--jobs is at least 1", found=args.jobs)
+    request = _request(args, alone=len(images) == 1)
+    results = _audit_several(images, request, args, out) if several else [_audit_one(images[0], request, out)]
     for path in args.report:
-        _write(path, report, payload)
-    out.result("audit", payload, lambda console: _print(console, report))
-    return 2 if report.at_least(args.fail_on) else 0
+        write_report(path, results, several=several)
+    reports = [each for each in results if isinstance(each, Report)]
+    if args.sbom is not None:
+        import json
+
+        from byre.reports.sbom import as_cyclonedx
+
+        publish(args.sbom, json.dumps(as_cyclonedx(reports[0]), indent=1) + "\n")
+    _tell(results, out, several=several)
+    return _status(results, args)
 
 
-def _stage(bar: Progress, stage: str) -> None:
-    bar.what = f"audit: {stage}"
-    bar.advance(0)
+def expand(words: Sequence[str]) -> tuple[list[str], bool]:
+    """The images that the arguments name, and whether several were asked for: more than one argument, or a pattern.
+
+    A file of exactly that name wins over the pattern; ``@SNAPSHOT`` may follow one. A pattern without a match is a
+    MissingError."""
+    images: list[str] = []
+    patterns = False
+    for word in words:
+        if not any(sign in word for sign in "*?[") or "://" in word or os.path.lexists(word):
+            images.append(word)
+            continue
+        patterns = True
+        found = sorted(_matches(word))
+        if not found:
+            raise MissingError("no file fits this pattern", path=word)
+        images += found
+        if len(images) > MAX_IMAGES:
+            raise UsageError("too many images", found=len(images), expected=f"at most {MAX_IMAGES}")
+    return list(dict.fromkeys(images)), patterns or len(words) > 1
 
 
-def _check_reports(paths: list[Path]) -> None:
-    """Refuse what can't be written before the work, not after it."""
-    for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
-            raise UsageError("a report's name ends in .json or .md", path=path)
-        if path.exists() or path.is_symlink():
-            raise ExistsError("the report is there already", path=path, hint="Choose another name or remove it.")
-
-
-def _write(path: Path, report: Report, payload: dict[str, Any]) -> None:
-    """The report under its name at once and whole, and never over another file."""
-    from byre.reports.audit_json import as_markdown
-
-    if path.suffix.lower() == ".md":
-        text = as_markdown(report)
+def _matches(word: str) -> Iterator[str]:
+    found = _files(word)
+    pattern, mark, snapshot = word.rpartition("@")
+    if found or not mark or "/" in snapshot:
+        yield from found
     else:
-        text = json.dumps({"schema": "byre/audit/1", **payload}, indent=2) + "\n"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(part, path)
-    except FileExistsError as error:
-        raise ExistsError("the report is there already", path=path) from error
-    finally:
-        part.unlink(missing_ok=True)
+        yield from (f"{path}@{snapshot}" for path in _files(pattern))
 
 
-def _print(console: Printer, report: Report) -> None:
-    title(console, f"{report.image}: grade {report.grade}")
-    console.print(f"  {printable(report.reason)}.")
-    for each in report.predictions:
-        if each.target in report.targets:
-            console.print(f"  {printable(each.sentence)}")
-    console.print(f"  {printable(report.system or 'No installed system was found.')}")
-    console.print()
-    facts(console, [(each.question.capitalize(), f"{each.verdict:<8}{each.sentence}") for each in report.answers])
-    others = [each for each in report.predictions if each.target not in report.targets]
-    if others:
-        console.print()
-        title(console, "elsewhere")
-        words = {True: "would start", False: "would not start", None: "can't be told"}
-        facts(console, [(each.target, f"{words[each.starts]}{_rule(each.rule)}") for each in others])
-    shown = [each for each in report.findings if each.severity != "low"]
-    low = [each for each in report.findings if each.severity == "low"]
-    for found in shown:
-        console.print()
-        _print_finding(console, found)
-    if low:
-        console.print()
-        title(console, f"notes ({len(low)})")
-        facts(console, [(each.rule.id, f"{each.finding.where}: {each.finding.evidence}") for each in low])
-    for notice in report.notices:
-        console.print(f"  {printable(notice)}")
-    console.print()
-    console.print(f"  {report.standard}. 'byre explain RULE' tells more of a finding.")
+def _files(pattern: str) -> list[str]:
+    # glob.glob, not Path.glob: absolute patterns, and names as the user would type them.
+    return [path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]  # noqa: PTH207
 
 
-def _rule(rule: str | None) -> str:
-    return f" ({rule})" if rule is not None else ""
+def _request(args: argparse.Namespace, *, alone: bool) -> Request:
+    from byre.audit.baseline import read_baseline
+    from byre.audit.facts_cache import user_cache
+    from byre.audit.running import Request, check_request
+    from byre.audit.waivers import read_waivers
 
-
-def _print_finding(console: Printer, found: Found) -> None:
-    row = found.finding
-    target = f" for {row.target}" if row.target else ""
-    title(console, f"{found.severity}  {found.rule.id}{target}: {row.consequence}")
-    facts(
-        console,
-        [
-            ("where", row.where),
-            ("found", row.evidence),
-            ("rule", found.rule.title),
-            ("to mend it", found.rule.remedy),
-        ],
+    request = Request(
+        targets=tuple(args.targets or ("qemu",)),
+        only=tuple(args.only or ()),
+        opening=open_options(args),
+        waivers=read_waivers(args.waivers) if args.waivers is not None else (),
+        baseline=read_baseline(args.baseline) if args.baseline is not None else None,
+        alone=alone,
+        # What a running machine writes while it is read isn't worth keeping.
+        cache=None if args.no_cache or args.force_share else user_cache(),
     )
+    check_request(request)
+    return request
+
+
+def _audit_one(image: str, request: Request, out: Output) -> Report:
+    from byre.audit.gathering import STAGES
+    from byre.audit.running import audit_address
+
+    with out.progress("audit", len(STAGES) + 1, unit="steps") as bar:
+        return audit_address(image, request, lambda stage: _stage(bar, stage, STAGES))
+
+
+def _stage(bar: Progress, stage: str, stages: Sequence[str]) -> None:
+    """The bar stands at the stage that begins now; stages of others don't move it."""
+    bar.what = f"audit: {stage}"
+    reached = stages.index(stage) if stage in stages else bar.done
+    bar.advance(max(0, reached - bar.done))
+
+
+def _audit_several(
+    images: Sequence[str], request: Request, args: argparse.Namespace, out: Output
+) -> list[Report | Failure]:
+    from byre.audit.running import Failure, audit_all
+
+    jobs = args.jobs or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+    with out.progress("audit", len(images), unit="images") as bar:
+        results = []
+        for result in audit_all(images, request, jobs=jobs):
+            results.append(result)
+            if isinstance(result, Failure):
+                out.notice(str(result.error))
+            bar.advance(1)
+    return results
+
+
+def _tell(results: Sequence[Report | Failure], out: Output, *, several: bool) -> None:
+    from byre.audit.judging import Report
+    from byre.cli.audit_text import print_report
+    from byre.reports.audit_json import as_json, several_json
+
+    only = results[0]
+    if not several and isinstance(only, Report):
+        out.result("audit", as_json(only), lambda console: print_report(console, only))
+        return
+    out.result("audits", several_json(results), lambda console: _print_several(console, results))
+
+
+def _print_several(console: Printer, results: Sequence[Report | Failure]) -> None:
+    from byre.audit.judging import Report
+    from byre.cli.audit_text import print_report
+    from byre.cli.layout import table
+
+    rows = []
+    for each in results:
+        if isinstance(each, Report):
+            starts = [row.starts for row in each.predictions if row.target in each.targets]
+            word = "no" if False in starts else "unknown" if None in starts else "yes"
+            counting = [found for found in each.findings if found.counts]
+            worst = next((level for level in reversed(LEVELS) if any(f.severity == level for f in counting)), "none")
+            rows.append((each.image, each.grade, word, worst))
+        else:
+            rows.append((each.image, "-", "-", f"not audited: {each.error.kind}"))
+    table(console, ("IMAGE", "GRADE", "STARTS", "WORST FINDING"), rows)
+    for each in results:
+        if isinstance(each, Report):
+            console.print()
+            print_report(console, each)
+
+
+def _status(results: Sequence[Report | Failure], args: argparse.Namespace) -> int:
+    """What couldn't be audited goes before findings, findings before none."""
+    from byre.audit.running import Failure
+
+    for each in results:
+        if isinstance(each, Failure):
+            return each.error.exit_code
+    return 2 if any(_fails(each, args) for each in results if not isinstance(each, Failure)) else 0
+
+
+def _fails(report: Report, args: argparse.Namespace) -> bool:
+    asked = args.only or ASKED
+    unknown = args.fail_on_unknown and any(
+        each.verdict == "unknown" for each in report.answers if each.question in asked
+    )
+    return unknown or bool(report.counting(args.fail_on))

@@ -108,9 +108,9 @@ class Output:
             print(f"byre: {printable(str(error))}", file=sys.stderr)
 
     @contextmanager
-    def progress(self, what: str, total: int | None = None) -> Iterator[Progress]:
-        """Progress of a job in bytes; shows nothing for the first second."""
-        bar = start_progress(what, total, mode=self._progress_mode)
+    def progress(self, what: str, total: int | None = None, *, unit: str = "bytes") -> Iterator[Progress]:
+        """Progress of a job in bytes, or in things of another ``unit``; shows nothing for the first second."""
+        bar = start_progress(what, total, mode=self._progress_mode, unit=unit)
         finished = False
         try:
             yield bar

@@ -15,11 +15,15 @@ REDRAW_SECONDS = 0.1
 
 
 class Progress:
-    """Counts bytes done; subclasses draw. ``advance`` is called from one thread and costs a clock read."""
+    """Counts what is done; subclasses draw. ``advance`` is called from one thread and costs a clock read.
 
-    def __init__(self, what: str, total: int | None) -> None:
+    ``unit`` is what is counted: bytes, whose speed is shown, or things such as images, of which only the number is.
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str = "bytes") -> None:
         self.what = what
         self.total = total
+        self.unit = unit
         self.done = 0
         self.started = time.monotonic()
         self._next_draw = self.started + QUIET_SECONDS
@@ -39,8 +43,8 @@ class Progress:
 
 
 class _JsonProgress(Progress):
-    def __init__(self, what: str, total: int | None) -> None:
-        super().__init__(what, total)
+    def __init__(self, what: str, total: int | None, unit: str = "bytes") -> None:
+        super().__init__(what, total, unit)
         self._next_draw = self.started
 
     def draw(self, now: float) -> None:
@@ -83,6 +87,8 @@ def bar_line(progress: Progress, seconds: float, width: int, *, unicode: bool = 
     share = min(1.0, progress.done / progress.total)
     left = (progress.total - progress.done) / rate if rate else 0.0
     facts = f"{share:4.0%}  {speed}  {_duration(left)} left"
+    if progress.unit != "bytes":
+        facts = f"{progress.done} of {progress.total}"
     room = min(24, width - len(progress.what) - len(facts) - 2)
     if room < 4:
         return f"{progress.what} {share:.0%}"[:width]
@@ -110,10 +116,10 @@ def _speaks_unicode() -> bool:
     return (sys.stderr.encoding or "").lower().startswith("utf")
 
 
-def start_progress(what: str, total: int | None, *, mode: str) -> Progress:
+def start_progress(what: str, total: int | None, *, mode: str, unit: str = "bytes") -> Progress:
     """The right kind for ``mode`` (auto, json, none) and for what stderr is."""
     if mode == "json":
-        return _JsonProgress(what, total)
+        return _JsonProgress(what, total, unit)
     if mode == "auto" and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return _BarProgress(what, total)
-    return Progress(what, total)
+        return _BarProgress(what, total, unit)
+    return Progress(what, total, unit)

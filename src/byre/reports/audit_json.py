@@ -1,25 +1,33 @@
-"""A report as values for JSON and as a Markdown page. Pure; text from the guest is escaped."""
+"""A report as values for JSON: ``byre/audit/1`` for one image, ``byre/audits/1`` for several. Pure.
+
+Texts are the guest's own, unescaped: that is for whoever shows them. ``docs/schemas/`` has the JSON Schemas.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import re
+from collections.abc import Sequence
 from typing import Any
 
+from byre import __version__
 from byre.audit.judging import Found, Report
-from byre.audit.rule import QUESTIONS
+from byre.audit.rule import QUESTIONS, SEVERITIES
+from byre.audit.running import Failure
+from byre.reports.sentences import verdict
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\ud800-\udfff]")
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+ONE = "byre/audit/1"
+SEVERAL = "byre/audits/1"
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The fields of ``byre/audit/1``."""
+    """The fields of ``byre/audit/1``, without ``schema``."""
     return {
+        "byre": __version__,
         "standard": report.standard,
         "image": report.image,
         "system": report.system,
         "targets": list(report.targets),
+        "verdict": verdict(report),
         "grade": report.grade,
         "extra_quality": report.extra_quality,
         "reason": report.reason,
@@ -36,12 +44,36 @@ def as_json(report: Report) -> dict[str, Any]:
             for each in report.answers
         ],
         "predictions": [dataclasses.asdict(each) for each in report.predictions],
-        "findings": [_finding_json(each) for each in report.findings],
+        "counts": {
+            severity: sum(each.severity == severity and each.counts for each in report.findings)
+            for severity in SEVERITIES
+        },
+        "findings": [finding_json(each) for each in report.findings],
+        "guest": dataclasses.asdict(report.profile),
         "notices": list(report.notices),
     }
 
 
-def _finding_json(found: Found) -> dict[str, Any]:
+def several_json(results: Sequence[Report | Failure]) -> dict[str, Any]:
+    """The fields of ``byre/audits/1``, without ``schema``: every report, and what couldn't be audited."""
+    return {
+        "byre": __version__,
+        "reports": [{"schema": ONE, **as_json(each)} for each in results if isinstance(each, Report)],
+        "failed": [
+            {
+                "image": each.image,
+                "error": each.error.kind,
+                "exit_status": each.error.exit_code,
+                "message": str(each.error),
+            }
+            for each in results
+            if isinstance(each, Failure)
+        ],
+    }
+
+
+def finding_json(found: Found) -> dict[str, Any]:
+    """One finding. ``counts``: it counts for the exit status."""
     row = found.finding
     return {
         "rule": found.rule.id,
@@ -54,45 +86,8 @@ def _finding_json(found: Found) -> dict[str, Any]:
         "stage": row.stage.name.lower() if row.stage is not None else None,
         "target": row.target,
         "remedy": found.rule.remedy,
+        "fingerprint": found.fingerprint,
+        "counts": found.counts,
+        "new": found.new,
+        "waiver": dataclasses.asdict(found.waiver) if found.waiver is not None else None,
     }
-
-
-def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is: markup and control characters lose their meaning."""
-    plain = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    marked = _MARKUP.sub(r"\\\1", plain)
-    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def as_markdown(report: Report) -> str:
-    """The report as a page."""
-    said = markdown_text
-    lines = [
-        f"# {said(report.image)}: grade {report.grade}",
-        "",
-        f"{said(report.reason)}. Standard: {report.standard}, for {', '.join(report.targets)}.",
-        "",
-        said(report.system or "No installed system was found."),
-        "",
-        "| question | verdict | |",
-        "|---|---|---|",
-        *(f"| {each.question.capitalize()} | {each.verdict} | {said(each.sentence)} |" for each in report.answers),
-        "",
-        "## On each machine",
-        "",
-        *(f"- {said(each.sentence)}" for each in report.predictions),
-        "",
-        "## Findings",
-        "",
-    ]
-    for found in report.findings:
-        row = found.finding
-        where = f" ({row.target})" if row.target else ""
-        lines += [
-            f"- **{found.severity} {found.rule.id}**{where} {said(row.where)}: {said(row.evidence)}; "
-            f"{said(row.consequence)}. To mend it: {said(found.rule.remedy)}."
-        ]
-    if not report.findings:
-        lines.append("None.")
-    lines += ["", *(f"- {said(notice)}" for notice in report.notices)]
-    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,78 @@
+"""The files that ``byre audit`` writes: reports in four forms and the list of what is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from byre.errors import ExistsError, MissingError, UsageError
+
+if TYPE_CHECKING:
+    from byre.audit.judging import Report
+    from byre.audit.running import Failure
+
+SUFFIXES = (".html", ".json", ".sarif", ".md")
+
+
+def check_targets(reports: Sequence[Path], sbom: Path | None) -> None:
+    """Refuse what can't be written before the work, not after it."""
+    for path in reports:
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"a report's name ends in {', '.join(SUFFIXES)}", path=path)
+    paths = [*reports, *([sbom] if sbom is not None else [])]
+    for path in paths:
+        if path.exists() or path.is_symlink():
+            raise ExistsError("it is there already", path=path, hint="Choose another name or remove it.")
+        if not path.parent.is_dir():
+            raise MissingError("there is no such folder", path=path.parent)
+    if len({path.absolute() for path in paths}) != len(paths):
+        raise UsageError("two reports would have the same name", path=paths[0])
+
+
+def write_report(path: Path, results: Sequence[Report | Failure], *, several: bool) -> None:
+    """The reports of all images as one file, in the form that its name says."""
+    suffix = path.suffix.lower()
+    if suffix == ".md":
+        from byre.reports.audit_markdown import as_markdown
+
+        text = as_markdown(results)
+    elif suffix == ".sarif":
+        from byre.reports.sarif import as_sarif
+
+        text = json.dumps(as_sarif(results), indent=1) + "\n"
+    elif suffix == ".html":
+        from byre.reports.html import as_html
+
+        text = as_html(results)
+    else:
+        text = json_text(results, several=several)
+    publish(path, text)
+
+
+def json_text(results: Sequence[Report | Failure], *, several: bool) -> str:
+    """``byre/audit/1``, or ``byre/audits/1`` where several images were asked for."""
+    from byre.audit.judging import Report
+    from byre.reports.audit_json import ONE, SEVERAL, as_json, several_json
+
+    only = results[0]
+    if several or not isinstance(only, Report):
+        return json.dumps({"schema": SEVERAL, **several_json(results)}, indent=2) + "\n"
+    return json.dumps({"schema": ONE, **as_json(only)}, indent=2) + "\n"
+
+
+def publish(path: Path, text: str) -> None:
+    """The text under its name at once and whole, and never over another file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, path)
+    except FileExistsError as error:
+        raise ExistsError("it is there already", path=path) from error
+    finally:
+        part.unlink(missing_ok=True)
