@@ -62,6 +62,8 @@ class Watched:
     stop_since: float | None = None
     resets: int = 0
     alive: bool = False
+    started: bool = False
+    """A kernel was seen alive."""
     known: frozenset[str] = frozenset()
 
 
@@ -83,6 +85,7 @@ def advance(before: Watched, seen: Observation) -> Watched:
         stop_since=(before.stop_since if before.stop_since is not None else now) if seen.stop else None,
         resets=before.resets + seen.reset,
         alive=before.alive or _alive(seen),
+        started=before.started or seen.started,
     )
     for stage, key, what in _signs(seen, before.shell):
         if key not in after.known and len(after.steps) < MOST_STEPS:
