@@ -56,7 +56,7 @@ def test_a_shell_and_a_taskbar_that_keep_still_are_a_desktop() -> None:
     assert (verdict.kind, verdict.degraded) == ("desktop", False)
     assert "9 threads" in verdict.proof[0]
     assert watched.stage == "desktop"
-    assert [step.stage for step in watched.steps] == ["kernel", "kernel", "logon", "desktop", "nothing"]
+    assert [step.stage for step in watched.steps] == ["kernel", "kernel", "logon", "desktop", "desktop"]
 
 
 @pytest.mark.parametrize(

@@ -49,3 +49,10 @@ def test_share_of_pixels_that_differ() -> None:
     assert share_that_differs(as_picture(left), as_picture(left)) == 0
     assert share_that_differs(as_picture(left), as_picture(right)) == pytest.approx(0.1)
     assert share_that_differs(as_picture(left), as_picture(left[:100])) == 1
+
+
+def test_a_picture_of_one_colour_is_blank() -> None:
+    canvas = blank(TEAL)
+    assert as_picture(canvas).is_blank()
+    canvas[479, 639] = 0
+    assert not as_picture(canvas).is_blank()

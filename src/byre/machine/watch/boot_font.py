@@ -24,6 +24,9 @@ LARGEST_FILE = 8 << 20
 _UPPER = [c for c in range(ord("A"), ord("Z") + 1) if chr(c) not in "QJ"]
 _DIGITS = list(range(ord("0"), ord("9") + 1))
 _LETTERS = [*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1), *_DIGITS]
+_LARGEST_SCREEN = (1024, 768)
+"""The boot video driver draws in 640x480; a firmware's frame buffer may be larger."""
+_MOST_COLOURS = 16
 _WRONG_PIXELS = 6
 """Of 104: a cell further from every glyph is no text. Two letters of one font differ by more."""
 
@@ -92,9 +95,13 @@ def read_boot_text(picture: Picture, font: BootFont) -> tuple[str, ...] | None:
     The background is the commonest colour. Cells that are no glyph become spaces; a screen of which more than a
     tenth of the inked cells is no glyph is a picture, not text.
     """
+    if picture.width > _LARGEST_SCREEN[0] or picture.height > _LARGEST_SCREEN[1]:
+        return None
     packed = picture.packed()
+    if np.unique(packed[::5, ::3]).size > _MOST_COLOURS:  # most pictures are told apart by a part of them
+        return None
     values, counts = np.unique(packed, return_counts=True)
-    if not 2 <= values.size <= 16:
+    if not 2 <= values.size <= _MOST_COLOURS:
         return None
     ink = packed != values[counts.argmax()]
     best: tuple[int, tuple[str, ...]] | None = None

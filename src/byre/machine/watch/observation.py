@@ -58,6 +58,8 @@ class Observation:
     dead: bool = False
     reset: bool = False
     ended: str | None = None
+    notes: tuple[str, ...] = ()
+    """What QEMU itself has to say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,9 @@ class Picture:
         wide = self.pixels.astype(np.uint32)
         return (wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]).astype(np.uint32)
 
-    def colours(self) -> int:
-        """How many different colours there are."""
-        return int(np.unique(self.packed()).size)
+    def is_blank(self) -> bool:
+        """Whether there is one colour only."""
+        return bool((self.pixels == self.pixels[0, 0]).all())
 
 
 def parse_ppm(data: bytes) -> Picture:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from byre.errors import ByreError, UnsupportedError
+from byre.errors import ByreError, StorageError, UnsupportedError
 from byre.machine.watch.boot_font import BootFont, read_boot_text
 from byre.machine.watch.kernel import (
     Kernel,
@@ -35,6 +35,7 @@ _SEARCH_EVERY = 2.0
 
 
 _RESET_TRIES = 100
+_MOST_NOTES = 8
 SERIAL_BUFFER = 256 << 10
 """Bytes that QEMU keeps of the serial port between two looks; a power of two."""
 
@@ -78,6 +79,7 @@ class Probe:
     _searched: float = -_SEARCH_EVERY
     _reset: bool = False
     _ended: str | None = None
+    _notes: tuple[str, ...] = ()
     _serial_end: bytes = b""
     _serial_lines: tuple[str, ...] = ()
     _serial_bytes: int = 0
@@ -102,6 +104,7 @@ class Probe:
             dead=bool(processors) and all(each.dead for each in processors),
             reset=self._reset,
             ended=self._ended,
+            notes=self._notes,
         )
         if self._reset:
             self._forget()
@@ -139,6 +142,19 @@ class Probe:
                     self._ended = "panicked" if data.get("reason") == "guest-panic" else "off"
             elif name == "GUEST_PANICKED":
                 self._ended = "panicked"
+            elif name == "BLOCK_IO_ERROR":
+                self._take_disk_error(data)
+
+    def _take_disk_error(self, data: Mapping[str, Any]) -> None:
+        """Room that runs out is the host's failure, not the guest's; what can't be read may be the image's."""
+        if data.get("nospace"):
+            raise StorageError(
+                "the host's disk is full, and the guest can't go on",
+                hint="Make room, or set TMPDIR to a folder that has some.",
+            )
+        what = "write to" if data.get("operation") == "write" else "read from"
+        reason = str(data.get("reason", "no reason given"))[:200]
+        self._notes = (*self._notes, f"QEMU couldn't {what} the disk: {reason}")[-_MOST_NOTES:]
 
     def _registers(self) -> tuple[Registers, ...]:
         return parse_registers(self.monitor.human("info registers -a"))

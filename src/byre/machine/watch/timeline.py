@@ -93,7 +93,7 @@ def advance(before: Watched, seen: Observation) -> Watched:
             after = replace(
                 after,
                 stage=stage if further else after.stage,
-                steps=(*after.steps, Step(now, stage, what)),
+                steps=(*after.steps, Step(now, after.stage if stage == "nothing" else stage, what)),
                 known=after.known | {key},
             )
     if seen.reset:
@@ -107,7 +107,7 @@ def _alive(seen: Observation) -> bool:
     """Anything that firmware and an empty screen don't show by themselves."""
     started = find_start(seen.lines or ())
     beyond = started is not None and started[0] != "firmware"
-    drawn = _is_graphics(seen) and seen.picture is not None and seen.picture.colours() > 1
+    drawn = _is_graphics(seen) and seen.picture is not None and not seen.picture.is_blank()
     return bool(seen.serial_bytes) or seen.started or beyond or drawn
 
 
@@ -134,8 +134,9 @@ def _signs(seen: Observation, shell: str) -> list[tuple[str, str, str]]:
             signs.append((stage, f"process {name.lower()}", f"process {name}"))
     if seen.picture is not None and _is_graphics(seen):
         size = f"{seen.picture.width}x{seen.picture.height}"
-        if seen.picture.colours() > 1:
+        if not seen.picture.is_blank():
             signs.append(("nothing", f"graphics {size}", f"graphics, {size}"))
+    signs += [("nothing", note, note) for note in seen.notes]
     if seen.stop is not None:
         signs.append(("kernel", f"stop {seen.stop.code}", f"STOP {shown_code(seen.stop.code)}"))
     return signs
