@@ -24,7 +24,8 @@ body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 60r
 h1 {{ font-size: 1.3rem; }} h2 {{ font-size: 1.05rem; margin-top: 2rem; }}
 table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ text-align: left; vertical-align: top; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #ccc; }}
-td {{ overflow-wrap: anywhere; }} td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+td {{ overflow-wrap: anywhere; }} td.stage {{ white-space: nowrap; }}
+td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 img {{ max-width: 100%; image-rendering: pixelated; border: 1px solid #888; }}
 pre {{ overflow-x: auto; padding: .5rem; background: #eee; color: #111; }}
 .pass {{ color: #06692d; }} .fail {{ color: #a11; }}
@@ -68,7 +69,10 @@ def boot_page(result: BootResult) -> str:
 
 
 def _row(step: Step) -> str:
-    cells = f'<td class="number">{step.seconds:.1f}</td><td>{_text(step.stage)}</td><td>{_text(step.what)}</td>'
+    stage = "" if step.stage == "nothing" else step.stage
+    cells = (
+        f'<td class="number">{step.seconds:.1f}</td><td class="stage">{_text(stage)}</td><td>{_text(step.what)}</td>'
+    )
     return f"<tr>{cells}</tr>"
 
 

@@ -1,21 +1,15 @@
-"""A picture of the guest's screen: from QEMU's PPM, to PNG, and how two of them differ. Pure."""
+"""A picture of the guest's screen as an array, and how two of them differ. Pure."""
 
 from __future__ import annotations
 
-import re
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from byre.errors import CorruptImageError
+from byre.machine import picture as files
 
 Pixels = npt.NDArray[np.uint8]
-LARGEST = 4096
-"""Pixels a side. The guest chooses its screen's size; no VGA of QEMU's goes beyond this."""
-_PPM_HEADER = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*(\d{1,5})\s+(\d{1,5})\s+255\s")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,31 +37,14 @@ class Picture:
 
 
 def parse_ppm(data: bytes) -> Picture:
-    """A binary PPM (P6, 8 bits) as QMP ``screendump`` writes it. CorruptImageError if it isn't one."""
-    header = _PPM_HEADER.match(data[:256])
-    if header is None:
-        raise CorruptImageError("a screenshot is no binary PPM", found=data[:16], expected="P6 WIDTH HEIGHT 255")
-    width, height = int(header[1]), int(header[2])
-    if not (0 < width <= LARGEST and 0 < height <= LARGEST):
-        raise CorruptImageError("a screenshot has an impossible size", found=f"{width}x{height}")
-    body = data[header.end() :]
-    if len(body) < width * height * 3:
-        raise CorruptImageError("a screenshot is cut short", found=len(body), expected=width * height * 3)
-    flat = np.frombuffer(body, np.uint8, width * height * 3)
-    return Picture(flat.reshape(height, width, 3))
+    """A binary PPM as QMP ``screendump`` writes it. CorruptImageError if it isn't one."""
+    found = files.parse_ppm(data)
+    return Picture(np.frombuffer(found.pixels, np.uint8).reshape(found.height, found.width, 3))
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """The picture as a PNG file (8-bit truecolour, no filter)."""
-    rows = np.zeros((picture.height, 1 + picture.width * 3), np.uint8)
-    rows[:, 1:] = picture.pixels.reshape(picture.height, -1)
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", picture.width, picture.height, 8, 2, 0, 0, 0)
-    packed = zlib.compress(rows.tobytes(), 9)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    """The picture as a PNG file."""
+    return files.encode_png(files.Picture(picture.width, picture.height, picture.pixels.tobytes()))
 
 
 def share_that_differs(left: Picture, right: Picture) -> float:
