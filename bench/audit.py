@@ -122,11 +122,12 @@ def make_guest(image: Path, count: int) -> None:
     from builders import xp
     from builders.ntfs_volumes import mkntfs, mounted
     from builders.pe import PeSpec, build_pe
-    from make_specimen import wrap
+    from make_specimen import HEADS, SECTORS_PER_TRACK, START_LBA, wrap
 
     source = random.Random(11)
     volume, disk = image.with_suffix(".volume"), image.with_suffix(".raw")
-    mkntfs(volume, 255 << 20 if count < 2_000 else 3 << 30)
+    geometry = ("-p", str(START_LBA), "-S", str(SECTORS_PER_TRACK), "-H", str(HEADS))
+    mkntfs(volume, 255 << 20 if count < 2_000 else 3 << 30, *geometry)
     with mounted(volume) as root:
         files = xp.clean_files()
         for name in xp.folders(files):

@@ -14,6 +14,7 @@ from byre.cli.main import VERBS
 from byre.disks.formats import FORMATS
 from byre.errors import ByreError
 from programs import byre
+from sessions import comparable, cut_to, sessions_of
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -55,16 +56,11 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def shown_sessions(page: Path) -> list[tuple[str, str]]:
-    """(command, output) of each ``$ byre …`` line in the page's console blocks."""
-    sessions = []
-    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
-        for command, output in re.findall(r"^\$ (byre [^\n]*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-            sessions.append((command, output.rstrip("\n")))
-    return sessions
+    return sessions_of(page.read_text())
 
 
 def test_the_readmes_session_is_what_the_program_says_today(tmp_path: Path) -> None:
-    """Run it again, in order, on the sample. Times differ from run to run; nothing else may."""
+    """Run it again, in order, on the samples. Times differ from run to run; nothing else may."""
     for sample in SAMPLES.glob("*.qcow2"):
         shutil.copyfile(sample, tmp_path / sample.name)
     sessions = shown_sessions(README)
@@ -73,17 +69,9 @@ def test_the_readmes_session_is_what_the_program_says_today(tmp_path: Path) -> N
         words = shlex.split(command, comments=True)[1:]
         done = byre(*words, status=None, folder=tmp_path)
         assert done.returncode < 64, done.stderr
-        if shown and shown != "...":
-            assert comparable(done.stdout) == comparable(shown), command
-
-
-def comparable(text: str) -> list[str]:
-    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME", text)
-    # What a file takes on its host is the file system's own affair.
-    text = re.sub(r"[\d.]+ [KM]iB on the host", "SPACE on the host", text)
-    text = re.sub(r"(space used +).*", r"\1SPACE", text)
-    text = re.sub(r"; [\d.]+ [KM]iB freed", "; SPACE freed", text)
-    return [line.rstrip() for line in text.rstrip("\n").splitlines()]
+        if shown:
+            hint = f"{command}: run tools/refresh_sessions.py"
+            assert cut_to(done.stdout, shown) == comparable(shown.removesuffix("...")), hint
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "verbs").glob("*.md")), ids=lambda page: page.stem)

@@ -24,11 +24,12 @@ def test_the_demo_runs_to_its_end_and_leaves_what_it_says(tmp_path: Path) -> Non
         [sys.executable, ROOT / "tools" / "demo.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for verb in ("info", "snapshot create", "snapshot revert", "convert", "compare", "check"):
+    for verb in ("audit", "diff", "info", "snapshot create", "snapshot revert", "convert", "compare", "check"):
         assert f"$ byre {verb} " in done.stdout
     assert "Now your own image" in done.stdout and "Traceback" not in done.stdout + done.stderr
     names = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    assert names == ["farm-as-it-was.raw", "farm-for-the-shelf.qcow2", "farm.qcow2", "specimen.qcow2"]
+    made = ["clean.json", "farm-as-it-was.raw", "farm-for-the-shelf.qcow2", "infected.html"]
+    assert names == sorted([*made, "farm.qcow2", "specimen.qcow2"])
 
 
 def test_the_sample_is_small_and_has_two_snapshots() -> None:
@@ -58,6 +59,7 @@ def test_wheel_and_sdist_carry_what_they_must(tmp_path: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"byre/py.typed", "byre/samples/farm.qcow2", "byre/cli/main.py"} <= names
+    assert {"byre/reports/html/page.html.j2", "byre/reports/html/style.css"} <= names
     assert not {name for name in names if name.startswith(("tests", "tools", "bench"))}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -26,7 +26,7 @@ def test_no_id_is_used_twice() -> None:
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
 def test_a_rule_says_everything(rule: Rule) -> None:
     assert re.fullmatch(r"[A-Z]+-\d{3}", rule.id)
-    assert rule.question in COVERED
+    assert rule.question in QUESTIONS
     assert rule.severity in SEVERITIES
     assert rule.guests
     assert set(rule.guests) <= set(GUESTS)

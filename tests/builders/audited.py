@@ -11,6 +11,7 @@ from builders.hive import Node, build_hive
 from builders.memory_files import MemoryFiles
 from byre.audit.facts import BootSector, Facts, MasterBootRecord, VolumeState
 from byre.audit.gathering import gather_system
+from byre.audit.scanners import Scanners
 from byre.disks.disk import CheckReport
 from byre.filesystems.base import FileSystem
 from byre.volumes.partition import Partition, PartitionTable
@@ -37,6 +38,8 @@ class Plant:
     software: Callable[[Node], object] | None = None
     facts: Callable[[Facts], Facts] | None = None
     unreadable: frozenset[str] = frozenset()
+    census: bool = False
+    """Every file is looked at, not only those of the start."""
 
 
 def healthy_disk(files: FileSystem) -> Facts:
@@ -72,7 +75,10 @@ def facts_of(plant: Plant) -> Facts:
         files[path] = edit(files[path])
     files |= plant.write
     memory = MemoryFiles(files, plant.unreadable)
-    read = gather_system(healthy_disk(memory), memory, xp.ROOT, volume=1, loader=memory, file_system="ntfs")
+    scanners = Scanners(builtin=False) if plant.census else None
+    read = gather_system(
+        healthy_disk(memory), memory, xp.ROOT, volume=1, loader=memory, file_system="ntfs", scanners=scanners
+    )
     return plant.facts(read) if plant.facts is not None else read
 
 

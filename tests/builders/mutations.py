@@ -10,7 +10,10 @@ from importlib import import_module
 
 from builders.audited import Plant
 
-MODULES = ("builders.defects",)
+MODULES = (
+    "builders.defects",
+    "builders.provenance_defects",
+)
 """Modules with ``MUTATIONS`` (single defects) and ``HEALTHY`` (systems on which the audit stays silent at medium and
 above, by name). One line each, so that two branches can add theirs."""
 

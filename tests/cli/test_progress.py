@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -99,3 +100,33 @@ def test_long_times_are_told_in_minutes_and_hours() -> None:
     progress.done = 1 << 30
     assert "17 min left" in bar_line(progress, 1.0, 100)
     assert "2 h 51 min left" in bar_line(progress, 10.0, 100)
+
+
+def test_steps_have_a_number_and_no_speed() -> None:
+    progress = Progress("audit: system", 8, "steps")
+    progress.done = 3
+    line = bar_line(progress, 4.0, 79)
+    assert "3 of 8  4 s" in line
+    assert "/s" not in line
+    assert len(bar_line(progress, 4.0, 20)) <= 20
+
+
+def test_a_long_step_is_drawn_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody calls advance meanwhile: the bar would otherwise stand still, or never appear."""
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
+    drawn: list[int] = []
+
+    class Drawing(Progress):
+        def draw(self, now: float) -> None:
+            drawn.append(self.done)
+
+    bar = Drawing("audit", 8, "steps")
+    bar.started = bar._next_draw = 0.0
+    monkeypatch.setattr(module, "REDRAW_SECONDS", 0.01)
+    with module.ticking(bar):
+        bar.done = 5
+        until = time.monotonic() + 5
+        while len(drawn) < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert len(drawn) >= 3
+    assert drawn[-1] == 5

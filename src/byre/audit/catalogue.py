@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from byre.audit import complete, lean, portable, private, sound
+from byre.audit import altered, complete, genuine, lacking, lean, portable, private, reference_check, sound
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.platforms import Platform
@@ -31,9 +31,13 @@ class Check:
 OWN = (
     Check("sound", sound.RULES, sound.check),
     Check("complete", complete.RULES, complete.check),
+    Check("lacking", lacking.RULES, lacking.check),
+    Check("altered", altered.RULES, altered.check),
     Check("portable", portable.RULES, portable.check, per_target=True),
     Check("private", private.RULES, private.check),
     Check("lean", lean.RULES, lean.check),
+    Check("genuine", genuine.RULES, genuine.check),
+    Check("reference", reference_check.RULES, reference_check.check),
 )
 RULES: dict[str, Rule] = {rule.id: rule for check in OWN for rule in check.rules}
 """The standard's rules by id."""

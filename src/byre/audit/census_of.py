@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from byre.audit.census import take_census
@@ -13,9 +14,11 @@ from byre.windows.catalog_index import read_catalog_index
 from byre.windows.fact import Fact, known, unknown
 
 
-def census_of(files: FileSystem, root: str, scanners: Scanners) -> tuple[Fact[tuple[ProgramFile, ...]], Census]:
+def census_of(
+    files: FileSystem, root: str, scanners: Scanners, *, certificates: Sequence[bytes] = ()
+) -> tuple[Fact[tuple[ProgramFile, ...]], Census]:
     """The programs and what the scanners said; unknown with the reason where the volume can't be walked."""
-    index = read_catalog_index(files, root)
+    index = read_catalog_index(files, root, certificates=certificates)
 
     def vouched(digests: tuple[str, ...]) -> str | None:
         return next((name for digest in digests if (name := index.lists(digest)) is not None), None)
@@ -24,5 +27,11 @@ def census_of(files: FileSystem, root: str, scanners: Scanners) -> tuple[Fact[tu
         programs, census = take_census(files, vouched=vouched, sha256_catalogs=index.has_sha256)
     except ByreError as error:
         return unknown(str(error)), Census()
-    census = replace(census, catalog_digests=len(index.digests), catalog_problems=index.problems)
+    census = replace(
+        census,
+        catalog_digests=len(index.digests),
+        catalog_problems=index.problems,
+        catalogs=tuple(sorted(index.trust.items())),
+        named=index.names,
+    )
     return known(programs), census

@@ -11,6 +11,8 @@ from byre.filesystems.base import VolumeFacts
 from byre.volumes.partition import PartitionTable
 from byre.windows.fact import Fact
 from byre.windows.guest import Guest
+from byre.windows.inf import SourceFile
+from byre.windows.signed_data import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class PeFacts:
     original_filename: str | None = None
     file_version: tuple[int, int, int, int] | None = None
     problem: str | None = None
+    signature_valid: bool | None = None
+    """The signature inside is of this file's own digest; None where there is none, or it can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +239,116 @@ class Census:
     catalog_digests: int = 0
     """Digests that the guest's own security catalogs list."""
     catalog_problems: tuple[str, ...] = ()
+    catalogs: tuple[tuple[str, Trust], ...] = ()
+    """Whose signature each security catalog carries, by its name."""
+    named: frozenset[str] = frozenset()
+    """File names in lower case that trusted catalogs state."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenProgram:
+    """A program beyond the start whose import closure lacks a library; ``importer`` the first module that needs it.
+    The program's path and the library's name are in lower case."""
+
+    program: str
+    library: str
+    importer: str
+
+
+@dataclass(frozen=True, slots=True)
+class LostClass:
+    """A class that is registered while its server's file isn't there."""
+
+    clsid: str
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A file that differs, and how."""
+
+    path: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The system held against what it should come from. ``same`` files agree byte for byte; ``listed`` weren't
+    expanded, since a catalog of the guest lists them. ``missing``: names, or paths below the Windows folder."""
+
+    title: str
+    kind: str
+    same: int = 0
+    listed: int = 0
+    missing: tuple[str, ...] = ()
+    altered: tuple[Odd, ...] = ()
+    newer: tuple[Odd, ...] = ()
+    older: tuple[Odd, ...] = ()
+    unread: tuple[Odd, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the image holds the disk. ``clusters`` of data that it holds in its own blocks, ``out_of_order`` of them
+    that don't lie behind the one before; ``free`` bytes that the file systems call free, ``held`` of them that the
+    image nevertheless holds, ``taken`` what that takes in its files. ``distrust``: why free space wasn't judged."""
+
+    clusters: int = 0
+    out_of_order: int = 0
+    free: int = 0
+    held: int = 0
+    taken: int = 0
+    distrust: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a tool that repackages Windows, or goes round its activation, left behind. ``kind``: a key of
+    ``provenance.MARKER_KINDS``; ``source``: where the marker is known from."""
+
+    name: str
+    kind: str
+    where: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the system says of where it comes from. Times are RFC 3339 in UTC.
+
+    ``installed`` is SOFTWARE's InstallDate; ``set_up`` the time that the kernel noted at the end of Setup, and
+    ``trial_minutes`` the length of the evaluation beside it (0: none). ``licence``: ``OEM`` where the product id says
+    so. ``clone`` is what Sysprep wrote. ``subcomponents``: Setup's optional components, 1 installed. ``certificates``
+    counts those of the machine's own root store.
+    """
+
+    installed: str | None = None
+    set_up: str | None = None
+    trial_minutes: int | None = None
+    build_lab: str | None = None
+    licence: str | None = None
+    clone: str | None = None
+    activation: bool = False
+    """Windows Product Activation keeps its state here."""
+    subcomponents: Mapping[str, int] = field(default_factory=dict)
+    markers: tuple[Marker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Statements that lie beside the image file. Each is (file, what it says or what is wrong with it).
+
+    ``agrees``: a checksum list or a manifest that fits; ``contradicts``: one that doesn't; ``signed``: a signature
+    by a key that the user trusts; ``unknown_key``: a signature that fits a key that nobody vouched for; ``forged``:
+    a signature that doesn't fit; ``unread``: what couldn't be looked at.
+    """
+
+    agrees: tuple[tuple[str, str], ...] = ()
+    contradicts: tuple[tuple[str, str], ...] = ()
+    signed: tuple[tuple[str, str], ...] = ()
+    unknown_key: tuple[tuple[str, str], ...] = ()
+    forged: tuple[tuple[str, str], ...] = ()
+    unread: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +379,24 @@ class Facts:
     """The whole of the system's volume by kind; kinds don't overlap."""
     census: Census = field(default_factory=Census)
     """What the census says beside the programs: scanners, what was skipped."""
+    paths: frozenset[str] = frozenset()
+    """Every file of the system's volume, as a guest path in lower case, as far as there are no more than the audit
+    looks at; empty where it couldn't be walked."""
+    provenance: Fact[Provenance] = field(default_factory=lambda: Fact("absent"))
+    media: tuple[SourceFile, ...] = ()
+    """The installation media's own list (``layout.inf``); empty where it isn't there."""
+    beside: Beside = field(default_factory=Beside)
+    """What lies beside the image and speaks of it."""
+    personal: Mapping[str, int] = field(default_factory=dict)
+    """What the registry keeps of its users, by kind: numbers of entries."""
+    chain: tuple[tuple[str, Fact[CheckReport]], ...] = ()
+    """The images below the container, nearest first: the file's name and what its check said."""
+    broken_programs: Fact[tuple[BrokenProgram, ...]] = field(default_factory=lambda: Fact("absent"))
+    lost_classes: tuple[LostClass, ...] = ()
+    reference: Fact[Comparison] = field(default_factory=lambda: Fact("absent"))
+    """What it should come from, held against it; absent where nobody asked."""
+    layout: Fact[Layout] = field(default_factory=lambda: Fact("absent"))
+    """How the container holds the disk."""
 
     def file(self, path: str) -> FileFacts | None:
         return self.files.get(path.lower())

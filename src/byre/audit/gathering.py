@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from byre.audit import boot_path
 from byre.audit.census_of import census_of
+from byre.audit.container import check_chain, check_container, read_layout
 from byre.audit.facts import (
     BootSector,
     Facts,
@@ -17,20 +18,25 @@ from byre.audit.facts import (
     MasterBootRecord,
     VolumeState,
 )
-from byre.audit.imports import broken_imports
-from byre.audit.leftovers import count_leftovers
+from byre.audit.imports import broken_imports, resolver_of
+from byre.audit.lacking_facts import broken_programs, in_use, lost_classes
+from byre.audit.leftovers import survey_volume
+from byre.audit.personal import count_personal
 from byre.audit.program_files import read_pe
+from byre.audit.provenance import read_provenance, store_certificates
 from byre.audit.scanners import Scanners
 from byre.audit.settings import guest_kind, read_logon, read_system
 from byre.audit.space_use import use_of_space
-from byre.disks.disk import CheckedDisk, CheckReport, Disk
+from byre.disks.disk import Disk
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.windows.fact import Fact, absent, attempt
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
+from byre.windows.inf import MAX_INF, SourceFile, parse_inf, read_source_files
 from byre.windows.inspection import Inspection
+from byre.windows.paths import SystemPaths
 
 MAX_PE = 64 << 20
 MAX_FILES = 20_000
@@ -52,13 +58,14 @@ def gather(disk: Disk, *, name: str, progress: Progress = _quiet, scanners: Scan
     ``scanners`` None leaves the census out: no question that needs it was asked.
     """
     progress("container")
-    container = _container(disk)
+    container, chain = check_container(disk), check_chain(disk)
     progress("partitions")
     found = Inspection(disk, name=name)
     mbr = attempt(lambda: _master_boot_record(disk.read(0, 512))) if disk.size >= 512 else absent()
     progress("file systems")
     volumes = tuple(_volume(disk, volume) for volume in found.volumes)
-    facts = Facts(name, container, found.table, mbr, volumes, guest=None, kind="unknown")
+    layout = attempt(lambda: read_layout(disk, found.volumes, {each.index: each.check for each in volumes}))
+    facts = Facts(name, container, found.table, mbr, volumes, guest=None, kind="unknown", chain=chain, layout=layout)
     roots = _in_boot_order(found)
     if not roots:
         return facts
@@ -108,14 +115,13 @@ def gather_system(
         wanted.setdefault(path.lower(), (path, True))
     read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
     progress("libraries")
-    imports = attempt(lambda: broken_imports(files, guest, plan, read))
+    survey = survey_volume(files, root)
+    used = in_use(survey.paths, root) if survey.complete else []
+    resolver = resolver_of(files, root)
+    imports = attempt(lambda: broken_imports(resolver, guest, plan, read))
     progress("space")
-    whole = Facts(
-        image=facts.image,
-        container=facts.container,
-        table=facts.table,
-        mbr=facts.mbr,
-        volumes=facts.volumes,
+    whole = replace(
+        facts,
         guest=guest,
         kind=kind,
         hives=hive_states(hives),
@@ -123,16 +129,32 @@ def gather_system(
         logon=logon,
         files=read,
         loader=loaded,
-        leftovers=count_leftovers(files, root),
+        leftovers=survey.counts,
         others=others,
+        paths=survey.paths if survey.complete else frozenset(),
+        personal=count_personal(hives),
+        provenance=read_provenance(hives, guest, survey.paths),
+        media=_media(files, root),
         imports=imports,
+        broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
+        lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
         space=use_of_space(files, root),
     )
     if scanners is None:
         return whole
     progress("programs")
-    programs, census = census_of(files, root, scanners)
+    certificates = store_certificates(hives.get("SOFTWARE"))
+    programs, census = census_of(files, root, scanners, certificates=certificates)
     return replace(whole, programs=programs, census=census)
+
+
+def _media(files: FileSystem, root: str) -> tuple[SourceFile, ...]:
+    """The installation media's own list; nothing where it isn't there or can't be read."""
+    try:
+        data = files.read(files.lookup(f"{root}/inf/layout.inf"), length=MAX_INF)
+    except ByreError:
+        return ()
+    return read_source_files(parse_inf(data))
 
 
 def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
@@ -144,16 +166,6 @@ def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
             wanted = str(PurePosixPath("/", chosen.arc.folder.replace("\\", "/").lstrip("/"))).lower()
             return sorted(roots, key=lambda pair: pair[1].lower() != wanted)
     return roots
-
-
-def _container(disk: Disk) -> Fact[CheckReport]:
-    if disk.format == "qcow2" and disk.files:
-        from byre.disks.qcow2.check import check_image
-
-        return attempt(lambda: check_image(disk.files[0]))
-    if isinstance(disk, CheckedDisk):
-        return attempt(disk.check)
-    return absent()
 
 
 def _master_boot_record(sector: bytes) -> MasterBootRecord:

@@ -27,11 +27,15 @@ class _Program:
     severity: str | None
 
 
+def resolver_of(files: FileSystem, root: str) -> Resolver:
+    """What looks for modules as the loader of the system below ``root`` does."""
+    return Resolver(GuestModules(files, root), loader_view(files, root))
+
+
 def broken_imports(
-    files: FileSystem, guest: Guest, plan: Iterable[Step], read: Mapping[str, FileFacts]
+    resolver: Resolver, guest: Guest, plan: Iterable[Step], read: Mapping[str, FileFacts]
 ) -> tuple[BrokenImport, ...]:
     """Every library that breaks a program of the start, once each, at the earliest stage where it does."""
-    resolver = Resolver(GuestModules(files, guest.root), loader_view(files, guest.root))
     found: dict[tuple[str, str], BrokenImport] = {}
     for program in _programs(guest, plan, read):
         closure = resolver.closure(program.path)

@@ -9,6 +9,7 @@ from hashlib import sha256
 from byre.audit.catalogue import OWN, Check, run_check
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Stage, Unread
+from byre.audit.genuine import summary
 from byre.audit.platforms import DEFAULT, PLATFORMS, Platform
 from byre.audit.profile import Profile, profile_of
 from byre.audit.rule import COVERED, GRADED, QUESTIONS, STANDARD, Rule, rank
@@ -36,7 +37,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one machine would do. ``starts`` is None where it can't be told; ``rule`` names what ends the start."""
+    """What one machine would do. ``starts`` is None where it can't be told; ``rule`` names what ends the start, and
+    ``remedy`` what to change for it, in the guest or on the machine's side."""
 
     target: str
     title: str
@@ -44,6 +46,7 @@ class Prediction:
     sentence: str
     rule: str | None = None
     stage: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,10 @@ def judge(
     unread = [row for row in rows if isinstance(row, Unread)]
     asked = {question: question in only for question in QUESTIONS}
     offered = {rule.question for check in checks for rule in check.rules}
-    answers = tuple(_answer(question, asked[question], offered, findings, unread, rules) for question in QUESTIONS)
+    answers = tuple(
+        _with_origin(_answer(question, asked[question], offered, findings, unread, rules), facts)
+        for question in QUESTIONS
+    )
     grade, extra, reason = _grade(answers)
     return Report(
         standard=STANDARD,
@@ -207,10 +213,17 @@ def _answer(
     elif own:
         verdict, sentence = "notes", f"{len(own)} {'note' if len(own) == 1 else 'notes'}, the worst {worst}"
     elif question not in COVERED:
-        verdict, sentence = "unknown", "only rules from other packages were asked"
+        verdict, sentence = "unknown", "only some of its rules were asked"
     else:
-        verdict, sentence = "pass", "nothing found"
+        # Of what somebody hid well enough nothing is said by a scan: never "clean".
+        verdict, sentence = "pass", "no sign found" if question == "clean" else "nothing found"
     return Answer(question, verdict, len(own), worst, sentence, blind)
+
+
+def _with_origin(answer: Answer, facts: Facts) -> Answer:
+    """Genuine is answered with where the system comes from: that is what is asked, fault or none."""
+    origin = summary(facts) if answer.question == "genuine" and answer.verdict in ("pass", "notes") else None
+    return answer if origin is None else replace(answer, sentence=_clip(f"{answer.sentence}; {origin}"))
 
 
 def _grade(answers: Sequence[Answer]) -> tuple[str, bool, str]:
@@ -250,7 +263,8 @@ def _predict(platform: Platform, rows: Sequence[Finding | Unread], rules: Mappin
         sentence = f"{on}: {first.consequence} ({first.where}: {first.evidence})."
         if first.stage == Stage.SHELL:
             sentence = f"{on}: would start, but with {first.consequence} ({first.where}: {first.evidence})."
-        return Prediction(platform.name, platform.title, False, sentence, first.rule, first.stage.name.lower())
+        stage, remedy = first.stage.name.lower(), _remedy(rules[first.rule], platform)
+        return Prediction(platform.name, platform.title, False, sentence, first.rule, stage, remedy)
     blind = [
         row
         for row in rows
@@ -262,6 +276,11 @@ def _predict(platform: Platform, rows: Sequence[Finding | Unread], rules: Mappin
         )
     sentence = f"{on}: would start: nothing that Byre checks stands in the way from boot code to shell."
     return Prediction(platform.name, platform.title, True, sentence)
+
+
+def _remedy(rule: Rule, platform: Platform) -> str:
+    """What to change: for a controller that isn't found what that machine allows, on either side."""
+    return platform.advice if rule.id == "PORT-001" else rule.remedy
 
 
 _STARTING = ("sound", "complete", "portable")

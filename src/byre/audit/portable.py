@@ -75,7 +75,7 @@ RULES = (
         False,
         "OriginalFilename of hal.dll",
         "a HAL made for other hardware hangs or stops; HALs can't be changed by switching ACPI off",
-        "Microsoft KB 309283 on HAL options after Setup (unchecked)",
+        "Microsoft KB 309283 (HAL options after Windows XP or Server 2003 Setup)",
         "a hang at the start, or STOP 0x00000079",
         "install hal.dll for the machine from the same service pack's media",
         ("nt5",),
@@ -101,7 +101,7 @@ RULES = (
         False,
         "/pae and /noexecute in boot.ini, ntkrnlpa.exe",
         "a processor with NX makes the loader choose that kernel",
-        "Microsoft KB 875352 on DEP in Windows XP SP2 (unchecked)",
+        "Microsoft KB 900524 (preventing the PAE kernel from loading): DEP needs the PAE kernel from XP SP2 on",
         "the loader's 'missing or corrupt', where the machine offers NX and it isn't alwaysoff",
         "hide NX from the guest (QEMU: -cpu ...,nx=off), or put ntkrnlpa.exe in place",
         ("nt5",),
@@ -118,7 +118,51 @@ RULES = (
         "the loader says that the processor isn't 64-bit capable",
         "choose a 64-bit processor model",
     ),
+    Rule(
+        "PORT-009",
+        "portable",
+        "Windows won't ask to be activated after the move",
+        "low",
+        False,
+        "product activation's own state (SYSTEM\\WPA), by version: Windows XP, Server 2003, Vista and 7",
+        "activation weighs the machine's parts, and another hypervisor changes nearly all of them",
+        "'Inside Windows Product Activation' (Fully Licensed, 2001) on which parts count",
+        "'A problem is preventing Windows from accurately checking the license', or a request within three days",
+        "have the licence's key at hand, or keep network card, disk serial and memory as they were; "
+        "a volume licence isn't asked",
+        ("nt5", "nt6"),
+    ),
+    Rule(
+        "PORT-010",
+        "portable",
+        "Kernel and HAL are both for one processor, or both for several",
+        "high",
+        False,
+        "OriginalFilename of ntoskrnl.exe and hal.dll",
+        "the kernel stops at once when the HAL was built for the other kind",
+        "Microsoft's Bug Check 0x79 MISMATCHED_HAL",
+        "STOP 0x00000079",
+        "take both from the same set on the service pack's media",
+        ("nt5",),
+    ),
+    Rule(
+        "PORT-011",
+        "portable",
+        "The kernel doesn't need PAE",
+        "low",
+        False,
+        "OriginalFilename of ntoskrnl.exe",
+        "the PAE kernel stops where the virtual processor lacks PAE",
+        "Microsoft KB 900524 (preventing the PAE kernel from loading); the file's name is unchecked there",
+        "a message of the loader, or a restart",
+        "leave PAE on in the virtual processor (QEMU's models from pentium2 on have it; VirtualBox has a switch)",
+        ("nt5",),
+    ),
 )
+_SINGLE = (("ntoskrnl.exe", "ntkrnlpa.exe"), ("halacpi.dll", "halaacpi.dll", "hal.dll", "halapic.dll"))
+_MULTI = (("ntkrnlmp.exe", "ntkrpamp.exe"), ("halmacpi.dll", "halmps.dll"))
+"""(kernels, HALs) for one processor and for several, by the names that they were built under."""
+_ACTIVATED = ("5.1", "5.2", "6.0", "6.1")
 _GOOD_HALS = ("halacpi.dll", "halaacpi.dll", "halmacpi.dll", "hal.dll")
 
 
@@ -132,6 +176,8 @@ def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     if facts.kind == "nt5":
         yield from _hal(facts, guest, platform)
         yield from _processor(facts, guest)
+        yield from _kernel(facts, guest)
+    yield from _activation(facts, guest)
     if guest.architecture.value == "x64":
         said = "the kernel is for x64"
         yield Finding("PORT-008", f"{guest.root}/system32/ntoskrnl.exe", said, "needs a 64-bit virtual processor")
@@ -263,6 +309,31 @@ def _processor(facts: Facts, guest: Guest) -> Iterator[Finding]:
     if asks and file is not None and file.state == "missing":
         said = f"boot.ini says {' '.join(chosen.switches)}, and it isn't there"
         yield Finding("PORT-007", path, said, "where the machine offers NX, the loader may look for it in vain")
+
+
+def _kernel(facts: Facts, guest: Guest) -> Iterator[Finding]:
+    path, hal_path = f"{guest.root}/system32/ntoskrnl.exe", f"{guest.root}/system32/hal.dll"
+    kernel, hal = _original(facts, path), _original(facts, hal_path)
+    for one, other in ((_SINGLE, _MULTI), (_MULTI, _SINGLE)):
+        if kernel in one[0] and hal in other[1]:
+            said = f"the kernel is {kernel}, the HAL {hal}"
+            yield Finding("PORT-010", hal_path, said, "STOP 0x00000079: the HAL isn't the kernel's", Stage.KERNEL)
+    if kernel in ("ntkrnlpa.exe", "ntkrpamp.exe"):
+        said = f"it is {kernel}"
+        yield Finding("PORT-011", path, said, "where the virtual processor lacks PAE, the start ends here")
+
+
+def _original(facts: Facts, path: str) -> str:
+    file = facts.file(path)
+    return (file.pe.original_filename or "").lower() if file is not None and file.pe is not None else ""
+
+
+def _activation(facts: Facts, guest: Guest) -> Iterator[Finding]:
+    told = facts.provenance.value
+    if told is None or not told.activation or guest.version.value not in _ACTIVATED:
+        return
+    said = "product activation keeps its state here" + (f"; the licence is {told.licence}" if told.licence else "")
+    yield Finding("PORT-009", "SYSTEM\\WPA", said, "Windows is likely to ask for activation after the move")
 
 
 def _present(facts: Facts, path: str | None) -> bool:

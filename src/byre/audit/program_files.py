@@ -112,6 +112,7 @@ def _facts_of(parsed: PeFile) -> PeFacts:
         computed_checksum=parsed.computed_checksum,
         original_filename=version.original_filename if version else None,
         file_version=version.file_version if version else None,
+        signature_valid=parsed.signature.digest_valid if parsed.signature else None,
     )
 
 

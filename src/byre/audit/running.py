@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 from byre.audit.baseline import Baseline, apply_baseline
+from byre.audit.beside import look_beside, trusted_keys
 from byre.audit.catalogue import OWN, installed_checks
 from byre.audit.facts import Facts
 from byre.audit.facts_cache import FactsCache, recall, remember
 from byre.audit.gathering import gather
 from byre.audit.judging import Report, Waiver, judge
 from byre.audit.platforms import platform_named
+from byre.audit.reference import compare, open_reference
 from byre.audit.rule import QUESTIONS
 from byre.audit.scanners import Scanners
 from byre.audit.waivers import apply_waivers
 from byre.disks.disk import Disk
-from byre.errors import ByreError, StorageError, UsageError
+from byre.errors import ByreError, MissingError, StorageError, UsageError
 
 Progress = Callable[[str], None]
 
@@ -37,7 +40,8 @@ def _quiet(stage: str) -> None:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is asked of every image of an audit. ``opening`` goes to ``open_disk``; ``alone``: it is the only image;
-    ``today`` decides which waivers have expired."""
+    ``today`` decides which waivers have expired; ``reference``: the media (an ISO or a folder) or the image that it
+    should come from; ``keys``: minisign's public keys that the user trusts, as text or as files."""
 
     targets: tuple[str, ...] = ("qemu",)
     only: tuple[str, ...] = ()
@@ -48,6 +52,8 @@ class Request:
     alone: bool = True
     cache: FactsCache | None = None
     today: date | None = None
+    reference: str | None = None
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ def audit(
     scanners: Scanners = NO_SCANNERS,
     waivers: Sequence[Waiver] = (),
     baseline: Baseline | None = None,
+    reference: str | None = None,
+    keys: Sequence[str] = (),
     **opening: Any,
 ) -> Report:
     """Audit an image (``IMAGE`` or ``IMAGE@SNAPSHOT``). ``opening`` goes to ``open_disk``; nothing is changed, and
@@ -77,6 +85,8 @@ def audit(
         waivers=tuple(waivers),
         baseline=baseline,
         opening=opening,
+        reference=reference,
+        keys=tuple(keys),
     )
     return audit_address(path, request)
 
@@ -109,7 +119,7 @@ def audit_opened(disk: Disk, name: str, request: Request, progress: Progress = _
     check_request(request)
     platforms = tuple(dict.fromkeys(platform_named(target) for target in request.targets))
     others, refused = installed_checks()
-    facts = _facts(disk, name, request, progress)
+    facts = _with_outside(_facts(disk, name, request, progress), disk, request, progress)
     progress("rules")
     notices = [f"a check of another package can't be used: {each}" for each in refused]
     report = judge(facts, platforms, only=request.only or tuple(QUESTIONS), checks=(*OWN, *others), notices=notices)
@@ -127,10 +137,14 @@ def check_request(request: Request) -> None:
     for question in request.only:
         if question not in QUESTIONS:
             raise UsageError(f"there is no question {question!r}", hint=f"There are: {', '.join(QUESTIONS)}.")
+    trusted_keys(request.keys)
+    if request.reference is not None and not Path(request.reference).exists() and "@" not in request.reference:
+        raise MissingError("the reference isn't there", path=request.reference)
 
 
 def _facts(disk: Disk, name: str, request: Request, progress: Progress) -> Facts:
-    census = not request.only or any(question in request.only for question in NEED_CENSUS)
+    asked = any(question in request.only for question in NEED_CENSUS)
+    census = not request.only or asked or request.reference is not None
     scanners = request.scanners if census else None
     cache = request.cache if _repeatable(scanners) else None
     # A snapshot shares its file with the others: what says which one it is belongs to the key.
@@ -141,6 +155,16 @@ def _facts(disk: Disk, name: str, request: Request, progress: Progress) -> Facts
         return replace(kept, image=name)
     facts = gather(disk, name=name, progress=progress, scanners=scanners)
     remember(disk, about, cache, key, facts)
+    return facts
+
+
+def _with_outside(facts: Facts, disk: Disk, request: Request, progress: Progress) -> Facts:
+    """The facts with those that don't come from the image itself: what lies beside it, and the reference."""
+    if not request.only or "genuine" in request.only:
+        facts = replace(facts, beside=look_beside(disk, trusted_keys(request.keys), progress=progress))
+    if request.reference is not None and facts.guest is not None:
+        with open_reference(request.reference) as source:
+            facts = replace(facts, reference=compare(facts, source, progress=progress))
     return facts
 
 

@@ -157,10 +157,23 @@ RULES = (
         True,
         "the PE checksum of the kernel, the HAL and the boot drivers, where the header carries one",
         "a wrong one means that the file was altered after it was linked; the loader of NT 5 refuses such files",
-        "Microsoft's PE format specification on CheckSum; the STOP code is unchecked",
+        "Microsoft KB 101096 and KB 314474 (STOP C0000221), which except the loader's own files: what it does with "
+        "those is unchecked",
         "STOP 0xC0000221, or the loader's 'missing or corrupt'",
         "take the file from the same service pack's media",
         ("nt5", "nt6"),
+    ),
+    Rule(
+        "SOUND-013",
+        "sound",
+        "Every image below this one is consistent",
+        "critical",
+        True,
+        "the same as SOUND-001, for each file of the backing chain",
+        "what the image doesn't hold itself is read from them",
+        "the format's specification (docs/formats)",
+        "read errors, or old data in new files, at any time",
+        "'byre check' on the file that the finding names; a repair there changes every image above it",
     ),
 )
 
@@ -168,6 +181,7 @@ RULES = (
 def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     """Every breach of this module's rules."""
     yield from _container(facts)
+    yield from _chain(facts)
     for problem in facts.table.problems:
         if problem.kind == "corruption":
             yield Finding("SOUND-003", "partition table", problem.message, "part of the disk may be unreachable")
@@ -189,6 +203,15 @@ def _container(facts: Facts) -> Iterator[Finding | Unread]:
         yield Finding("SOUND-001", report.format, f"{report.corruptions} errors: {said[:500]}", "data may be lost")
     if report.leaks:
         yield Finding("SOUND-002", report.format, f"{report.leaks} leaked clusters", "room on the host is lost")
+
+
+def _chain(facts: Facts) -> Iterator[Finding | Unread]:
+    for name, state in facts.chain:
+        if state.state == "unknown":
+            yield Unread("SOUND-013", f"{name}: {state.reason}")
+        elif state.value is not None and state.value.corruptions:
+            said = "; ".join(each.message for each in state.value.problems if each.kind == "corruption")
+            yield Finding("SOUND-013", name, f"{state.value.corruptions} errors: {said[:500]}", "data may be lost")
 
 
 def _volume(volume: VolumeState) -> Iterator[Finding | Unread]:

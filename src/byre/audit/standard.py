@@ -61,8 +61,8 @@ unknown is no finding: with `--fail-on-unknown` it makes the exit status 2 as we
 
 Findings are for the machines that `--for` names (by default `qemu`); the prediction is made for all.
 
-| name | machine | boot controller | PCI id |
-|---|---|---|---|
+| name | machine | boot controller | PCI id | known from |
+|---|---|---|---|---|
 """
 
 
@@ -78,23 +78,25 @@ def page() -> str:
     """``docs/extra-quality.md``."""
     rows = [f"| {name.capitalize()} | {asks} | {_count(name)} |" for name, asks in QUESTIONS.items()]
     machines = [
-        f"| `{each.name}` | {each.title} | {each.controller} | {each.vendor}:{each.device} |" for each in PLATFORMS
+        f"| `{each.name}` | {each.title} | {each.controller} | {each.vendor}:{each.device} | {each.source} |"
+        for each in PLATFORMS
     ]
     parts = [
         _HEAD,
         "| question | asks | rules |\n|---|---|---|\n" + "\n".join(rows) + "\n",
         _VERDICTS + "\n".join(machines) + "\n",
     ]
-    for name in COVERED:
+    for name in QUESTIONS:
         own = [rule for rule in RULES.values() if rule.question == name]
-        parts.append(f"## {name.capitalize()}\n\n" + "\n".join(_section(rule) for rule in own))
+        if own:
+            parts.append(f"## {name.capitalize()}\n\n" + "\n".join(_section(rule) for rule in own))
     parts.append(_ABOUT + "\n".join(_section(rule) for rule in ABOUT_AUDITS.values()))
     return "\n".join(parts)
 
 
 def _count(question: str) -> str:
     count = sum(rule.question == question for rule in RULES.values())
-    return str(count) if count else "not checked yet"
+    return str(count) if count and question in COVERED else "not checked yet"
 
 
 def _section(rule: Rule) -> str:

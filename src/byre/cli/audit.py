@@ -13,6 +13,7 @@ from byre.cli.audit_boots import Trials, check_can_boot, print_trials, status_of
 from byre.cli.audit_files import check_targets, publish, write_report
 from byre.cli.options import add_open_options, open_options
 from byre.cli.output import Output
+from byre.cli.progress import ticking
 from byre.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TARGET",
         action="append",
         help="a machine it shall run on (qemu, qemu:q35, proxmox, virtualbox, vmware:ide, vmware:lsi, "
-        "vmware:buslogic, hyperv); may be repeated; default qemu",
+        "vmware:buslogic, esxi, esxi:lsi, esxi:buslogic, hyperv, azure, aws, utm, kubevirt); may be repeated; "
+        "default qemu",
     )
     parser.add_argument(
         "--only", metavar="QUESTION", action="append", choices=ASKED, help="only this question; may be repeated"
@@ -66,6 +68,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--boot",
         action="store_true",
         help="then boot each image on each of these machines, and say where that and the audit disagree",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="ISO|FOLDER|IMAGE",
+        help="hold the system's files against the media or the image that they should come from",
+    )
+    parser.add_argument(
+        "--signed-by",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="a minisign public key (RW..., or its file) whose signature beside the image counts; may be repeated",
     )
     parser.add_argument("--jobs", metavar="N", type=int, help="processes for several images (default: one a CPU)")
     parser.add_argument("--no-cache", action="store_true", help="neither use nor keep facts of unchanged images")
@@ -186,6 +200,8 @@ def _request(args: argparse.Namespace, *, alone: bool) -> Request:
         waivers=read_waivers(args.waivers) if args.waivers is not None else (),
         baseline=read_baseline(args.baseline) if args.baseline is not None else None,
         alone=alone,
+        reference=args.reference,
+        keys=tuple(args.signed_by),
         # What a running machine writes while it is read isn't worth keeping.
         cache=None if args.no_cache or args.force_share else user_cache(),
     )
@@ -197,15 +213,14 @@ def _audit_one(image: str, request: Request, out: Output) -> Report:
     from byre.audit.gathering import STAGES
     from byre.audit.running import audit_address
 
-    with out.progress("audit", len(STAGES) + 1, unit="steps") as bar:
+    with out.progress("audit", len(STAGES) + 1, unit="steps") as bar, ticking(bar):
         return audit_address(image, request, lambda stage: _stage(bar, stage, STAGES))
 
 
 def _stage(bar: Progress, stage: str, stages: Sequence[str]) -> None:
-    """The bar stands at the stage that begins now; stages of others don't move it."""
+    """The bar stands at the stage that begins now; stages of others don't move it, and "rules" is the last."""
     bar.what = f"audit: {stage}"
-    reached = stages.index(stage) if stage in stages else bar.done
-    bar.advance(max(0, reached - bar.done))
+    bar.done = max(bar.done, stages.index(stage) if stage in stages else 0, len(stages) if stage == "rules" else 0)
 
 
 def _audit_several(
@@ -214,13 +229,13 @@ def _audit_several(
     from byre.audit.running import Failure, audit_all
 
     jobs = args.jobs or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
-    with out.progress("audit", len(images), unit="images") as bar:
+    with out.progress("audit", len(images), unit="images") as bar, ticking(bar):
         results = []
         for result in audit_all(images, request, jobs=jobs):
             results.append(result)
             if isinstance(result, Failure):
                 out.notice(str(result.error))
-            bar.advance(1)
+            bar.done += 1
     return results
 
 

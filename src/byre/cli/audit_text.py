@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from byre.cli.layout import facts, title
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from byre.audit.judging import Found, Prediction, Report
     from byre.cli.output import Printer
 
+STYLES = {"A": "bold green", "B": "bold green", "C": "bold yellow", "D": "bold red", "F": "bold red"}
 MAX_NOTES = 12
 MAX_FINDINGS = 50
 MAX_SENTENCE = 100
@@ -19,7 +21,7 @@ MAX_SENTENCE = 100
 
 def print_report(console: Printer, report: Report) -> None:
     """One image."""
-    title(console, heading(report))
+    console.print(printable(heading(report)), style=STYLES[report.grade])
     console.print(f"  {printable(verdict(report))}")
     if not report.extra_quality:
         console.print(f"  {printable(report.reason)}.")
@@ -38,8 +40,11 @@ def print_report(console: Printer, report: Report) -> None:
         console.print(f"\n  and {len(grave) - MAX_FINDINGS} more: '--report FILE.html' shows all.")
     _print_rows(console, "notes", [each for each in counting if each.severity == "low"])
     _print_rows(console, "waived", [each for each in report.findings if each.waiver is not None])
-    known = [each for each in report.findings if each.waiver is None and each.new is False]
-    _print_rows(console, "known from the baseline", known)
+    known = Counter(each.rule.id for each in report.findings if each.waiver is None and each.new is False)
+    if known:
+        console.print()
+        title(console, f"known from the baseline ({known.total()})")
+        console.print(f"  {', '.join(f'{rule} ({count})' if count > 1 else rule for rule, count in known.items())}")
     if report.notices:
         console.print()
     for notice in report.notices:

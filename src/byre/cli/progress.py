@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from byre.units import format_size
 
 QUIET_SECONDS = 1.0
 """Jobs shorter than this show nothing: a bar that flashes is noise."""
 REDRAW_SECONDS = 0.1
+TICK_SECONDS = 0.25
 
 
 class Progress:
@@ -30,6 +34,10 @@ class Progress:
 
     def advance(self, amount: int) -> None:
         self.done += amount
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw where it is time to; counts nothing, so that another thread may call it meanwhile."""
         now = time.monotonic()
         if now >= self._next_draw:
             self._next_draw = now + REDRAW_SECONDS
@@ -78,6 +86,26 @@ class _BarProgress(Progress):
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def ticking(bar: Progress) -> Iterator[None]:
+    """Draw the bar while one step takes long: work that goes by stages or images says nothing in between.
+
+    The one thread that draws is this one: the work sets ``what`` and ``done`` and never calls ``advance``."""
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(TICK_SECONDS):
+            bar.redraw()
+
+    thread = threading.Thread(target=tick, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def bar_line(progress: Progress, seconds: float, width: int, *, unicode: bool = True) -> str:
     """The line to draw, never wider than ``width`` columns: a line that wraps can't be drawn over."""
     rate = progress.done / max(seconds, 1e-9)
@@ -88,7 +116,7 @@ def bar_line(progress: Progress, seconds: float, width: int, *, unicode: bool = 
     left = (progress.total - progress.done) / rate if rate else 0.0
     facts = f"{share:4.0%}  {speed}  {_duration(left)} left"
     if progress.unit != "bytes":
-        facts = f"{progress.done} of {progress.total}"
+        facts = f"{progress.done} of {progress.total}  {_duration(seconds)}"
     room = min(24, width - len(progress.what) - len(facts) - 2)
     if room < 4:
         return f"{progress.what} {share:.0%}"[:width]

@@ -48,7 +48,10 @@ def _section(report: Report) -> str:
         "",
         "## On each machine",
         "",
-        *(f"- {said(each.sentence)}" for each in report.predictions),
+        *(
+            f"- {said(each.sentence)}{f' To change: {said(each.remedy)}.' if each.remedy else ''}"
+            for each in report.predictions
+        ),
         "",
         "## Findings",
         "",

@@ -1,7 +1,8 @@
 """Setup information files (.inf): sections of lines, strings substituted. Pure.
 
 ``layout.inf`` among them is the installation media's own list of files: what was there, how large, and where.
-Source: Microsoft's "INF file sections and directives", "INF SourceDisksFiles section".
+Source: Microsoft's "INF file sections and directives", "INF SourceDisksFiles section"; the fields past the size as
+Microsoft's description of [ExtraFiles] in extra.inf has them (disposition 0 always copy, 3 never).
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ class Inf:
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file of the installation media. ``size`` in bytes, None where the list doesn't say; ``folder`` is the
-    number of its folder in [WinntDirectories]."""
+    number of its folder in [WinntDirectories]; ``always``: text-mode Setup copies it on every fresh installation
+    (disposition 0); ``target`` the name that it gets there, where it is another."""
 
     name: str
     disk: str
     size: int | None
     folder: str | None
+    always: bool = False
+    target: str | None = None
 
 
 def parse_inf(data: bytes) -> Inf:
@@ -73,9 +77,13 @@ def read_source_files(inf: Inf, architecture: str = "x86") -> tuple[SourceFile, 
         for line in inf.section(section):
             if line.key is None:
                 continue
-            fields = (*line.fields, *[""] * 9)
+            fields = (*line.fields, *[""] * 11)
             size = int(fields[2]) if fields[2].isdigit() and len(fields[2]) < 12 else None
-            found[line.key.lower()] = SourceFile(line.key, fields[0], size or None, fields[7] or None)
+            folder, always = fields[7] or None, fields[9] == "0"
+            row = SourceFile(
+                line.key, fields[0], size or None, folder, always and folder is not None, fields[10] or None
+            )
+            found[line.key.lower()] = row
     return tuple(found[name] for name in sorted(found))
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from byre import __version__
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MAX_FINDINGS = 2_000
 """Of one image on the page; its machine-readable copy has all."""
 MAX_ROWS = 1_000
+NO_BOOTS: Mapping[str, BootSection] = MappingProxyType({})
 MARKS = {"pass": "✓", "notes": "✎", "fail": "✕", "unknown": "?"}
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]|[\t\n\r]"
@@ -39,7 +41,7 @@ _CONTROL = re.compile(
 
 
 def as_html(
-    results: Sequence[Report | Failure], *, boots: Mapping[str, BootSection] = {}, title: str | None = None
+    results: Sequence[Report | Failure], *, boots: Mapping[str, BootSection] = NO_BOOTS, title: str | None = None
 ) -> str:
     """The page for one or several images. ``boots``: boot tests by the image's name as the report has it."""
     reports = [each for each in results if isinstance(each, Report)]

@@ -39,7 +39,8 @@ class Component:
     the component isn't there, lower case. ``services``: names below Services. ``keys``: registry keys as
     ``SOFTWARE\\…`` or ``SYSTEM\\Services\\…`` (the control set left out).
     ``subcomponents``: names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys
-    of the list of installed programs. ``needs``: ids of components that it can't do without. ``profile``: one of
+    of the list of installed programs. ``needs``: ids of components that it can't do without. ``default``: Setup
+    installs it unasked. ``profile``: one of
     ``PROFILES``. ``consequence``: what is lost, a clause for people. ``source``: where that is known from.
     """
 
@@ -56,6 +57,7 @@ class Component:
     subcomponents: tuple[str, ...] = ()
     uninstall: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    default: bool = True
 
     def owns(self, path: str, places: Places) -> bool:
         """Whether a guest path is one of the component's files, whatever its case."""

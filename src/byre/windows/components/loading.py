@@ -76,7 +76,7 @@ def _component(row: Any, path: str) -> Component:
     if not isinstance(row, dict):
         raise UsageError("a component is no table", path=path)
     name = row.get("id") if isinstance(row.get("id"), str) else "?"
-    wrong = sorted(set(row) - {*_TEXTS, *_LISTS})
+    wrong = sorted(set(row) - {*_TEXTS, *_LISTS, "default"})
     if wrong:
         raise _wrong(path, name, wrong[0], "no such field", ", ".join((*_TEXTS, *_LISTS)))
     texts = {field: _text(row, field, path, name) for field in _TEXTS}
@@ -97,6 +97,9 @@ def _component(row: Any, path: str) -> Component:
     for key in lists["keys"]:
         if not key.startswith(("SOFTWARE\\", "SYSTEM\\", "NTUSER\\")):
             raise _wrong(path, name, "keys", key, "SOFTWARE\\…, SYSTEM\\… or NTUSER\\…")
+    default = row.get("default", True)
+    if not isinstance(default, bool):
+        raise _wrong(path, name, "default", default, "true or false")
     return Component(
         id=texts["id"],
         title=texts["title"],
@@ -111,6 +114,7 @@ def _component(row: Any, path: str) -> Component:
         subcomponents=lists["subcomponents"],
         uninstall=lists["uninstall"],
         needs=lists["needs"],
+        default=default,
     )
 
 
