@@ -14,6 +14,7 @@ from builders.linux_guest import linux_disk
 from builders.nt_memory import DRIVERS, HEALTHY, POOLS, Spec
 from builders.stub_machines import Stub, message_disk, stub_disk
 from byre.machine.boot import BootOptions, boot_image
+from byre.machine.qemu.accelerator import Accelerator
 from byre.machine.watch.expectation import ANY_PROOF, parse_expectation
 from byre.machine.watch.observation import BootResult
 from byre.machine.watch.timeline import Pace
@@ -216,6 +217,15 @@ def test_what_cant_be_run_is_no_verdict(words: tuple[str, ...], status: int, tmp
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(1 << 20))
     byre("boot", image, *words, status=status)
+
+
+def test_an_accelerator_that_fails_is_followed_by_tcg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WHPX is Windows' own: no QEMU has it here."""
+    monkeypatch.setattr("byre.machine.boot.choose", lambda wanted: Accelerator("whpx", "WHPX"))
+    options = BootOptions(expected=parse_expectation("message"), timeout=60, pace=QUICK)
+    result = boot_image(message_disk(tmp_path, "NTLDR is missing"), options)
+    assert (result.met, result.accelerator) == (True, "tcg")
+    assert "trying again with TCG" in result.notices[0]
 
 
 def test_without_qemu_it_says_how_to_get_it(tmp_path: Path) -> None:

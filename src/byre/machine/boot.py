@@ -87,9 +87,10 @@ def boot_image(
         note(f"{machine.name} boots with {accelerator.sentence}, from {machine.controller.value}")
         notices: list[str] = []
         trial = _Trial(machine, disk, source, hints, options, tell, note)
-        watching = trial.once(accelerator)
-        if accelerator.name != "tcg" and options.accelerator is None and _lifeless(watching):
-            sentence = f"{accelerator.name.upper()} showed {watching.verdict.sentence!r}; trying again with TCG"
+        may_fall_back = accelerator.name != "tcg" and options.accelerator is None
+        watching, problem = trial.attempt(accelerator, may_fail=may_fall_back)
+        if watching is None:
+            sentence = f"{accelerator.name.upper()}: {problem}; trying again with TCG"
             note(sentence)
             notices.append(sentence)
             accelerator = Accelerator("tcg", "TCG, since the host's own virtualisation showed no life")
@@ -140,6 +141,18 @@ class _Trial:
     options: BootOptions
     tell: Callable[[Step], None]
     note: Callable[[str], None]
+
+    def attempt(self, accelerator: Accelerator, *, may_fail: bool) -> tuple[Watching | None, str]:
+        """What was watched; or, where another accelerator may be tried, None and what is wrong with this one."""
+        try:
+            watching = self.once(accelerator)
+        except StorageError as error:  # QEMU has ended: most often it can't use the accelerator after all
+            if not may_fail:
+                raise
+            return None, error.what
+        if may_fail and _lifeless(watching):
+            return None, watching.verdict.sentence
+        return watching, ""
 
     def once(self, accelerator: Accelerator) -> Watching:
         """Start, watch, stop; nothing is left of it."""
