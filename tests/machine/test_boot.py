@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from oracles import require_tool
 from programs import byre, byre_json
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
-QUICK = Pace(settle=1.5, still=2, logon=4, dead=1.5, quiet=6)
+QUICK = Pace(settle=1.5, still=2, logon=4, dead=1.5, quiet=60)
+IMPATIENT = replace(QUICK, quiet=8)
 WITH_SHELL = (*HEALTHY, ("explorer.exe", 1500, 9))
 
 
@@ -37,9 +39,9 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-def booted(image: Path, expect: str | None = None, *, timeout: float = 60, **more: object) -> BootResult:
+def booted(image: Path, expect: str | None = None, *, timeout: float = 60, pace: Pace = QUICK) -> BootResult:
     expected = parse_expectation(expect) if expect else ANY_PROOF
-    options = BootOptions(expected=expected, timeout=timeout, accelerator="tcg", pace=QUICK, **more)  # type: ignore[arg-type]
+    options = BootOptions(expected=expected, timeout=timeout, accelerator="tcg", pace=pace)
     return boot_image(image, options)
 
 
@@ -68,7 +70,7 @@ def test_a_processor_halted_for_good_is_a_hang(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_spins_is_a_hang_once_it_was_quiet_for_long(tmp_path: Path) -> None:
-    result = booted(message_disk(tmp_path, "Starting", "spin"))
+    result = booted(message_disk(tmp_path, "Starting", "spin"), pace=IMPATIENT)
     assert result.verdict.kind == "hang"
     assert "nothing changed" in result.verdict.proof[0]
 

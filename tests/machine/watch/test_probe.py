@@ -20,9 +20,12 @@ class Monitor:
     def __init__(self, *events: Event) -> None:
         self.waiting = deque(events)
         self.commands: list[str] = []
+        self.status = "running"
 
     def execute(self, command: str, **arguments: Any) -> Any:
         self.commands.append(command)
+        if command == "query-status":
+            return {"status": self.status}
         if command == "screendump":
             raise StorageError("there is no picture")
         return "aGVsbG8NCmxvZ2luOiA=" if command == "ringbuf-read" else None
@@ -65,6 +68,17 @@ def test_a_full_host_is_an_error_and_no_verdict(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         watched.look()
     assert "TMPDIR" in (caught.value.hint or "")
+
+
+def test_an_accelerator_that_gives_up_is_an_error_and_no_verdict(tmp_path: Path) -> None:
+    watched = probe(tmp_path, Event("STOP", 0, {}))
+    watched.look()
+    failed = Monitor(Event("STOP", 0, {}))
+    failed.status = "internal-error"
+    watched.monitor = failed
+    with pytest.raises(StorageError) as caught:
+        watched.look()
+    assert "--accel tcg" in (caught.value.hint or "")
 
 
 def test_a_place_that_cant_be_read_is_noted(tmp_path: Path) -> None:

@@ -144,6 +144,11 @@ class Probe:
                 self._ended = "panicked"
             elif name == "BLOCK_IO_ERROR":
                 self._take_disk_error(data)
+            elif name == "STOP" and self.monitor.execute("query-status").get("status") == "internal-error":
+                raise StorageError(
+                    "the host's virtualisation gave up on the guest (an internal error)",
+                    hint="Software can run it: --accel tcg.",
+                )
 
     def _take_disk_error(self, data: Mapping[str, Any]) -> None:
         """Room that runs out is the host's failure, not the guest's; what can't be read may be the image's."""
