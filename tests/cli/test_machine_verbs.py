@@ -218,6 +218,29 @@ def test_other_formats_run_over_our_own_server(bench: Bench, guest: Path, suffix
     assert image.read_bytes() == digest
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--for", "virtualbox"],
+        ["--for", "qemu:q35"],
+        ["--set", "controller=ich9-ahci"],
+        ["--set", "controller=lsi53c895a"],
+        ["--set", "controller=virtio-blk"],
+        ["--set", "controller=virtio-scsi"],
+    ],
+    ids=lambda words: words[1],
+)
+def test_a_guest_reads_its_disk_on_every_controller_that_is_offered(
+    bench: Bench, guest: Path, words: list[str]
+) -> None:
+    process = bench.run(guest, *words)
+    bench.hears("A")
+    bench.byre("type", "tiny", "w")
+    bench.hears("Aw")
+    bench.byre("stop", "tiny", "--now", status=1)
+    assert ended(process)[0] == 0
+
+
 def test_ctrl_c_asks_the_guest_to_shut_down(bench: Bench, guest: Path) -> None:
     process = bench.run(guest)
     bench.hears("A")

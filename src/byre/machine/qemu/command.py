@@ -232,6 +232,6 @@ def _ports(options: Options) -> list[str]:
             if port.driver == "socket":
                 path += ",server=on,wait=off"
             if port.driver == "stdio":
-                path += ",signal=off"
+                path += ",signal=on"  # Ctrl-C stays Byre's; QEMU has a session of its own
             words += ["-chardev", f"{port.driver},id={name}{path}", "-device", f"{device},chardev={name}"]
     return words
