@@ -116,7 +116,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _terminal_state() -> Callable[[], None] | None:
-    """What puts our terminal back as it is now: QEMU makes it raw for a serial console, and may die before it undoes."""
+    """What puts our terminal back as it is now: QEMU makes it raw for a serial console, and may be killed."""
     if not sys.stdin.isatty():
         return None
     import termios
