@@ -369,7 +369,8 @@ def network_sockets(pid: int) -> set[str]:
     own = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
     on_network: set[str] = set()
     for name in ("tcp", "tcp6", "udp", "udp6", "raw", "packet"):
-        on_network |= set(Path(f"/proc/net/{name}").read_text().split())
+        table = Path(f"/proc/net/{name}")
+        on_network |= set(table.read_text().split()) if table.exists() else set()
     assert own, "QEMU has sockets, all of them on Unix paths"
     return own & on_network
 
