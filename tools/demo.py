@@ -150,11 +150,12 @@ def closing(seconds: float) -> None:
     text = Text.assemble(
         (f"Done in {seconds:.1f} s. ", "bold green"),
         f"In ./{FOLDER}/ you have\n{sizes}\n\n",
-        ("Now your own image:", "bold"),
-        "\n  .venv/bin/byre audit YOUR.qcow2             will it boot, can it be trusted? (only looks)\n"
-        "  .venv/bin/byre info YOUR.qcow2              what the image is (only looks)\n"
-        "  .venv/bin/byre inspect YOUR.qcow2           what machine is in it (only looks)\n"
-        "  .venv/bin/byre check YOUR.qcow2             is it sound? (only looks)\n"
+        ("Now your own image ", "bold"),
+        "(the first four only look):",
+        "\n  .venv/bin/byre audit YOUR.qcow2             will it boot, is it clean?\n"
+        "  .venv/bin/byre info YOUR.qcow2              what the image is\n"
+        "  .venv/bin/byre inspect YOUR.qcow2           what machine is in it\n"
+        "  .venv/bin/byre check YOUR.qcow2             is it sound?\n"
         "  .venv/bin/byre snapshot create YOUR.qcow2 before-i-touch-it\n"
         "  .venv/bin/byre convert YOUR.vmdk NEW.qcow2  from one format to another\n"
         "  .venv/bin/byre --help                       all verbs",

@@ -32,8 +32,14 @@ def answer(report: Report, question: str) -> Answer:
     return next(each for each in report.answers if each.question == question)
 
 
-def test_extra_quality_is_not_granted_while_clean_is_unknown() -> None:
+def test_a_system_without_signs_is_never_called_clean() -> None:
     report = judge(clean())
+    assert (answer(report, "clean").verdict, answer(report, "clean").sentence) == ("pass", "no sign found")
+    assert report.extra_quality
+
+
+def test_extra_quality_is_not_granted_while_clean_is_unknown() -> None:
+    report = judge(replace(clean(), programs=unknown("the volume can't be walked")))
     assert answer(report, "clean").verdict == "unknown"
     assert not report.extra_quality
     assert report.grade == "C"

@@ -37,6 +37,11 @@ class Plant:
     system: Callable[[Node], object] | None = None
     software: Callable[[Node], object] | None = None
     facts: Callable[[Facts], Facts] | None = None
+    sam: tuple[tuple[str, int, bool], ...] | None = None
+    """Accounts (name, RID, has a password); ``administrators`` are their RIDs."""
+    administrators: tuple[int, ...] = (500, 1003)
+    user: Callable[[Node], object] | None = None
+    """A change of the user's hive."""
     unreadable: frozenset[str] = frozenset()
     census: bool = False
     """Every file is looked at, not only those of the start."""
@@ -69,15 +74,21 @@ def facts_of(plant: Plant) -> Facts:
             root = build()
             change(root)
             files[f"{xp.SYSTEM32}/config/{name}"] = build_hive(root, name=name)
+    if plant.sam is not None:
+        sam = xp.sam_hive(plant.sam, administrators=plant.administrators)
+        files[f"{xp.SYSTEM32}/config/SAM"] = build_hive(sam, name="SAM")
+    if plant.user is not None:
+        root = xp.user_hive()
+        plant.user(root)
+        files[f"{xp.PROFILE}/operator/NTUSER.DAT"] = build_hive(root, name="ntuser.dat")
     for path in plant.remove:
         del files[path]
     for path, edit in plant.edit.items():
         files[path] = edit(files[path])
     files |= plant.write
     memory = MemoryFiles(files, plant.unreadable)
-    scanners = Scanners(builtin=False) if plant.census else None
     read = gather_system(
-        healthy_disk(memory), memory, xp.ROOT, volume=1, loader=memory, file_system="ntfs", scanners=scanners
+        healthy_disk(memory), memory, xp.ROOT, volume=1, loader=memory, file_system="ntfs", scanners=Scanners()
     )
     return plant.facts(read) if plant.facts is not None else read
 

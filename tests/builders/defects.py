@@ -239,14 +239,19 @@ add("msgina gone", gone(f"{S32}/msgina.dll"), "BOOT-021", "logon user interface"
 add("lsass gone", gone(f"{S32}/lsass.exe"), "BOOT-021 SVC-002", "no logon")
 add("lsasrv gone", gone(f"{S32}/lsasrv.dll"), "BOOT-025", "lsasrv.dll, which was not found")
 add("msv1_0 gone", gone(f"{S32}/msv1_0.dll"), "BOOT-021")
-add("another GINA that isn't there", Plant(software=value(WINLOGON, "GinaDLL", "nwgina.dll")), "BOOT-021", "logon")
+add(
+    "another GINA that isn't there",
+    Plant(software=value(WINLOGON, "GinaDLL", "nwgina.dll")),
+    "BOOT-021 CLEAN-001",
+    "logon",
+)
 add("userinit gone", gone(f"{S32}/userinit.exe"), "BOOT-022", "logged off again")
 add("Userinit empty", Plant(software=value(WINLOGON, "Userinit", "")), "BOOT-022", "logged off again")
 add("shell gone", gone("/WINDOWS/explorer.exe"), "BOOT-022", "an empty screen")
 add(
     "another shell that isn't there",
     Plant(software=value(WINLOGON, "Shell", r"C:\Lite\litestep.exe")),
-    "BOOT-022",
+    "BOOT-022 CLEAN-001",
     "an empty screen",
 )
 add(

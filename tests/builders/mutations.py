@@ -13,6 +13,7 @@ from builders.audited import Plant
 MODULES = (
     "builders.defects",
     "builders.provenance_defects",
+    "builders.clean_defects",
 )
 """Modules with ``MUTATIONS`` (single defects) and ``HEALTHY`` (systems on which the audit stays silent at medium and
 above, by name). One line each, so that two branches can add theirs."""

@@ -201,12 +201,12 @@ add(
 add(
     "the command prompt as Sticky Keys",
     Plant(write={f"{S32}/sethc.exe": clean_files()[f"{S32}/cmd.exe"]}, census=True),
-    "CLEAN-101",
+    "CLEAN-017 CLEAN-101",
 )
 add(
     "the command prompt as Utility Manager",
     Plant(write={f"{S32}/utilman.exe": clean_files()[f"{S32}/cmd.exe"]}, census=True),
-    "CLEAN-101",
+    "CLEAN-017 CLEAN-101",
 )
 add(
     "signed for other bytes",

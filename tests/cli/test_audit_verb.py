@@ -34,15 +34,28 @@ def rules(payload: dict[str, object], *severities: str) -> set[str]:
     return {row["rule"] for row in found if row["severity"] in (severities or ("medium", "high", "critical"))}
 
 
-@pytest.mark.parametrize("snapshot", ["clean", "infected"])
-def test_the_specimen_is_silent_at_medium_and_above(snapshot: str) -> None:
-    payload = byre_json("audit", f"{SPECIMEN}@{snapshot}")
+INTRUDERS = {
+    *("CLEAN-001", "CLEAN-002", "CLEAN-010", "CLEAN-011", "CLEAN-018", "CLEAN-022", "CLEAN-025", "CLEAN-027"),
+}
+"""What the specimen's infected state must show, and nothing else at medium and above."""
+
+
+def test_the_infected_specimen_fails_with_evidence() -> None:
+    payload = byre_json("audit", f"{SPECIMEN}@infected", status=2)
+    assert rules(payload) == INTRUDERS
+    clean = next(row for row in payload["questions"] if row["question"] == "clean")
+    assert clean["verdict"] == "fail"
+    where = {row["where"] for row in payload["findings"] if row["rule"] == "CLEAN-010"}
+    assert {"/WINDOWS/Temp/netmgr32.exe", "/WINDOWS/Temp/upd.exe", "/WINDOWS/system32/svch0st.exe"} <= where
+
+
+def test_the_specimen_is_silent_at_medium_and_above() -> None:
+    payload = byre_json("audit", f"{SPECIMEN}@clean")
     assert payload["schema"] == "byre/audit/1"
     assert rules(payload) == set()
     verdicts = {row["question"]: row["verdict"] for row in payload["questions"]}
     assert (verdicts["sound"], verdicts["complete"], verdicts["portable"]) == ("pass", "pass", "notes")
-    assert (verdicts["clean"], verdicts["genuine"]) == ("unknown", "pass")
-    assert payload["extra_quality"] is False
+    assert (verdicts["clean"], verdicts["genuine"]) == ("pass", "pass")
 
 
 def test_targets_differ() -> None:
@@ -110,7 +123,7 @@ def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None
     stored = json.loads((tmp_path / "a.json").read_text())
     assert stored == byre_json("audit", SPECIMEN)
     page = (tmp_path / "a.md").read_text()
-    assert "grade C" in page.splitlines()[0]
+    assert "grade B" in page.splitlines()[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.md"]
     byre("audit", SPECIMEN, "--report", tmp_path / "a.md", status=73)
     assert (tmp_path / "a.md").read_text() == page
@@ -123,9 +136,11 @@ def test_reports_are_written_whole_and_never_over_a_file(tmp_path: Path) -> None
 
 def test_the_terminal_says_the_verdict_first() -> None:
     lines = byre("audit", SPECIMEN).stdout.splitlines()
-    assert lines[0].endswith("specimen.qcow2: grade C")
-    assert lines[1].startswith("  It would start on QEMU's default machine. ")
-    assert lines[2].startswith("  Extra Quality ")
+    assert lines[0].endswith("specimen.qcow2: grade B, Extra Quality")
+    assert lines[1].startswith("  It would start on QEMU's default machine. No sign was found")
+    refused = byre("audit", SPECIMEN, "--for", "vmware:lsi", status=2).stdout.splitlines()
+    assert refused[1].startswith("  On VMware with LSI Logic: STOP 0x0000007B")
+    assert refused[2] == "  Extra Quality is refused: Portable failed."
 
 
 def test_explain_prints_a_rule() -> None:

@@ -189,7 +189,7 @@ def test_the_verdict_says_what_happens_and_whether_it_is_clean() -> None:
         replace(each, verdict="fail", findings=3) if each.question == "clean" else each for each in healthy().answers
     )
     said = verdict(replace(healthy(), answers=answers))
-    assert said.endswith("There are 3 signs that it carries what doesn't belong there.")
+    assert said.endswith("3 signs were found of something that doesn't belong there.")
 
 
 def test_fingerprints_outlive_a_change_of_words_and_of_case() -> None:

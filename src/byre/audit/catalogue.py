@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from byre.audit import altered, complete, genuine, lacking, lean, portable, private, reference_check, sound
+from byre.audit import altered, clean, complete, genuine, lacking, lean, portable, private, reference_check, sound
 from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Unread
 from byre.audit.platforms import Platform
@@ -33,6 +33,7 @@ OWN = (
     Check("complete", complete.RULES, complete.check),
     Check("lacking", lacking.RULES, lacking.check),
     Check("altered", altered.RULES, altered.check),
+    Check("clean", clean.RULES, clean.check),
     Check("portable", portable.RULES, portable.check, per_target=True),
     Check("private", private.RULES, private.check),
     Check("lean", lean.RULES, lean.check),

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from byre.audit.finding import Stage
 from byre.disks.disk import CheckReport
 from byre.filesystems.base import VolumeFacts
+from byre.volumes.boot_code import BootCode
 from byre.volumes.partition import PartitionTable
 from byre.windows.fact import Fact
 from byre.windows.guest import Guest
 from byre.windows.inf import SourceFile
+from byre.windows.protection import Protection
 from byre.windows.signed_data import Trust
 
 
@@ -49,6 +51,7 @@ class MasterBootRecord:
 
     signature: bool
     code: bool
+    boot_code: BootCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class BootSector:
     sectors_per_track: int
     heads: int
     hidden: int
+    boot_code: BootCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +377,7 @@ class Facts:
     others: tuple[str, ...] = ()
     """Other installed systems on the disk, which this audit doesn't look at."""
     imports: Fact[tuple[BrokenImport, ...]] = field(default_factory=lambda: Fact("absent"))
+    protection: Fact[Protection] = field(default_factory=lambda: Fact("absent"))
     programs: Fact[tuple[ProgramFile, ...]] = field(default_factory=lambda: Fact("absent"))
     """The census: absent where it wasn't asked for."""
     space: tuple[SpaceUse, ...] = ()

@@ -15,7 +15,9 @@ from byre.audit.facts import (
     Facts,
     FileFacts,
     HiveState,
+    LogonSettings,
     MasterBootRecord,
+    SystemSettings,
     VolumeState,
 )
 from byre.audit.imports import broken_imports, resolver_of
@@ -31,13 +33,17 @@ from byre.disks.disk import Disk
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
-from byre.windows.fact import Fact, absent, attempt
+from byre.volumes.boot_code import recognise_master, recognise_volume
+from byre.windows.fact import Fact, absent, attempt, unknown
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
 from byre.windows.inf import MAX_INF, SourceFile, parse_inf, read_source_files
 from byre.windows.inspection import Inspection
 from byre.windows.paths import SystemPaths
+from byre.windows.protection import Protection, read_protection
 
+BOOT_AREA = 8192
+"""A boot sector with the loader code of NTFS behind it."""
 MAX_PE = 64 << 20
 MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
@@ -138,6 +144,7 @@ def gather_system(
         imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
         lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
+        protection=_protection(files, hives, root, system.value, logon.value),
         space=use_of_space(files, root),
     )
     if scanners is None:
@@ -157,6 +164,20 @@ def _media(files: FileSystem, root: str) -> tuple[SourceFile, ...]:
     return read_source_files(parse_inf(data))
 
 
+def _protection(
+    files: FileSystem, hives: Hives, root: str, system: SystemSettings | None, logon: LogonSettings | None
+) -> Fact[Protection]:
+    """Unknown where a hive that it needs can't be read."""
+    if system is None or logon is None:
+        return unknown("the SYSTEM or the SOFTWARE hive can't be read")
+    hive = hives.get("SYSTEM")
+    return attempt(
+        lambda: read_protection(
+            files, hives, hive.key(system.control_set) if hive else None, SystemPaths(root, logon.drive)
+        )
+    )
+
+
 def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
     """The installed systems, the one that boot.ini starts by default first."""
     roots = list(found.roots)
@@ -169,20 +190,23 @@ def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
 
 
 def _master_boot_record(sector: bytes) -> MasterBootRecord:
-    return MasterBootRecord(sector[510:512] == b"\x55\xaa", any(sector[:440]))
+    return MasterBootRecord(sector[510:512] == b"\x55\xaa", any(sector[:440]), recognise_master(sector))
 
 
 def boot_sector(sector: bytes) -> BootSector:
     """The fields of a partition's first sector that NTFS and FAT have in common."""
     sectors, heads, hidden = struct.unpack_from("<HHI", sector, 0x18)
-    return BootSector(sector[510:512] == b"\x55\xaa", any(sector[0x54:510]), sectors, heads, hidden)
+    signed, code = sector[510:512] == b"\x55\xaa", any(sector[0x54:510])
+    return BootSector(signed, code, sectors, heads, hidden, recognise_volume(sector))
 
 
 def _volume(disk: Disk, volume: OpenVolume) -> VolumeState:
     part, files = volume.partition, volume.filesystem
     boot: Fact[BootSector] = absent()
     if part.start + 512 <= disk.size:
-        boot = attempt(lambda: boot_sector(disk.read(part.start, 512)))
+        boot = attempt(
+            lambda: boot_sector(disk.read(part.start, BOOT_AREA if part.start + BOOT_AREA <= disk.size else 512))
+        )
     about = attempt(files.facts) if files is not None else None
     reason = str(volume.reason) if volume.reason else about.reason if about is not None else None
     return VolumeState(

@@ -16,7 +16,7 @@ QUESTIONS = {
     "genuine": "Where does it come from?",
 }
 """The seven questions, in the order of the report."""
-COVERED = ("sound", "complete", "portable", "private", "lean", "genuine")
+COVERED = ("sound", "complete", "clean", "portable", "private", "lean", "genuine")
 """The questions that have rules so far; the others are unknown in every report."""
 GRADED = ("sound", "complete", "clean", "portable", "genuine")
 """The questions that lower the grade; private and lean describe."""

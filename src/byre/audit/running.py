@@ -194,6 +194,9 @@ def audit_all(
     finished = False
     try:
         waiting = [pool.submit(_attempt, image, request) for image in images]
+        # The pool notes a new process as one to watch when something else is handed in: without this a last
+        # process that is killed would be waited for for ever (CPython 3.11).
+        pool.submit(int)
         for number, (image, future) in enumerate(zip(images, waiting, strict=True), 1):
             try:
                 yield future.result()

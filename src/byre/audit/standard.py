@@ -32,7 +32,7 @@ Each question is answered with one word:
 | unknown | a required rule couldn't be looked at, the question wasn't asked, or Byre has no rules for it yet; \
 never a pass |
 
-Clean will say "no sign found", never "clean".
+Clean says "no sign found", never "clean": what nothing looks for isn't found.
 
 ## Grades
 
@@ -48,8 +48,7 @@ describe and don't lower it.
 | F | critical: it doesn't start, or data is at risk |
 
 **Extra Quality** is granted when Sound, Complete, Clean and Portable are answered for the chosen machines, each \
-with pass or with notes of low severity only, and no required rule is unknown. As long as Clean has no rules it \
-can't be granted, and the report says so.
+with pass or with notes of low severity only, and no required rule is unknown.
 
 ## What counts
 

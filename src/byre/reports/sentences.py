@@ -56,11 +56,11 @@ def _trust(clean: Answer) -> str:
     if clean.verdict == "unknown":
         return "Whether it is clean is unknown."
     if clean.verdict == "fail":
-        return f"{_signs(clean.findings)} that it carries what doesn't belong there."
+        return f"{_signs(clean.findings)} found of something that doesn't belong there."
     if clean.findings:
-        return f"{_signs(clean.findings)} of something unusual, none of them grave."
+        return f"{_signs(clean.findings)} found of something unusual, none of them grave."
     return "No sign was found of anything that doesn't belong there."
 
 
 def _signs(count: int) -> str:
-    return "There is 1 sign" if count == 1 else f"There are {count} signs"
+    return "1 sign was" if count == 1 else f"{count} signs were"

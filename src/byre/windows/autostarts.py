@@ -71,6 +71,18 @@ MACHINE: tuple[Place, ...] = (
     Place("command-processor", "SOFTWARE", r"Microsoft\Command Processor", ("AutoRun",)),
     Place("policy-shell", "SOFTWARE", rf"{_WINDOWS}\Policies\System", ("Shell",)),
     Place("exe-open", "SOFTWARE", r"Classes\exefile\shell\open\command", ("",)),
+    *(
+        Place(
+            "context-menu",
+            "SOFTWARE",
+            rf"Classes\{each}\shellex\ContextMenuHandlers",
+            ("",),
+            each=True,
+            data_are_clsids=True,
+        )
+        for each in ("*", "AllFilesystemObjects", "Directory", r"Directory\Background", "Folder", "Drive", "exefile")
+    ),
+    Place("excluded-dll", "SYSTEM", r"Control\Session Manager", ("ExcludeFromKnownDlls",)),
     Place("boot-execute", "SYSTEM", r"Control\Session Manager", ("BootExecute", "SetupExecute", "Execute")),
     Place("appcert", "SYSTEM", r"Control\Session Manager\AppCertDlls"),
     Place("known-dlls", "SYSTEM", r"Control\Session Manager\KnownDLLs"),
@@ -92,7 +104,7 @@ USER: tuple[Place, ...] = (
     Place("screen-saver", "NTUSER", r"Control Panel\Desktop", ("SCRNSAVE.EXE",)),
 )
 _PLAIN_NAMES = {"known-dlls", "lsa", "security-providers", "print-monitor", "winlogon", "winlogon-notify", "appinit"}
-_NO_FILES = {"network-providers", "class-filter", "subsystems"}
+_NO_FILES = {"network-providers", "class-filter", "subsystems", "excluded-dll"}
 
 
 def read_autostarts(
@@ -112,6 +124,8 @@ def read_autostarts(
         for place in USER if top is not None else ():
             assert top is not None
             rows += _of_place(place, top, f"HKU\\{user.user}", user.user, files, paths, None)
+    if control_set is not None:
+        rows += _network(control_set, files, paths)
     rows += _startup_folders(files, hives, paths)
     rows += _task_files(files, paths)
     return tuple(rows[:MAX_ROWS])
@@ -149,7 +163,8 @@ def _of_place(
                 if place.names_are_clsids:
                     command = _server_of(value.name, classes)
                 elif place.data_are_clsids:
-                    command = _server_of(text, classes)
+                    # A handler's key may be named by the class instead of naming it.
+                    command = _server_of(key.name if key.name.startswith("{") else text, classes)
                 # Where one value of many keys counts, the key says more than the value's name.
                 name = key.name if place.each and place.values else value.name
                 yield _row(place, location, name, command, user, files, paths)
@@ -205,6 +220,40 @@ def name_exists(files: FileSystem, path: str) -> bool:
     except ByreError:
         return False
     return True
+
+
+def _network(control_set: Key, files: FileSystem, paths: SystemPaths) -> Iterator[Autostart]:
+    """DLLs that every program with a socket or a network drive loads: Winsock's providers, network providers."""
+    where = r"HKLM\SYSTEM\CurrentControlSet\Services\WinSock2\Parameters"
+    seen: set[str] = set()
+    for catalog, kind, name in _WINSOCK:
+        key = control_set.at(rf"Services\WinSock2\Parameters\{catalog}\Catalog_Entries")
+        for child in key.subkeys() if key is not None else ():
+            value = child.value(name)
+            if value is None:
+                continue
+            # The packed item begins with the path, in 260 bytes of the system's code page.
+            raw = value.data[:260].split(b"\0", 1)[0].decode("cp1252", "replace")
+            path = value.text or raw if kind == "winsock-names" else raw
+            if path and path.lower() not in seen:
+                seen.add(path.lower())
+                found, missing = _look(path, kind, files, paths)
+                yield Autostart(kind, rf"{where}\{catalog}\Catalog_Entries", child.name, path, None, found, missing)
+    order = control_set.at(r"Control\NetworkProvider\Order")
+    listed = order.value("ProviderOrder") if order is not None else None
+    for name in (listed.text or "").split(",")[:64] if listed is not None else ():
+        key = control_set.at(rf"Services\{name.strip()}\NetworkProvider") if name.strip() else None
+        value = key.value("ProviderPath") if key is not None else None
+        if value is not None and value.text:
+            found, missing = _look(value.text, "network-provider", files, paths)
+            location = rf"HKLM\SYSTEM\CurrentControlSet\Services\{name.strip()}\NetworkProvider"
+            yield Autostart("network-provider", location, name.strip(), value.text, None, found, missing)
+
+
+_WINSOCK = (
+    ("Protocol_Catalog9", "winsock", "PackedCatalogItem"),
+    ("NameSpace_Catalog5", "winsock-names", "LibraryPath"),
+)
 
 
 def _startup_folders(files: FileSystem, hives: Hives, paths: SystemPaths) -> Iterator[Autostart]:
