@@ -23,6 +23,7 @@ demo: $(BIN)/.runtime ## see what Byre is for, on a copy of a real image in ./de
 
 test: $(BIN)/.ready ## the environment, the oracle tools, then the whole suite
 	@sh tools/oracle-tools.sh
+	@sh tools/linux-guest.sh
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
 
 lint: $(BIN)/.ready ## ruff and mypy --strict
@@ -40,4 +41,4 @@ fuzz: $(BIN)/.ready ## the fuzz suites with many more cases (FUZZ_CASES=20000)
 	BYRE_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m fuzz --timeout 3600
 
 clean: ## what make made
-	rm -rf $(VENV) demo bench/work
+	rm -rf $(VENV) demo bench/work .oracle

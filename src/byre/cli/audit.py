@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from byre.cli.audit_boots import Trials, check_can_boot, print_trials, status_of, try_all, with_boots
 from byre.cli.audit_files import check_targets, publish, write_report
 from byre.cli.options import add_open_options, open_options
 from byre.cli.output import Output
@@ -25,16 +26,18 @@ SUMMARY = """\
 Audit images against the standard (docs/extra-quality.md): will they boot, where, what is wrong with them, and is
 there any sign of something that doesn't belong.
 
-Nothing is booted and nothing is changed. What couldn't be looked at is unknown, never passed."""
+Nothing is changed, and without --boot nothing is booted. What couldn't be looked at is unknown, never passed."""
 EXAMPLES = """
   byre audit xp.qcow2
   byre audit xp.qcow2@clean --for virtualbox --for vmware:ide
   byre audit xp.vmdk --fail-on medium --report xp.html --report xp.sarif
   byre audit 'shelf/*.qcow2' --jobs 4 --waivers accepted.toml --baseline last-week.json
   byre audit xp.qcow2 --sbom xp.cdx.json
+  byre audit xp.qcow2 --for virtualbox --boot
 """
 VERDICTS = """\
    0 no finding at or above --fail-on that is new and not waived   2 there are such findings
+     with --boot also 2 where a machine that was tried didn't start
      a question that is unknown is no finding: --fail-on-unknown makes it one
      of several images the worst counts; one that couldn't be audited (64 and more) goes before findings"""
 LEVELS = ("low", "medium", "high", "critical")
@@ -60,6 +63,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--only", metavar="QUESTION", action="append", choices=ASKED, help="only this question; may be repeated"
+    )
+    parser.add_argument(
+        "--boot",
+        action="store_true",
+        help="then boot each image on each of these machines, and say where that and the audit disagree",
     )
     parser.add_argument(
         "--reference",
@@ -138,10 +146,13 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--sbom describes one image", found=f"{len(images)} images", hint="Audit them one by one.")
     if args.jobs is not None and args.jobs < 1:
         raise UsageError("--jobs is at least 1", found=args.jobs)
+    if args.boot:
+        check_can_boot()
     request = _request(args, alone=len(images) == 1)
     results = _audit_several(images, request, args, out) if several else [_audit_one(images[0], request, out)]
+    trials = try_all(results, open_options(args), out) if args.boot else {}
     for path in args.report:
-        write_report(path, results, several=several)
+        write_report(path, results, several=several, trials=trials)
     reports = [each for each in results if isinstance(each, Report)]
     if args.sbom is not None:
         import json
@@ -149,8 +160,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         from byre.reports.sbom import as_cyclonedx
 
         publish(args.sbom, json.dumps(as_cyclonedx(reports[0]), indent=1) + "\n")
-    _tell(results, out, several=several)
-    return _status(results, args)
+    _tell(results, out, several=several, trials=trials)
+    return max(_status(results, args), status_of(trials))
 
 
 def expand(words: Sequence[str]) -> tuple[list[str], bool]:
@@ -242,16 +253,28 @@ def _audit_several(
     return results
 
 
-def _tell(results: Sequence[Report | Failure], out: Output, *, several: bool) -> None:
+def _tell(results: Sequence[Report | Failure], out: Output, *, several: bool, trials: Trials) -> None:
     from byre.audit.judging import Report
     from byre.cli.audit_text import print_report
     from byre.reports.audit_json import as_json, several_json
 
     only = results[0]
+
+    def one(console: Printer) -> None:
+        assert isinstance(only, Report)
+        print_report(console, only)
+        print_trials(console, trials)
+
+    def all_of_them(console: Printer) -> None:
+        _print_several(console, results)
+        print_trials(console, trials)
+
     if not several and isinstance(only, Report):
-        out.result("audit", as_json(only), lambda console: print_report(console, only))
+        out.result("audit", with_boots(as_json(only), trials), one)
         return
-    out.result("audits", several_json(results), lambda console: _print_several(console, results))
+    payload = several_json(results)
+    payload["reports"] = [with_boots(each, trials) for each in payload["reports"]]
+    out.result("audits", payload, all_of_them)
 
 
 def _print_several(console: Printer, results: Sequence[Report | Failure]) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from byre.cli.audit_boots import Trials, sections, with_boots
 from byre.errors import ExistsError, MissingError, UsageError
 
 if TYPE_CHECKING:
     from byre.audit.judging import Report
     from byre.audit.running import Failure
-    from byre.reports.html import BootSection
 
 SUFFIXES = (".html", ".json", ".sarif", ".md")
 
@@ -33,11 +33,8 @@ def check_targets(reports: Sequence[Path], sbom: Path | None) -> None:
         raise UsageError("two reports would have the same name", path=paths[0])
 
 
-def write_report(
-    path: Path, results: Sequence[Report | Failure], *, several: bool, boots: Mapping[str, BootSection] | None = None
-) -> None:
-    """The reports of all images as one file, in the form that its name says. ``boots``: boot tests by image, which
-    the HTML page has a place for."""
+def write_report(path: Path, results: Sequence[Report | Failure], *, several: bool, trials: Trials) -> None:
+    """The reports of all images as one file, in the form that its name says."""
     suffix = path.suffix.lower()
     if suffix == ".md":
         from byre.reports.audit_markdown import as_markdown
@@ -50,21 +47,23 @@ def write_report(
     elif suffix == ".html":
         from byre.reports.html import as_html
 
-        text = as_html(results, boots=boots or {})
+        text = as_html(results, boots=sections(trials))
     else:
-        text = json_text(results, several=several)
+        text = json_text(results, several=several, trials=trials)
     publish(path, text)
 
 
-def json_text(results: Sequence[Report | Failure], *, several: bool) -> str:
+def json_text(results: Sequence[Report | Failure], *, several: bool, trials: Trials) -> str:
     """``byre/audit/1``, or ``byre/audits/1`` where several images were asked for."""
     from byre.audit.judging import Report
     from byre.reports.audit_json import ONE, SEVERAL, as_json, several_json
 
     only = results[0]
     if several or not isinstance(only, Report):
-        return json.dumps({"schema": SEVERAL, **several_json(results)}, indent=2) + "\n"
-    return json.dumps({"schema": ONE, **as_json(only)}, indent=2) + "\n"
+        payload = several_json(results)
+        payload["reports"] = [with_boots(each, trials) for each in payload["reports"]]
+        return json.dumps({"schema": SEVERAL, **payload}, indent=2) + "\n"
+    return json.dumps({"schema": ONE, **with_boots(as_json(only), trials)}, indent=2) + "\n"
 
 
 def publish(path: Path, text: str) -> None:

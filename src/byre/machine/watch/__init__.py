@@ -1,0 +1,1 @@
+"""Watching a machine boot from outside: its screen, its memory, its serial line, and what they prove."""

@@ -1,0 +1,237 @@
+"""The boot test on real machines under TCG: boot sectors of our own, stub kernels, and a Linux guest of Debian's."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builders.boot_screens import STOP_D1, blue_screen, boot_font, boot_video_driver, desktop
+from builders.linux_guest import linux_disk
+from builders.nt_memory import DRIVERS, HEALTHY, POOLS, Spec
+from builders.stub_machines import Stub, message_disk, stub_disk
+from byre.machine.boot import BootOptions, boot_image
+from byre.machine.qemu.accelerator import Accelerator
+from byre.machine.watch.expectation import ANY_PROOF, parse_expectation
+from byre.machine.watch.observation import BootResult
+from byre.machine.watch.timeline import Pace
+from oracles import require_tool
+from programs import byre, byre_json
+
+pytestmark = [pytest.mark.oracle, pytest.mark.slow]
+QUICK = Pace(settle=1.5, still=2, logon=4, dead=1.5, quiet=60)
+IMPATIENT = replace(QUICK, quiet=8)
+WITH_SHELL = (*HEALTHY, ("explorer.exe", 1500, 9))
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime folder of its own, on a short path: sockets lie in it."""
+    require_tool("qemu-system-x86_64")
+    with tempfile.TemporaryDirectory(prefix="byre", dir="/tmp") as folder:
+        Path(folder).chmod(0o711)  # root hands QEMU to an account that has to get there
+        monkeypatch.setenv("BYRE_RUNTIME_DIR", f"{folder}/run")
+        monkeypatch.setenv("TMPDIR", f"{folder}")
+        yield Path(folder)
+
+
+def booted(image: Path, expect: str | None = None, *, timeout: float = 60, pace: Pace = QUICK) -> BootResult:
+    expected = parse_expectation(expect) if expect else ANY_PROOF
+    options = BootOptions(expected=expected, timeout=timeout, accelerator="tcg", pace=pace)
+    return boot_image(image, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [("NTLDR is missing\nPress Ctrl+Alt+Del to restart", "loader"), ("Missing operating system", "loader")],
+)
+def test_a_loaders_message_is_read_from_the_screen(text: str, stage: str, tmp_path: Path) -> None:
+    result = booted(message_disk(tmp_path, text))
+    assert (result.verdict.kind, result.verdict.stage, result.met) == ("message", stage, False)
+    assert result.verdict.text == text.split("\n")[0]
+    assert text.split("\n")[0] in result.screen
+
+
+def test_a_disk_without_a_boot_sector_is_the_firmwares_message(tmp_path: Path) -> None:
+    image = tmp_path / "empty.img"
+    image.write_bytes(bytes(1 << 20))
+    result = booted(image)
+    assert (result.verdict.kind, result.verdict.stage) == ("message", "firmware")
+
+
+def test_a_processor_halted_for_good_is_a_hang(tmp_path: Path) -> None:
+    result = booted(message_disk(tmp_path, "Starting", "dead"))
+    assert result.verdict.kind == "hang"
+    assert "interrupts off" in result.verdict.proof[0]
+
+
+def test_a_machine_that_spins_is_a_hang_once_it_was_quiet_for_long(tmp_path: Path) -> None:
+    result = booted(message_disk(tmp_path, "Starting", "spin"), pace=IMPATIENT)
+    assert result.verdict.kind == "hang"
+    assert "nothing changed" in result.verdict.proof[0]
+
+
+def test_a_machine_that_resets_again_and_again_is_a_reset_loop(tmp_path: Path) -> None:
+    result = booted(message_disk(tmp_path, "Here we go", "reset"), "reset-loop")
+    assert (result.verdict.kind, result.met) == ("reset-loop", True)
+    assert sum("reset" in step.what for step in result.steps[:-1]) == 3
+
+
+def test_a_machine_that_goes_off_is_told(tmp_path: Path) -> None:
+    assert booted(message_disk(tmp_path, "Good night", "off"), "off").met
+
+
+def test_an_expected_text_passes_on_serial_line_and_screen(tmp_path: Path) -> None:
+    result = booted(message_disk(tmp_path, "on both lines", "serial"), "text:ON BOTH")
+    assert (result.verdict.kind, result.met) == ("text", True)
+
+
+def test_a_stop_is_read_from_memory_and_from_the_screen_with_the_guests_own_font(tmp_path: Path) -> None:
+    """32-bit paging; the font lies in the guest's bootvid.dll, the driver around the address of parameter 4."""
+    font = boot_font()
+    stub = Stub(
+        memory=Spec(processes=WITH_SHELL, driver="c:\\src\\byretest.pdb"),
+        canvas=blue_screen(font, STOP_D1),
+        stop=(0xD1, 0x10, 2, 0, DRIVERS["32bit"] + 0x2010),
+        files={
+            "/WINDOWS/system32/config/readme.txt": b"none",
+            "/WINDOWS/system32/bootvid.dll": boot_video_driver(font),
+        },
+    )
+    result = booted(stub_disk(tmp_path, stub), "stop:0xd1")
+    assert result.met
+    assert result.verdict.proof == ("KiBugCheckData in the kernel's memory", "the STOP screen's text says the same")
+    assert result.verdict.stop is not None
+    assert result.verdict.stop.parameters == (0x10, 2, 0, 0xF7802010)
+    assert result.verdict.stop.driver == "byretest.sys"
+    assert STOP_D1[2] in result.screen
+
+
+def test_a_stop_whose_machine_resets_at_once_is_caught_with_the_string_it_names(tmp_path: Path) -> None:
+    """PAE paging; parameter 1 of a C-code points at the DLL's name."""
+    stub = Stub(
+        memory=Spec(mode="pae", text=b"winsrv.dll"), stop=(0xC0000135, POOLS["pae"] + 0x40, 0, 0, 0), then="reset"
+    )
+    result = booted(stub_disk(tmp_path, stub), "stop:0xc0000135")
+    assert result.met
+    assert result.verdict.stop is not None
+    assert result.verdict.stop.text == "winsrv.dll"
+    assert "winsrv.dll" in result.verdict.sentence
+
+
+def test_a_64_bit_stop_is_read(tmp_path: Path) -> None:
+    stub = Stub(memory=Spec(mode="long"), stop=(0x7B, 0xFFFFF880009A97E8, 0xFFFFFFFFC0000034, 0, 0))
+    result = booted(stub_disk(tmp_path, stub), "stop")
+    assert result.verdict.stop is not None
+    assert result.verdict.stop.parameters[:2] == (0xFFFFF880009A97E8, 0xFFFFFFFFC0000034)
+
+
+def test_shell_and_taskbar_together_are_a_desktop(tmp_path: Path) -> None:
+    result = booted(stub_disk(tmp_path, Stub(memory=Spec(processes=WITH_SHELL), canvas=desktop(boot_font()))))
+    assert (result.verdict.kind, result.met, result.verdict.degraded) == ("desktop", True, True)
+    assert result.screenshot is not None
+
+
+@pytest.mark.parametrize("half", ["picture", "process"])
+def test_a_picture_or_a_process_alone_is_no_desktop(half: str, tmp_path: Path) -> None:
+    font = boot_font()
+    stub = (
+        Stub(memory=Spec(processes=HEALTHY), canvas=desktop(font))
+        if half == "picture"
+        else Stub(memory=Spec(processes=WITH_SHELL), canvas=desktop(font, taskbar=False))
+    )
+    result = booted(stub_disk(tmp_path, stub), timeout=6)
+    assert result.verdict.kind in ("hang", "timeout")
+    assert not result.met
+
+
+def test_a_linux_guest_reaches_its_prompt_on_the_serial_line(tmp_path: Path) -> None:
+    image = linux_disk(tmp_path, "console=ttyS0")
+    before = hashlib.sha256(image.read_bytes()).hexdigest()
+    result = booted(image, "prompt", timeout=120)
+    assert result.met
+    assert result.verdict.text == "guest:~#"
+    assert "Byre's Linux guest is up" in result.serial
+    assert [step.stage for step in result.steps if "Linux version" in step.what] == ["kernel"]
+    assert hashlib.sha256(image.read_bytes()).hexdigest() == before
+
+
+def test_a_linux_guest_reaches_its_prompt_on_the_screen(tmp_path: Path) -> None:
+    """The console scrolls by moving the screen's start; the serial line keeps silent."""
+    result = booted(linux_disk(tmp_path, "console=tty0"), timeout=120)
+    assert result.met
+    assert result.verdict.proof == ("the last line on the screen",)
+
+
+def test_a_linux_guest_that_panics_is_a_panic(tmp_path: Path) -> None:
+    result = booted(linux_disk(tmp_path, "console=ttyS0 byre=panic"), "panic", timeout=120)
+    assert result.met
+    assert result.verdict.text is not None
+    assert "Attempted to kill init" in result.verdict.text
+
+
+def test_the_verb_writes_picture_and_page_and_leaves_nothing(tmp_path: Path, runtime: Path) -> None:
+    """An image of another format, through Byre's own reader; what the guest says is text on the page."""
+    raw = message_disk(tmp_path, "NTLDR is missing <b>&")
+    image, png, page = tmp_path / "xp.vdi", tmp_path / "xp.png", tmp_path / "xp.html"
+    byre("convert", raw, image)
+    words = ("boot", image, "--accel", "tcg", "--expect", "message", "--screenshot", png, "--report", page)
+    done = byre_json(*words)
+    assert done["schema"] == "byre/boot/1"
+    assert (done["verdict"], done["met"], done["accelerator"]) == ("message", True, "tcg")
+    assert done["timeline"][-1]["what"].startswith("verdict: ")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    text = page.read_text()
+    assert "NTLDR is missing &lt;b&gt;&amp;" in text
+    assert "<b>&" not in text
+    assert "data:image/png;base64," in text
+    assert list((runtime / "run").iterdir()) == []
+    assert not list(runtime.rglob("*.qcow2"))
+    again = byre(*words, status=73)
+    assert "--force" in again.stderr
+
+
+def test_another_outcome_than_expected_is_status_2_and_says_what_it_was(tmp_path: Path) -> None:
+    done = byre(
+        "boot", message_disk(tmp_path, "NTLDR is missing"), "--accel", "tcg", "--expect", "stop:0x7b", status=2
+    )
+    assert done.stdout.startswith("FAIL")
+    assert "NTLDR is missing" in done.stdout
+    assert "stop:0x7b" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("--expect", "heaven"), 64),
+        (("--timeout", "0"), 64),
+        (("--for", "nowhere"), 64),
+        (("--screenshot", "x.jpg"), 64),
+        (("--accel", "warp"), 64),
+        (("--for", "vmware:buslogic"), 69),
+    ],
+)
+def test_what_cant_be_run_is_no_verdict(words: tuple[str, ...], status: int, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    byre("boot", image, *words, status=status)
+
+
+def test_an_accelerator_that_fails_is_followed_by_tcg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WHPX is Windows' own: no QEMU has it here."""
+    monkeypatch.setattr("byre.machine.boot.choose", lambda wanted: Accelerator("whpx", "WHPX"))
+    options = BootOptions(expected=parse_expectation("message"), timeout=60, pace=QUICK)
+    result = boot_image(message_disk(tmp_path, "NTLDR is missing"), options)
+    assert (result.met, result.accelerator) == (True, "tcg")
+    assert "trying again with TCG" in result.notices[0]
+
+
+def test_without_qemu_it_says_how_to_get_it(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    done = byre("boot", image, status=66, environment={"PATH": str(tmp_path)})
+    assert "Install it" in done.stderr
