@@ -1,0 +1,256 @@
+"""An export made: the disk converted, the texts written, and all of it published at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from byre.audit.judging import Prediction, Report
+from byre.convert.convert import convert_image
+from byre.convert.states import states_of
+from byre.convert.targets import target_named
+from byre.disks.disk import Disk, SnapshotInfo
+from byre.errors import ExistsError, StorageError, UnsupportedError, UsageError
+from byre.machine.export import ovf
+from byre.machine.export.archive import Member, check_size, write_archive
+from byre.machine.export.plan import Exporter, ExportPlan, Identity, Refusal, Subject, TextFile, WrittenDisk
+from byre.machine.export.targets import ExportTarget
+from byre.machine.hardware import Machine
+from byre.storage.publish import Publication, signals_as_errors
+from byre.storage.publish_folder import new_folder
+
+_AHCI = "qemu:q35"
+_AHCI_RULES = ("PORT-001", "PORT-002", "PORT-003")
+AUDITED = (_AHCI,)
+"""What an audit for an export has to be asked for besides the target's own machine."""
+_STEP = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An export that could begin: nothing was written so far."""
+
+    exporter: Exporter
+    subject: Subject
+    plan: ExportPlan
+    prediction: Prediction | None
+    """What the audit says of the machine that the guest will see there."""
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The plan's own, and the start that would fail."""
+        if self.prediction is None or self.prediction.starts is not False:
+            return self.plan.refusals
+        return (*self.plan.refusals, Refusal(self.prediction.sentence.rstrip(".")))
+
+    def texts(self, disk: WrittenDisk | None = None) -> tuple[TextFile, ...]:
+        return self.exporter.texts(self.subject, disk)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written. ``path`` is the folder or file; ``size`` of its disk, bytes of file."""
+
+    path: str
+    files: tuple[str, ...]
+    disk: WrittenDisk
+
+
+def new_identity() -> Identity:
+    """UUIDs, a MAC address and the time of a new export."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Identity(uuid4(), uuid4(), secrets.token_bytes(6), now)
+
+
+def prepare(
+    target: ExportTarget,
+    form: str,
+    disk: Disk,
+    machine: Machine,
+    report: Report,
+    *,
+    source: str,
+    with_snapshots: bool = False,
+    digest: str = "sha256",
+    identity: Identity | None = None,
+) -> Prepared:
+    """Plan an export of an open disk. Raises UsageError where the target can't take snapshots or there are none."""
+    if with_snapshots and form not in target.snapshots:
+        raise UsageError(
+            f"{target.title} can't take snapshots along as Byre writes it",
+            hint="Export one state: IMAGE@SNAPSHOT. 'byre convert --with-snapshots' keeps them all in one file.",
+        )
+    subject = Subject(
+        machine=machine,
+        title=report.system or machine.system.value,
+        source=os.path.basename(source),  # noqa: PTH119
+        disk_size=disk.size,
+        sector_size=disk.sector_size,
+        identity=identity or new_identity(),
+        form=form,
+        snapshots=_snapshots(disk) if with_snapshots else (),
+        ahci=_has_ahci(report),
+        digest=digest,
+    )
+    exporter = target.load()
+    plan = exporter.plan(subject)
+    prediction = next((each for each in report.predictions if each.target == plan.platform), None)
+    return Prepared(exporter, subject, plan, prediction)
+
+
+def _snapshots(disk: Disk) -> tuple[SnapshotInfo, ...]:
+    return tuple(
+        SnapshotInfo(each.id, each.name, each.created, each.disk.size, each.vm_state_size)
+        for each in states_of(disk)[:-1]
+    )
+
+
+def _has_ahci(report: Report) -> bool | None:
+    """Whether the guest has a driver for an AHCI controller at boot, by the rules that look for one."""
+    if report.system is None:
+        return None
+    broken = [each for each in report.findings if each.finding.target == _AHCI and each.finding.rule in _AHCI_RULES]
+    if broken:
+        return False
+    blind = [row for answer in report.answers for row in answer.unread if row.rule in _AHCI_RULES]
+    return None if any(row.target in (_AHCI, None) for row in blind) else True
+
+
+def check_allowed(prepared: Prepared, *, force: bool) -> None:
+    """UnsupportedError that gives every reason against the export, unless they may be and are overridden."""
+    hard = [each.reason for each in prepared.refusals if not each.forceable]
+    soft = [] if force else [each.reason for each in prepared.refusals if each.forceable]
+    if hard or soft:
+        raise UnsupportedError(
+            f"this machine should not go to {prepared.plan.title}: {'; '.join((*hard, *soft))}",
+            path=prepared.subject.source,
+            hint="Nothing was written." if hard else "To export it all the same: --force.",
+        )
+
+
+def export(
+    prepared: Prepared,
+    disk: Disk,
+    output: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Exported:
+    """Write the export as ``output``, a new folder or file. Raises any ByreError; nothing half-made is left."""
+    if prepared.plan.shape == "folder":
+        return _export_folder(prepared, disk, output, threads, advance)
+    return _export_archive(prepared, disk, output, threads, advance)
+
+
+def _export_folder(
+    prepared: Prepared,
+    disk: Disk,
+    output: str | os.PathLike[str],
+    threads: int | None,
+    advance: Callable[[int], None] | None,
+) -> Exported:
+    with new_folder(output) as folder:
+        written = write_disk(prepared, disk, folder, threads=threads, advance=advance)
+        texts = prepared.texts(written)
+        for text in texts:
+            _write_text(folder, text)
+    return Exported(os.fspath(output), (*(text.path for text in texts), prepared.plan.disk.path), written)
+
+
+def write_disk(
+    prepared: Prepared,
+    disk: Disk,
+    folder: Path,
+    *,
+    threads: int | None = None,
+    advance: Callable[[int], None] | None = None,
+    digest: str | None = None,
+) -> WrittenDisk:
+    """Convert the disk into the folder, as the plan wants it. ``digest`` names a hash to take of the file."""
+    wanted = prepared.plan.disk
+    path = folder / wanted.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keep = bool(prepared.subject.snapshots)
+    done = convert_image(
+        disk,
+        path,
+        wanted.format,
+        wanted.options,
+        # The target's rules are about one state: with snapshots the file is qcow2, which is all that they ask.
+        for_target=None if keep else target_named(wanted.target),
+        with_snapshots=keep,
+        threads=threads,
+        advance=advance,
+    )
+    return WrittenDisk(done.virtual_size, path.stat().st_size, _digest(path, digest) if digest else "")
+
+
+def _export_archive(
+    prepared: Prepared,
+    disk: Disk,
+    output: str | os.PathLike[str],
+    threads: int | None,
+    advance: Callable[[int], None] | None,
+) -> Exported:
+    plan = prepared.plan
+    digest = prepared.subject.digest
+    with Publication(output, keep_off=disk.files) as target, workplace(target.path) as folder:
+        written = write_disk(prepared, disk, folder, threads=threads, advance=advance, digest=digest)
+        check_size(written.file_size, os.fspath(output))
+        texts = [(text.path, text.text.encode("utf-8", "replace")) for text in prepared.texts(written)]
+        members = [Member(path, data) for path, data in texts]
+        if plan.shape == "ova":
+            digests = [(path, hashlib.new(digest, data).hexdigest()) for path, data in texts]
+            listed = ovf.manifest((*digests, (plan.disk.path, written.digest)), digest)
+            members.append(Member(f"{Path(texts[0][0]).stem}.mf", listed.encode()))
+        members.append(Member(plan.disk.path, folder / plan.disk.path))
+        moment = int(datetime.fromisoformat(prepared.subject.identity.moment).timestamp())
+        write_archive(target.storage, members, moment, advance)
+    return Exported(os.fspath(output), tuple(member.name for member in members), written)
+
+
+@contextmanager
+def workplace(beside: Path) -> Iterator[Path]:
+    """A hidden folder beside a file to be made, gone afterwards whatever happens."""
+    with signals_as_errors():
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f".{beside.name[:80]}.byre-", suffix=".part", dir=beside.parent))
+        except OSError as error:
+            raise StorageError(f"can't be written beside: {error.strerror}", path=beside) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_text(folder: Path, text: TextFile) -> None:
+    path = folder / text.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as file:
+            file.write(text.text.encode("utf-8", "replace"))
+            file.flush()
+            os.fsync(file.fileno())
+        if text.executable:
+            path.chmod(path.stat().st_mode | 0o111)
+    except FileExistsError as error:
+        raise ExistsError("would be written twice", path=text.path) from error
+    except OSError as error:
+        raise StorageError(f"can't be written: {error.strerror}", path=text.path) from error
+
+
+def _digest(path: Path, name: str) -> str:
+    made = hashlib.new(name)
+    with path.open("rb") as file:
+        while chunk := file.read(_STEP):
+            made.update(chunk)
+    return made.hexdigest()
