@@ -29,7 +29,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="ova",
         disk=ovf.disk_file(subject),
         texts=(f"{name}.ovf",),
-        platform=vmware.PLATFORMS.get(machine.controller.value),
+        controller=vmware.seen(machine),
         settings=described(machine),
         lines=lines,
         notes=tuple(words.notes),

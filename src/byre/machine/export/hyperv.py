@@ -46,7 +46,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="folder",
         disk=_disk(subject),
         texts=(f"import-{name}.ps1", PATH),
-        platform="hyperv",
+        controller="piix4-ide",
         settings=described(machine),
         lines=lines,
         notes=tuple(words.notes),

@@ -46,7 +46,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="folder",
         disk=DiskFile(f"{name}.qcow2", "kubevirt", "qcow2"),
         texts=("Dockerfile", "vm.yaml", PATH),
-        platform="qemu:q35" if BUSES.get(machine.controller.value, "sata") == "sata" else None,
+        controller=machine.controller.value if machine.controller.value in BUSES else "ich9-ahci",
         settings=described(machine),
         lines=(f"docker build -t {image} . && docker push {image}", "kubectl apply -f vm.yaml"),
         notes=tuple(words.notes),

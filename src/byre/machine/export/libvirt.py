@@ -81,7 +81,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="folder",
         disk=DiskFile(f"{name}.qcow2", "qemu", "qcow2"),
         texts=(f"{name}.xml", *_snapshot_paths(subject), PATH),
-        platform="qemu:q35" if machine.controller.value == "ich9-ahci" else "qemu" if machine.bus == "ide" else None,
+        controller="piix3-ide" if machine.bus == "ide" else machine.controller.value,
         settings=described(machine),
         lines=tuple(lines),
         notes=tuple(notes),

@@ -86,8 +86,8 @@ class WrittenDisk:
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
     """One export. ``shape``: ``folder``, or a tar archive: ``ova`` (the first text first, its digests in a
-    manifest) or ``box``. ``platform`` is the machine of ``audit.platforms`` that the guest will see; None where
-    none is like it. ``settings`` are (word, value) pairs as the target will show them."""
+    manifest) or ``box``. ``controller`` is the boot controller that the guest will see there, in the words of
+    ``hardware.CONTROLLERS``. ``settings`` are (word, value) pairs as the target will show them."""
 
     target: str
     title: str
@@ -97,7 +97,7 @@ class ExportPlan:
     disk: DiskFile
     texts: tuple[str, ...]
     """Paths of the text files, in order."""
-    platform: str | None
+    controller: str
     settings: tuple[tuple[str, str], ...]
     lines: tuple[str, ...]
     """The commands that import it."""

@@ -73,7 +73,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="folder",
         disk=DiskFile(f"{name}.qcow2", "proxmox", "qcow2"),
         texts=("import.sh", f"{name}.conf", PATH),
-        platform="proxmox" if machine.bus == "ide" else "qemu:q35" if machine.bus == "sata" else None,
+        controller="piix3-ide" if machine.bus == "ide" else machine.controller.value,
         settings=described(machine),
         lines=(
             "scp -r . root@proxmox.example:/var/tmp/byre-import",

@@ -58,7 +58,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="folder",
         disk=DiskFile(f"{name}.qcow2", "qemu", "qcow2"),
         texts=(f"run-{name}.sh", PATH),
-        platform="qemu:q35" if machine.bus == "sata" else "qemu" if machine.controller.value == "piix3-ide" else None,
+        controller=machine.controller.value,
         settings=described(machine),
         lines=(f"./run-{name}.sh", f"./run-{name}.sh -snapshot   # nothing lasts"),
         notes=tuple(words.notes),

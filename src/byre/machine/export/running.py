@@ -9,29 +9,27 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from byre.audit.judging import Prediction, Report
 from byre.convert.convert import convert_image
 from byre.convert.states import states_of
 from byre.convert.targets import target_named
 from byre.disks.disk import Disk, SnapshotInfo
 from byre.errors import ExistsError, StorageError, UnsupportedError, UsageError
+from byre.machine.evidence import Evidence
 from byre.machine.export import ovf
 from byre.machine.export.archive import Member, check_size, write_archive
 from byre.machine.export.plan import Exporter, ExportPlan, Identity, Refusal, Subject, TextFile, WrittenDisk
 from byre.machine.export.targets import ExportTarget
-from byre.machine.hardware import Machine
+from byre.machine.hardware import Choice, Machine
+from byre.machine.impossible import controller_problem, problems
+from byre.machine.systems import SYSTEMS
 from byre.storage.publish import Publication, signals_as_errors
 from byre.storage.publish_folder import new_folder
 
-_AHCI = "qemu:q35"
-_AHCI_RULES = ("PORT-001", "PORT-002", "PORT-003")
-AUDITED = (_AHCI,)
-"""What an audit for an export has to be asked for besides the target's own machine."""
 _STEP = 1 << 20
 
 
@@ -42,15 +40,8 @@ class Prepared:
     exporter: Exporter
     subject: Subject
     plan: ExportPlan
-    prediction: Prediction | None
-    """What the audit says of the machine that the guest will see there."""
-
-    @property
-    def refusals(self) -> tuple[Refusal, ...]:
-        """The plan's own, and the start that would fail."""
-        if self.prediction is None or self.prediction.starts is not False:
-            return self.plan.refusals
-        return (*self.plan.refusals, Refusal(self.prediction.sentence.rstrip(".")))
+    refusals: tuple[Refusal, ...]
+    """The plan's own, and what the guest can't live with there."""
 
     def texts(self, disk: WrittenDisk | None = None) -> tuple[TextFile, ...]:
         return self.exporter.texts(self.subject, disk)
@@ -76,7 +67,7 @@ def prepare(
     form: str,
     disk: Disk,
     machine: Machine,
-    report: Report,
+    evidence: Evidence,
     *,
     source: str,
     with_snapshots: bool = False,
@@ -91,20 +82,37 @@ def prepare(
         )
     subject = Subject(
         machine=machine,
-        title=report.system or machine.system.value,
+        title=_title(evidence),
         source=os.path.basename(source),  # noqa: PTH119
         disk_size=disk.size,
         sector_size=disk.sector_size,
         identity=identity or new_identity(),
         form=form,
         snapshots=_snapshots(disk) if with_snapshots else (),
-        ahci=_has_ahci(report),
+        ahci=_has_ahci(evidence),
         digest=digest,
     )
     exporter = target.load()
     plan = exporter.plan(subject)
-    prediction = next((each for each in report.predictions if each.target == plan.platform), None)
-    return Prepared(exporter, subject, plan, prediction)
+    return Prepared(exporter, subject, plan, (*plan.refusals, *_impossible(evidence, machine, plan.controller)))
+
+
+def _title(evidence: Evidence) -> str:
+    """What the system calls itself, else what it was taken for."""
+    guest = evidence.guest
+    if guest is None:
+        return SYSTEMS[evidence.system].title
+    return " ".join(filter(None, (guest.product.value or "an unnamed system", guest.service_pack.value)))
+
+
+def _impossible(evidence: Evidence, machine: Machine, controller: str) -> tuple[Refusal, ...]:
+    """What would stop the guest on the machine as the target will show it."""
+    there = replace(machine, controller=Choice(controller, "what the target has"))
+    return tuple(
+        Refusal(f"{each.setting} {each.value}: {each.consequence}")
+        for each in problems(evidence, there)
+        if each.certain
+    )
 
 
 def _snapshots(disk: Disk) -> tuple[SnapshotInfo, ...]:
@@ -114,15 +122,12 @@ def _snapshots(disk: Disk) -> tuple[SnapshotInfo, ...]:
     )
 
 
-def _has_ahci(report: Report) -> bool | None:
-    """Whether the guest has a driver for an AHCI controller at boot, by the rules that look for one."""
-    if report.system is None:
+def _has_ahci(evidence: Evidence) -> bool | None:
+    """Whether the guest has a driver for an AHCI controller at its start, by the audit's rules on controllers."""
+    if evidence.facts is None:
         return None
-    broken = [each for each in report.findings if each.finding.target == _AHCI and each.finding.rule in _AHCI_RULES]
-    if broken:
-        return False
-    blind = [row for answer in report.answers for row in answer.unread if row.rule in _AHCI_RULES]
-    return None if any(row.target in (_AHCI, None) for row in blind) else True
+    problem = controller_problem(evidence, "ich9-ahci")
+    return True if problem is None else False if problem.certain else None
 
 
 def check_allowed(prepared: Prepared, *, force: bool) -> None:

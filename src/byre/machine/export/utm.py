@@ -54,7 +54,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="folder",
         disk=DiskFile(f"{name}.utm/Data/{name}.qcow2", "utm", "qcow2"),
         texts=(f"{name}.utm/config.plist", PATH),
-        platform="qemu:q35" if machine.controller.value == "ich9-ahci" else "qemu" if machine.bus == "ide" else None,
+        controller="piix3-ide" if machine.bus == "ide" else machine.controller.value,
         settings=described(machine),
         lines=(f"open -a UTM {name}.utm", f"utmctl start {name}"),
         notes=tuple(words.notes),

@@ -27,7 +27,7 @@ def plan(subject: Subject) -> ExportPlan:
         words = ovf.translated(subject, "Vagrant with VirtualBox")
         texts: tuple[str, ...] = ("metadata.json", "Vagrantfile", "box.ovf", PATH)
         disk = ovf.disk_file(subject)
-        platform = {"piix3-ide": "qemu", "piix4-ide": "virtualbox"}.get(machine.controller.value)
+        seen = machine.controller.value if machine.controller.value in ovf.CONTROLLERS else "piix4-ide"
     else:
         words = Translation("Vagrant with libvirt")
         words.boots_with("controller", machine.controller, BUSES, "ide")
@@ -36,7 +36,7 @@ def plan(subject: Subject) -> ExportPlan:
         words.comfort("sound card", machine.sound, libvirt.SOUND_CARDS, "")
         texts = ("metadata.json", "Vagrantfile", PATH)
         disk = DiskFile("box.img", "qemu", "qcow2")
-        platform = "qemu" if machine.bus == "ide" else "qemu:q35" if machine.bus == "sata" else None
+        seen = "piix3-ide" if machine.bus == "ide" else machine.controller.value
     words.notes.append(
         "Vagrant waits for SSH, which such a guest hasn't: 'vagrant up' gives up after a minute, and the machine runs"
     )
@@ -48,7 +48,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="box",
         disk=disk,
         texts=texts,
-        platform=platform,
+        controller=seen,
         settings=described(machine),
         lines=(
             f"vagrant box add --name {name} {box}",

@@ -42,8 +42,6 @@ DISPLAYS = {"std": "VBoxVGA", "vmware": "VMSVGA"}
 SOUND_CARDS = {"ac97": "AC97", "sb16": "SB16", "hda": "HDA", "none": ""}
 POINTERS = {"ps2": "PS2Mouse", "usb-tablet": "USBTablet"}
 _PREFIX = "08:00:27"
-_PLATFORMS = {"piix3-ide": "qemu", "piix4-ide": "virtualbox"}
-"""By the controller's PCI ids: its PIIX3 is the same to a guest as QEMU's."""
 
 
 def plan(subject: Subject) -> ExportPlan:
@@ -64,7 +62,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="ova" if subject.form == "ova" else "folder",
         disk=ovf.disk_file(subject) if subject.form == "ova" else _disk(subject),
         texts=(f"{name}.ovf",) if subject.form == "ova" else (f"{name}.vbox", PATH),
-        platform=_PLATFORMS.get(machine.controller.value),
+        controller=machine.controller.value if machine.controller.value in CONTROLLERS else "piix4-ide",
         settings=described(machine),
         lines=lines,
         notes=tuple(words.notes),

@@ -36,12 +36,6 @@ DISKS = {
 """The slot, the adapter that the VMDK names, the virtual device of the controller."""
 NETWORK_CARDS = {"pcnet": "vlance", "e1000": "e1000", "e1000e": "e1000e", "none": ""}
 SOUND_CARDS = {"es1370": "es1371", "ac97": "es1371", "sb16": "sb16", "hda": "hdaudio", "none": ""}
-PLATFORMS = {
-    "piix3-ide": "vmware:ide",
-    "piix4-ide": "vmware:ide",
-    "lsi53c1030": "vmware:lsi",
-    "buslogic": "vmware:buslogic",
-}
 
 
 def plan(subject: Subject) -> ExportPlan:
@@ -63,7 +57,7 @@ def plan(subject: Subject) -> ExportPlan:
         shape="ova" if ova else "folder",
         disk=ovf.disk_file(subject) if ova else _disk(subject),
         texts=(f"{name}.ovf",) if ova else (f"{name}.vmx", PATH),
-        platform=PLATFORMS.get(machine.controller.value),
+        controller=seen(machine),
         settings=described(machine),
         lines=lines,
         notes=tuple(words.notes),
@@ -78,6 +72,12 @@ def texts(subject: Subject, disk: WrittenDisk | None) -> tuple[TextFile, ...]:
         return (ovf.envelope(subject, disk, made.lines, f"{name}.ovf"),)
     rows = "".join(f'{key} = "{vmx_text(value)}"\n' for key, value in settings(subject))
     return (TextFile(f"{name}.vmx", rows), readme(subject, TITLE, made.lines, made.notes))
+
+
+def seen(machine: Machine) -> str:
+    """The boot controller that a guest sees on VMware: its IDE is a PIIX4, and it has no other."""
+    name = machine.controller.value
+    return name if name in ("lsi53c1030", "buslogic") else "piix4-ide"
 
 
 def _disk(subject: Subject) -> DiskFile:
