@@ -25,6 +25,8 @@ VERBS: dict[str, str] = {
     "inspect": "what is on a disk: partitions, file systems, the installed system and what starts with it",
     "create": "a new, empty image, or an overlay over a backing image",
     "convert": "a disk or a snapshot as a new image of any format",
+    "export": "an image and its machine in a hypervisor's own words, ready to import",
+    "import": "a machine of another hypervisor as an image, its snapshots and a profile",
     "snapshot": "list, create, revert to, delete and rename internal snapshots",
     "check": "check an image's own metadata, and repair it",
     "compact": "give unused space back to the host, in place or as a copy",

@@ -31,7 +31,7 @@ def plan(subject: Subject) -> ExportPlan:
     machine = subject.machine
     name = plain_name(machine.name).lower()
     words = Translation(TITLE)
-    if machine.bus == "ide" or machine.controller.value not in BUSES:
+    if BUSES.get(machine.controller.value, "sata") == "sata":
         words.refusals += _without_ide(subject)
     words.comfort("network card", machine.network, NETWORK_CARDS, "e1000e")
     words.only("a sound card", machine.sound.value, "none")

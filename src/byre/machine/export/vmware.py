@@ -48,7 +48,7 @@ def plan(subject: Subject) -> ExportPlan:
     lines = (
         (f"ovftool {name}.ova {name}/{name}.vmx", f'vmrun start "$PWD/{name}/{name}.vmx"')
         if ova
-        else (f'chmod u+w {name}.vmx && vmrun start "$PWD/{name}.vmx"', f"# or: File, Open, {name}.vmx")
+        else (f'vmrun start "$PWD/{name}.vmx"', f"# or: File, Open, {name}.vmx")
     )
     return ExportPlan(
         target="vmware",
@@ -119,13 +119,14 @@ def settings(subject: Subject) -> list[tuple[str, str]]:
         ("guestOS", GUESTS.get(machine.system.value, "other")),
         ("memsize", str(mebibytes(machine, 4))),
         ("numvcpus", str(machine.cpus.value)),
-        ("firmware", "efi" if machine.firmware.value == "uefi" else "bios"),
         ("pciBridge0.present", "TRUE"),
         ("hpet0.present", "TRUE" if machine.hpet.value else "FALSE"),
         ("nvram", f"{name}.nvram"),
         # Else the first start asks whether the machine was moved or copied.
         ("uuid.action", "create"),
     ]
+    if machine.firmware.value == "uefi":
+        rows.append(("firmware", "efi"))
     if device is not None:
         rows += [("scsi0.present", "TRUE"), ("scsi0.virtualDev", device)]
     rows += [(f"{slot}.present", "TRUE"), (f"{slot}.fileName", f"{name}.vmdk")]
