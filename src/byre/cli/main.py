@@ -51,6 +51,8 @@ VERBS: dict[str, str] = {
     "targets": "where an image can go, what is made for it and what each place demands",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
+MODULES = {"import": "import_machine"}
+"""Verbs whose name can't be a module's."""
 
 STATUSES = """\
   64 usage   65 corrupt input   66 missing   69 unsupported   73 target exists
@@ -207,7 +209,7 @@ def _run(words: list[str], out: Output) -> int:
         close = _closest(name, VERBS)
         hint = f"Did you mean 'byre {close}'?" if close else "'byre --help' lists the verbs."
         raise UsageError(f"there is no verb {name!r}", hint=hint)
-    verb = cast(Verb, import_module(f"byre.cli.{name.replace('-', '_')}"))
+    verb = cast(Verb, import_module(f"byre.cli.{MODULES.get(name, name).replace('-', '_')}"))
     parser = build_parser(name, verb)
     try:
         parser.check_options(words[1:])
