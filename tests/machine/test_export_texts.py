@@ -53,10 +53,10 @@ def native_machine(target: str) -> Machine:
     }.get(target, a_machine())
 
 
-def made(target: str, form: str, **values: object) -> tuple[Subject, ExportPlan, tuple[TextFile, ...]]:
+def made(target: str, form: str) -> tuple[Subject, ExportPlan, tuple[TextFile, ...]]:
     entry = export_target(target)
     keeps = SNAPSHOTS if form in entry.snapshots else ()
-    subject = a_subject(form, values.pop("machine", None) or native_machine(target), snapshots=keeps, **values)
+    subject = a_subject(form, native_machine(target), snapshots=keeps, ahci=True)
     module = entry.load()
     return subject, module.plan(subject), module.texts(subject, WRITTEN)
 

@@ -80,19 +80,21 @@ def script(subject: Subject) -> str:
     machine = subject.machine
     name = plain_name(machine.name)
     pinned, newest = MACHINES.get(machine.chipset.value, MACHINES["i440fx"])
-    board = f"accel=kvm:tcg,acpi={_on(machine.acpi.value)},hpet={_on(machine.hpet.value)},vmport=off"
+    board = f"accel=$accel,acpi={_on(machine.acpi.value)},hpet={_on(machine.hpet.value)},vmport=off"
     words = "".join(f" \\\n    {line}" for line in _lines(subject))
     return f"""\
 #!/bin/sh
 # Starts {name} from the folder that this script lies in. What it is given goes to QEMU: -snapshot, -display none.
+# ACCEL=tcg does without KVM, QEMU=/path/to/qemu-system-x86_64 takes another QEMU.
 set -eu
 cd -- "$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)"
 qemu=${{QEMU:-qemu-system-x86_64}}
 command -v "$qemu" >/dev/null || {{ echo "$qemu is missing: install qemu-system-x86" >&2; exit 69; }}
+accel=${{ACCEL:-kvm:tcg}}
 machine={pinned}
 "$qemu" -machine help | grep -q "^$machine " || machine={newest}
 exec "$qemu" -name {name} -nodefaults \\
-    -machine "$machine",{board}{words} \\
+    -machine "$machine,{board}"{words} \\
     "$@"
 """
 

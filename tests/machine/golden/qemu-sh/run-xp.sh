@@ -1,13 +1,15 @@
 #!/bin/sh
 # Starts xp from the folder that this script lies in. What it is given goes to QEMU: -snapshot, -display none.
+# ACCEL=tcg does without KVM, QEMU=/path/to/qemu-system-x86_64 takes another QEMU.
 set -eu
 cd -- "$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)"
 qemu=${QEMU:-qemu-system-x86_64}
 command -v "$qemu" >/dev/null || { echo "$qemu is missing: install qemu-system-x86" >&2; exit 69; }
+accel=${ACCEL:-kvm:tcg}
 machine=pc-i440fx-7.2
 "$qemu" -machine help | grep -q "^$machine " || machine=pc
 exec "$qemu" -name xp -nodefaults \
-    -machine "$machine",accel=kvm:tcg,acpi=on,hpet=off,vmport=off \
+    -machine "$machine,accel=$accel,acpi=on,hpet=off,vmport=off" \
     -cpu qemu32 \
     -smp 1 \
     -m 256M \
