@@ -104,8 +104,7 @@ def _processor(root: Node, found: Collected) -> None:
         if model in _CPUS_OF_32_BITS:
             found.settings["architecture"] = "i386"
     hidden = [each.get("name") or "" for each in cpu.all("feature") if each.get("policy") in ("disable", "forbid")]
-    if hidden:
-        found.settings["hidden"] = [clip(each) for each in hidden[:64]]
+    found.settings["hidden"] = [clip(each) for each in hidden[:64]]
 
 
 def _clock(root: Node, found: Collected) -> None:

@@ -103,7 +103,7 @@ def _system(system: dict[str, Any], qemu: dict[str, Any], found: Collected) -> N
     if cpu is not None and cpu != "default":
         found.settings["cpu"] = clip(cpu)
     hidden = system.get("CPUFlagsRemove")
-    if isinstance(hidden, list) and hidden:
+    if isinstance(hidden, list):
         found.settings["hidden"] = [clip(each) for each in hidden[:64] if isinstance(each, str)]
     cpus = _number(system, "CPUCount")
     if cpus is not None and 1 <= cpus <= 64:
