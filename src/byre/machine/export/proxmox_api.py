@@ -97,7 +97,7 @@ def send(
     the error says so. Raises any ByreError."""
     api = Api(connection)
     node = connection.node or api.only_node()
-    vmid = connection.vmid or int(str(api.get("/cluster/nextid")))
+    vmid = connection.vmid or api.next_number()
     name = f"{plain_name(prepared.subject.machine.name)}-{secrets.token_hex(4)}.qcow2"
     with TemporaryDirectory(prefix="byre-proxmox-") as folder:
         write_disk(prepared, disk, Path(folder), threads=threads, advance=advance)
@@ -147,12 +147,24 @@ class Api:
     def only_node(self) -> str:
         """The host's node, where it has just one."""
         rows = self.get("/nodes")
+        if not isinstance(rows, list):
+            raise self._strange("/nodes")
         names = [str(row["node"]) for row in rows if isinstance(row, dict) and "node" in row]
         if len(names) != 1 or not _NAME.fullmatch(names[0]):
             raise UsageError(
                 "which node is meant?", path=self.host, found=one_line(", ".join(names)), hint="--node NAME"
             )
         return names[0]
+
+    def next_number(self) -> int:
+        """The next machine's number that is free."""
+        said = str(self.get("/cluster/nextid"))
+        if not said.isascii() or not said.isdecimal() or len(said) > 9:
+            raise self._strange("/cluster/nextid")
+        return int(said)
+
+    def _strange(self, path: str) -> StorageError:
+        return StorageError("answers as no Proxmox VE does", path=self.host, found=path, hint="Is it the right port?")
 
     def upload(self, node: str, storage: str, path: Path, name: str, advance: Callable[[int], None] | None) -> Any:
         """Upload a file as ``import`` content; gives the task."""
@@ -174,7 +186,7 @@ class Api:
     def wait(self, node: str, task: Any) -> None:
         """Until the task has ended. Raises UnsupportedError with what it says when it failed."""
         if not isinstance(task, str):
-            return
+            raise self._strange("no task")
         until = time.monotonic() + self._timeout
         while True:
             status = self.get(f"/nodes/{quote(node)}/tasks/{quote(task, safe='')}/status")
