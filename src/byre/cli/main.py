@@ -48,6 +48,14 @@ VERBS: dict[str, str] = {
     "pe": "a program or DLL: imports, exports, version, signature; what it needs and what is missing",
     "du": "where the space went: folders, known kinds of waste, free space that the image still stores",
     "serve": "serve an image, a snapshot or a partition read-only over NBD",
+    "profile": "the machine that an image wants, each setting with its reason",
+    "run": "start an image under QEMU without risk: throwaway overlay, no network",
+    "ps": "the machines that run",
+    "stop": "shut a running machine down, or end it",
+    "screenshot": "what a running machine shows, as a picture",
+    "type": "keys pressed in a running machine",
+    "savevm": "a running machine as an internal snapshot, memory included",
+    "loadvm": "a running machine back at an internal snapshot",
     "targets": "where an image can go, what is made for it and what each place demands",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""

@@ -109,7 +109,7 @@ def shell_line(words: Iterable[str]) -> str:
     lines: list[str] = []
     for word in words:
         quoted = shlex.quote(word)
-        if lines and (not word.startswith("-") or not lines[-1].startswith("-")) and " " not in lines[-1]:
+        if lines and not word.startswith("-"):
             lines[-1] += " " + quoted
         else:
             lines.append(quoted)

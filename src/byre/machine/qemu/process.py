@@ -117,9 +117,11 @@ class QemuProcess:
             with (self.folder / LOG_NAME).open("rb") as log:
                 log.seek(0, os.SEEK_END)
                 log.seek(max(0, log.tell() - MAX_QUOTE))
-                return log.read().decode("utf-8", "replace").strip()
+                lines = log.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
+        # The hub is empty on purpose: nobody hangs on the guest's wire.
+        return "\n".join(line for line in lines if "is not connected to host network" not in line).strip()
 
     def died(self) -> StorageError:
         """The error that tells how it ended."""

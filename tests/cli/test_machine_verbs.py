@@ -1,0 +1,412 @@
+"""Machines run as a user would run them: a real QEMU under TCG, with a guest of one sector."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.tiny_guest import KEY_SECTOR, SECTOR, write_guest
+from byre.machine.qemu.process import monitor
+from oracles import require_tool
+from programs import COMMAND, byre, byre_json
+
+pytestmark = pytest.mark.oracle
+SPECIMEN = Path(__file__).parents[2] / "src" / "byre" / "samples" / "specimen.qcow2"
+
+
+@dataclass
+class Bench:
+    """A place where machines run: its own runtime and scratch folders. Mutable: it ends what it has started."""
+
+    folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"BYRE_RUNTIME_DIR": str(self.folder / "run"), "TMPDIR": str(self.folder / "scratch")}
+
+    @property
+    def serial(self) -> Path:
+        return self.folder / "serial.txt"
+
+    def run(self, image: Path | str, *words: str, serial: bool = True) -> subprocess.Popen[str]:
+        """Start ``byre run`` and wait until the machine runs."""
+        command = [*COMMAND, "run", str(image), "--accel", "tcg", "--display", "none", *words]
+        if serial:
+            command += ["--serial", f"file:{self.serial}"]
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        name = words[words.index("--name") + 1] if "--name" in words else None
+        self.until(lambda: process.poll() is not None or self._is_up(process, name))
+        assert process.poll() is None, process.communicate()
+        return process
+
+    def _is_up(self, process: subprocess.Popen[str], name: str | None) -> bool:
+        runs = self.folder / "run"
+        return any((name in (None, path.parent.name)) and path.exists() for path in runs.glob("*/watch.sock"))
+
+    def until(self, true: Callable[[], bool], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, "it doesn't happen"
+            time.sleep(0.05)
+
+    def hears(self, text: str) -> None:
+        """Wait until the guest has said exactly this on its serial port."""
+        self.until(lambda: self.serial.exists() and self.serial.read_text() == text)
+
+    def byre(self, *words: str | Path, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        return byre(*words, status=status, environment=self.environment)
+
+    def ps(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.byre("ps", "--json").stdout)["machines"]
+        return found
+
+    def left(self) -> list[Path]:
+        """Everything that runs have left behind."""
+        return [path for part in ("run", "scratch") for path in (self.folder / part).rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    require_tool("qemu-system-x86_64")
+    folder = Path(tempfile.mkdtemp(prefix="byre-", dir="/tmp"))  # a socket's path is short
+    folder.chmod(0o711)
+    for name in ("run", "scratch"):
+        (folder / name).mkdir(mode=0o711)
+    place = Bench(folder)
+    yield place
+    for run in (folder / "run").glob("*/qmp.sock"):
+        byre("stop", run.parent.name, "--now", status=None, environment=place.environment)
+    for process in place.started:
+        process.kill()
+        process.communicate()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def guest(bench: Bench) -> Path:
+    return write_guest(bench.folder / "tiny.raw")
+
+
+def key_of(image: Path) -> str:
+    return byre("read", image, str(KEY_SECTOR * SECTOR), "1", status=0).stdout.rstrip("\0")
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_nothing_that_the_guest_writes_lasts(bench: Bench, guest: Path) -> None:
+    before = guest.read_bytes()
+    process = bench.run(guest)
+    bench.hears("A")
+    bench.byre("type", "tiny", "xy")
+    bench.hears("Axy")
+    assert not list((bench.folder / "scratch").rglob("*.qcow2")), "the overlay has no name while QEMU has it"
+    assert "has shut down" in bench.byre("stop", "tiny").stdout
+    status, out, _ = ended(process)
+    assert (status, out) == (0, "tiny: the guest has shut down\n")
+    assert guest.read_bytes() == before and bench.left() == []
+
+
+def test_what_a_kept_machine_writes_stays_and_its_image_is_locked(bench: Bench, guest: Path) -> None:
+    image = bench.folder / "tiny.qcow2"
+    byre("convert", guest, image)
+    process = bench.run(image, "--keep")
+    bench.hears("A")
+    bench.byre("type", "tiny", "c")
+    bench.byre("savevm", "tiny", "here")
+    bench.byre("type", "tiny", "d")
+    bench.byre("loadvm", "tiny", "here")
+    bench.byre("type", "tiny", "e")
+    bench.hears("Acde")
+    assert bench.byre("snapshot", "create", image, "mine", status=75).returncode == 75
+    assert bench.byre("snapshot", "delete", image, "here", status=75).returncode == 75
+    bench.byre("stop", "tiny")
+    assert ended(process)[0] == 0
+    assert key_of(image) == "e"
+    names = [each["name"] for each in byre_json("snapshot", "list", image)["snapshots"]]
+    assert names[0].startswith("before-run-") and names[1] == "here"
+
+
+def test_a_machine_resumes_from_the_state_in_a_snapshot(bench: Bench, guest: Path) -> None:
+    image = bench.folder / "tiny.qcow2"
+    byre("convert", guest, image)
+    process = bench.run(image, "--keep", "--no-snapshot")
+    bench.hears("A")
+    bench.byre("type", "tiny", "c")
+    bench.byre("savevm", "tiny", "here")
+    bench.byre("stop", "tiny")
+    ended(process)
+    process = bench.run(f"{image}@here", "--json")
+    bench.until(lambda: bench.ps()[0]["state"] == "running" and bench.ps()[0]["pid"] > 0)
+    time.sleep(0.5)
+    bench.byre("type", "tiny", "z")
+    bench.hears("z")
+    bench.byre("stop", "tiny")
+    payload = json.loads(ended(process)[1])
+    assert payload["resumed"] is True and payload["kept"] is False
+    cold = bench.run(f"{image}@here", "--cold")
+    bench.hears("A")
+    bench.byre("stop", "tiny", "--now", status=1)
+    ended(cold)
+
+
+def test_a_state_of_another_machine_starts_cold_and_says_why(bench: Bench, guest: Path) -> None:
+    image = bench.folder / "tiny.qcow2"
+    byre("convert", guest, image)
+    process = bench.run(image, "--keep", "--no-snapshot", "--set", "nic=e1000")
+    bench.hears("A")
+    bench.byre("savevm", "tiny", "here")
+    bench.byre("stop", "tiny", "--now", status=1)
+    ended(process)
+    process = bench.run(image, "--snapshot", "here", "--set", "nic=pcnet")
+    bench.hears("A")
+    bench.byre("stop", "tiny", "--now", status=1)
+    status, _, notices = ended(process)
+    assert status == 0
+    assert "can't be used here" in notices and "starts cold" in notices
+
+
+def test_two_runs_of_one_image_work_at_once(bench: Bench, guest: Path) -> None:
+    one = bench.run(guest)
+    two = bench.run(guest, "--name", "other", serial=False)
+    three = bench.run(guest, serial=False)
+    bench.until(lambda: [each["name"] for each in bench.ps() if each["pid"]] == ["other", "tiny", "tiny-2"])
+    assert {each["state"] for each in bench.ps()} == {"running"}
+    for name in ("other", "tiny", "tiny-2"):
+        bench.byre("stop", name, "--now", status=1)
+    assert [ended(each)[0] for each in (one, two, three)] == [0, 0, 0]
+    assert bench.left() == []
+
+
+@pytest.mark.parametrize("suffix", ["vdi", "vmdk", "vhd", "vhdx"])
+def test_other_formats_run_over_our_own_server(bench: Bench, guest: Path, suffix: str) -> None:
+    image = bench.folder / f"tiny.{suffix}"
+    byre("convert", guest, image)
+    digest = image.read_bytes()
+    process = bench.run(image)
+    bench.hears("A")
+    bench.byre("type", "tiny", "k")
+    bench.hears("Ak")
+    bench.byre("stop", "tiny")
+    status, _, notices = ended(process)
+    assert status == 0 and "read by Byre" in notices
+    assert image.read_bytes() == digest
+
+
+def test_ctrl_c_asks_the_guest_to_shut_down(bench: Bench, guest: Path) -> None:
+    process = bench.run(guest)
+    bench.hears("A")
+    process.send_signal(signal.SIGINT)
+    status, out, notices = ended(process)
+    assert (status, out) == (0, "tiny: the guest has shut down as asked\n")
+    assert "ACPI" in notices
+
+
+def deaf_guest(path: Path) -> Path:
+    """A boot sector that only halts: it hears no power button."""
+    path.write_bytes(b"\xfa\xf4\xeb\xfd".ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))
+    return path
+
+
+def test_a_guest_that_ignores_it_is_ended_after_the_time(bench: Bench) -> None:
+    process = bench.run(deaf_guest(bench.folder / "deaf.raw"), "--patience", "0.5")
+    process.send_signal(signal.SIGINT)
+    status, _, notices = ended(process)
+    assert status == 1 and "ended now" in notices and bench.left() == []
+
+
+def test_a_kept_guest_is_ended_by_a_second_ctrl_c_only(bench: Bench) -> None:
+    image = deaf_guest(bench.folder / "deaf.raw")
+    process = bench.run(image, "--keep", "--no-snapshot", "--patience", "0.2")
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert process.poll() is None
+    assert bench.byre("stop", "deaf", "--patience", "0.2", status=2).returncode == 2
+    process.send_signal(signal.SIGINT)
+    assert ended(process)[0] == 1
+
+
+def test_a_machine_whose_owner_was_killed_is_shown_and_can_be_stopped(bench: Bench, guest: Path) -> None:
+    process = bench.run(guest)
+    bench.hears("A")
+    process.kill()
+    process.communicate()
+    assert [each["state"] for each in bench.ps()] == ["orphaned"]
+    assert not list((bench.folder / "scratch").rglob("*.qcow2")), "the overlay went with its name"
+    bench.byre("stop", "tiny")
+    assert bench.ps() == [] and bench.left() == []
+
+
+def test_a_qemu_that_is_killed_is_reported_and_nothing_remains(bench: Bench, guest: Path) -> None:
+    process = bench.run(guest)
+    bench.hears("A")
+    os.kill(bench.ps()[0]["pid"], signal.SIGKILL)
+    status, _, notices = ended(process)
+    assert status == 74 and "signal 9" in notices and bench.left() == []
+
+
+def fake_qemu(folder: Path, script: str) -> dict[str, str]:
+    path = folder / "bin" / "qemu-system-x86_64"
+    path.parent.mkdir(mode=0o755)
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    path.parent.chmod(0o755)
+    return {"PATH": str(path.parent)}
+
+
+def test_what_a_dying_qemu_says_is_quoted_and_escaped(bench: Bench, guest: Path) -> None:
+    environment = {**bench.environment, **fake_qemu(bench.folder, "printf 'qemu: \\033[2Jdoom\\n' >&2; exit 1\n")}
+    done = byre("run", guest, "--display", "none", "--accel", "tcg", status=74, environment=environment)
+    assert "doom" in done.stderr and "\033" not in done.stderr and "\\x1b" in done.stderr
+    assert bench.left() == []
+
+
+def test_a_missing_qemu_is_named_with_how_to_install_it(bench: Bench, guest: Path) -> None:
+    environment = {**bench.environment, "PATH": str(bench.folder)}
+    done = byre("run", guest, status=66, environment=environment)
+    assert "apt install qemu-system-x86" in done.stderr
+
+
+def test_a_port_that_is_taken_is_said(bench: Bench, guest: Path) -> None:
+    one = bench.run(guest, "--display", "vnc", "--vnc-port", "5997")
+    done = bench.byre("run", guest, "--accel", "tcg", "--display", "vnc", "--vnc-port", "5997", status=74)
+    assert "in use" in done.stderr and "choose another" in done.stderr
+    bench.byre("stop", "tiny", "--now", status=1)
+    ended(one)
+
+
+def test_a_folder_is_shared_as_a_disc_and_the_screen_is_saved(bench: Bench, guest: Path) -> None:
+    share = bench.folder / "share"
+    share.mkdir()
+    (share / "driver.inf").write_text("[Version]")
+    process = bench.run(guest, "--share", str(share))
+    bench.hears("A")
+    with monitor(bench.folder / "run" / "tiny") as qmp:
+        drives = {each["qdev"]: each for each in qmp.execute("query-block")}
+        assert drives["sharedisc"]["inserted"]["ro"] is True
+    picture = bench.folder / "s.png"
+    assert "720x400" in bench.byre("screenshot", "tiny", "-o", picture).stdout
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert bench.byre("screenshot", "tiny", "-o", picture, status=73).returncode == 73
+    bench.byre("stop", "tiny")
+    assert ended(process)[0] == 0 and bench.left() == []
+
+
+def network_sockets(pid: int) -> set[str]:
+    """The inodes of this process's sockets on the host's network, of whatever kind."""
+    own = {os.readlink(each)[8:-1] for each in Path(f"/proc/{pid}/fd").iterdir() if each.exists() or each.is_symlink()}
+    tables = ("tcp", "tcp6", "udp", "udp6", "raw", "packet")
+    on_network = {
+        word for name in tables for line in Path(f"/proc/net/{name}").read_text().splitlines() for word in line.split()
+    }
+    return {inode for inode in own if inode.isdigit()} & on_network
+
+
+def test_the_isolated_wire_leads_to_other_guests_of_byre_only(bench: Bench, guest: Path) -> None:
+    process = bench.run(guest, "--network", "isolated")
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    (bench.folder / "run" / "peer").mkdir()
+    peer.bind(str(bench.folder / "run" / "peer" / "net.sock"))
+    peer.settimeout(10)
+    with monitor(bench.folder / "run" / "tiny") as qmp:
+        qmp.execute("announce-self", initial=50, max=100, rounds=3, step=10)
+        frame = peer.recv(2000)
+    assert frame[:6] == b"\xff" * 6 and frame[6:9] == bytes.fromhex("525400")
+    peer.close()
+    assert not network_sockets(bench.ps()[0]["pid"]), "nothing of it is on the host's network"
+    bench.byre("stop", "tiny")
+    assert ended(process)[0] == 0
+
+
+def test_nat_warns_that_it_leads_outside(bench: Bench, guest: Path) -> None:
+    done = bench.byre("run", guest, "--dry-run", "--network", "nat")
+    assert "warning" in done.stderr and "-netdev user,id=net0" in done.stdout
+
+
+def test_savevm_needs_a_machine_that_is_kept(bench: Bench, guest: Path) -> None:
+    process = bench.run(guest)
+    done = bench.byre("savevm", "tiny", "x", status=69)
+    assert "--keep" in done.stderr
+    bench.byre("stop", "tiny", "--now", status=1)
+    ended(process)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--keep", "--snapshot", "x"], 69, "no internal snapshots"),
+        (["--keep"], 64, "raw images have none"),
+        (["--no-snapshot"], 64, "--keep"),
+        (["--share", "/nonexistent"], 66, "folder"),
+        (["--serial", "/nonexistent"], 66, "serial port"),
+        (["--serial", "/etc/passwd"], 64, "serial port"),
+        (["--usb", "mouse"], 64, "VID:PID"),
+        (["--usb", "dead:beef"], 66, "plugged in"),
+        (["--name", "a/b"], 64, "letters"),
+        (["--vnc-port", "80"], 64, "5900"),
+        (["--for", "vmware:lsi"], 69, "lsi53c1030"),
+        (["--set", "nic=token-ring"], 64, "network"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_made(
+    bench: Bench, guest: Path, words: list[str], status: int, said: str
+) -> None:
+    done = bench.byre("run", guest, "--dry-run", *words, status=status)
+    assert said in done.stderr
+    assert bench.left() == []
+
+
+def test_a_guest_is_not_started_where_it_would_stop(bench: Bench) -> None:
+    done = bench.byre("run", SPECIMEN, "--set", "controller=virtio-blk", "--dry-run", status=69)
+    assert "STOP 0x0000007B" in done.stderr and "--force" in done.stderr
+    forced = bench.byre("run", SPECIMEN, "--set", "controller=virtio-blk", "--dry-run", "--force")
+    assert "virtio-blk-pci" in forced.stdout
+
+
+def test_a_profile_is_told_with_reasons_and_its_verdict(bench: Bench) -> None:
+    payload = byre_json("profile", SPECIMEN, "--set", "nic=e1000")
+    assert payload["machine"]["network"] == {"value": "e1000", "reason": "said in --set"}
+    assert payload["problems"] == []
+    bad = byre_json("profile", SPECIMEN, "--for", "kubevirt", status=2)
+    assert any("STOP 0x0000007B" in each["consequence"] for each in bad["problems"])
+
+
+def test_the_file_beside_the_image_is_heeded(bench: Bench, guest: Path) -> None:
+    (guest.parent / "MACHINE.toml").write_text('[machine]\nmemory = "64MiB"\n')
+    assert "-m 64M" in bench.byre("run", guest, "--dry-run").stdout
+    assert "-m 32M" in bench.byre("run", guest, "--dry-run", "--set", "memory=32MiB").stdout
+
+
+def test_verbs_on_a_machine_that_does_not_run_say_which_do(bench: Bench) -> None:
+    for words in (
+        ["stop", "xp"],
+        ["screenshot", "xp"],
+        ["type", "xp", "a"],
+        ["savevm", "xp", "a"],
+        ["loadvm", "xp", "a"],
+    ):
+        assert "running: none" in bench.byre(*words, status=66).stderr
+    assert bench.byre("ps").stdout == "no machine runs\n"
