@@ -80,6 +80,18 @@ def test_snapshots_go_along_and_come_back(folder: Path) -> None:
     assert "the same" in done.stdout
 
 
+def test_virtualbox_gets_an_image_for_each_snapshot_and_all_come_back(folder: Path) -> None:
+    image = folder / "specimen.qcow2"
+    payload = byre_json("export", image, "--to", "virtualbox", "--with-snapshots", "-o", folder / "x")
+    assert payload["form"] == "vbox" and payload["snapshots"] == ["clean", "infected"]
+    there = {str(path.relative_to(folder / "x")) for path in (folder / "x").rglob("*") if path.is_file()}
+    assert there == set(payload["files"]) and "disks/01-clean.vdi" in there
+    back = byre_json("import", folder / "x" / "specimen.vbox", "-o", folder / "y")
+    assert back["disks"][0]["snapshots"] == ["clean", "infected"] and back["notes"] == []
+    for name in ("", "@clean", "@infected"):
+        assert "the same" in byre("compare", f"{folder}/y/specimen.qcow2{name}", f"{image}{name}").stdout
+
+
 def test_machine_toml_of_an_import_is_what_the_next_export_writes(folder: Path) -> None:
     byre("export", folder / "specimen.qcow2", "--to", "libvirt", "-o", folder / "x", "--set", "memory=200MiB",
          "--set", "nic=pcnet")  # fmt: skip
@@ -97,6 +109,7 @@ def test_machine_toml_of_an_import_is_what_the_next_export_writes(folder: Path) 
         (["--to", "xen"], "there is no target 'xen'"),
         (["--to", "hyperv", "--form", "ova"], "no form 'ova'"),
         (["--to", "esxi", "--with-snapshots"], "IMAGE@SNAPSHOT"),
+        (["--to", "virtualbox", "--form", "ova", "--with-snapshots"], "IMAGE@SNAPSHOT"),
         (["--to", "libvirt", "--vmid", "3"], "--host"),
         (["--to", "libvirt", "--set", "nic=token-ring"], "network"),
     ],

@@ -89,10 +89,14 @@ def test_names_from_outside_stay_text_in_every_target(
     target: str, form: str, name: str, title: str, source: str, snapshot: str
 ) -> None:
     subject = a_subject(form, native_machine(target), title=title, source=source)
-    harmless = export_target(target).load().texts(replace(subject, title="t", source="s"), WRITTEN)
-    subject = replace(subject, machine=replace(subject.machine, name=name))
     if form in export_target(target).snapshots:
-        subject = replace(subject, snapshots=(replace(SNAPSHOTS[0], name=snapshot),))
+        subject = replace(subject, snapshots=SNAPSHOTS[:1])
+    harmless = export_target(target).load().texts(replace(subject, title="t", source="s"), WRITTEN)
+    subject = replace(
+        subject,
+        machine=replace(subject.machine, name=name),
+        snapshots=tuple(replace(each, name=snapshot) for each in subject.snapshots),
+    )
     texts = export_target(target).load().texts(subject, WRITTEN)
     for text in texts:
         text.text.encode()

@@ -52,7 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a setting of the machine, as 'byre run' has it",
     )
-    parser.add_argument("--with-snapshots", action="store_true", help="take the snapshots along (libvirt, qemu, utm)")
+    parser.add_argument(
+        "--with-snapshots", action="store_true", help="take the snapshots along (libvirt, virtualbox, qemu, utm)"
+    )
     parser.add_argument("--digest", choices=("sha256", "sha1"), default="sha256", help="of an OVA's manifest")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument("--force", action="store_true", help="export it though it would not start there")
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from byre.machine.reading import beside, gather_evidence, settled
 
     target = export_target(args.target)
-    form = target.form(args.form, args.output)
+    form = target.form(args.form, args.output, with_snapshots=args.with_snapshots)
     connection = _connection(args)
     overrides = parse_settings(args.set)
     with open_image(args, out=out) as disk:

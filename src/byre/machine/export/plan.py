@@ -66,21 +66,33 @@ class TextFile:
 
 @dataclass(frozen=True, slots=True)
 class DiskFile:
-    """The disk wanted: ``target`` is a row of ``convert.target_profiles`` whose rules it is held to."""
+    """The disk wanted: ``target`` is a row of ``convert.target_profiles`` whose rules it is held to. ``chain``: a
+    folder of that path, with a differencing image for each state of the disk."""
 
     path: str
     target: str
     format: str
     options: Mapping[str, object] = field(default_factory=dict)
+    chain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPart:
+    """One image of a chain: its path in the export, and the UUID that it got."""
+
+    path: str
+    uuid: str
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenDisk:
-    """The disk as it was written. Sizes in bytes; ``digest`` in hexadecimal, of the whole file."""
+    """The disk as it was written. Sizes in bytes; ``digest`` in hexadecimal, of the whole file; ``parts`` are the
+    images of a chain, the oldest first."""
 
     size: int
     file_size: int
     digest: str
+    parts: tuple[DiskPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

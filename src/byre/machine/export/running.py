@@ -14,15 +14,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from byre.convert.convert import convert_image
+from byre.convert.convert import convert_image, convert_states
 from byre.convert.states import states_of
 from byre.convert.targets import target_named
 from byre.disks.disk import Disk, SnapshotInfo
+from byre.disks.opening import open_disk
 from byre.errors import ExistsError, StorageError, UnsupportedError, UsageError
 from byre.machine.evidence import Evidence
 from byre.machine.export import ovf
 from byre.machine.export.archive import Member, check_size, write_archive
-from byre.machine.export.plan import Exporter, ExportPlan, Identity, Refusal, Subject, TextFile, WrittenDisk
+from byre.machine.export.plan import (
+    DiskFile,
+    DiskPart,
+    Exporter,
+    ExportPlan,
+    Identity,
+    Refusal,
+    Subject,
+    TextFile,
+    WrittenDisk,
+)
 from byre.machine.export.targets import ExportTarget
 from byre.machine.hardware import Choice, Machine
 from byre.machine.impossible import controller_problem, problems
@@ -168,7 +179,8 @@ def _export_folder(
         texts = prepared.texts(written)
         for text in texts:
             _write_text(folder, text)
-    return Exported(os.fspath(output), (*(text.path for text in texts), prepared.plan.disk.path), written)
+    disks = tuple(part.path for part in written.parts) or (prepared.plan.disk.path,)
+    return Exported(os.fspath(output), (*(text.path for text in texts), *disks), written)
 
 
 def write_disk(
@@ -184,6 +196,8 @@ def write_disk(
     wanted = prepared.plan.disk
     path = folder / wanted.path
     path.parent.mkdir(parents=True, exist_ok=True)
+    if wanted.chain:
+        return _write_chain(wanted, disk, folder, threads, advance)
     keep = bool(prepared.subject.snapshots)
     done = convert_image(
         disk,
@@ -197,6 +211,24 @@ def write_disk(
         advance=advance,
     )
     return WrittenDisk(done.virtual_size, path.stat().st_size, _digest(path, digest) if digest else "")
+
+
+def _write_chain(
+    wanted: DiskFile, disk: Disk, folder: Path, threads: int | None, advance: Callable[[int], None] | None
+) -> WrittenDisk:
+    """A folder with an image for each state; their UUIDs are read back from what was written."""
+    path = folder / wanted.path
+    convert_states(states_of(disk), path, wanted.format, wanted.options, threads=threads, advance=advance)
+    # Snapshots stand in the target's own settings: our list of them and QEMU's machine states are of no use there.
+    for each in path.iterdir():
+        if each.suffix != f".{wanted.format}":
+            each.unlink()
+    images = sorted(path.iterdir())
+    parts = []
+    for image in images:
+        with open_disk(image, parents=[path], with_backing=False) as part:
+            parts.append(DiskPart(f"{wanted.path}/{image.name}", str(part.describe().details["uuid"])))
+    return WrittenDisk(disk.size, sum(image.stat().st_size for image in images), "", tuple(parts))
 
 
 def _export_archive(

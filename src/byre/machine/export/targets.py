@@ -23,8 +23,8 @@ class ExportTarget:
     def load(self) -> Exporter:
         return cast(Exporter, import_module(f"byre.machine.export.{self.name}"))
 
-    def form(self, wanted: str | None, output: str | None) -> str:
-        """The form to write: as said, else as the output's name ends, else the default. Raises UsageError."""
+    def form(self, wanted: str | None, output: str | None, *, with_snapshots: bool = False) -> str:
+        """The form to write: as said, else as the output's name ends, else the first that does. Raises UsageError."""
         if wanted is not None:
             if wanted not in self.forms:
                 raise UsageError(
@@ -35,13 +35,13 @@ class ExportTarget:
             if "ova" not in self.forms:
                 raise UsageError(f"{self.title} takes no .ova from Byre", path=output)
             return "ova"
-        return self.forms[0]
+        return self.snapshots[0] if with_snapshots and self.snapshots else self.forms[0]
 
 
 EXPORT_TARGETS = (
     ExportTarget("libvirt", "libvirt (virsh, virt-manager)", ("kvm", "qemu"), ("kvm", "qemu")),
     ExportTarget("proxmox", "Proxmox VE", ("qm",)),
-    ExportTarget("virtualbox", "VirtualBox", ("ova", "vbox")),
+    ExportTarget("virtualbox", "VirtualBox", ("ova", "vbox"), ("vbox",)),
     ExportTarget("vmware", "VMware Workstation, Player, Fusion", ("vmx", "ova")),
     ExportTarget("esxi", "VMware ESXi, vSphere", ("ova",)),
     ExportTarget("hyperv", "Hyper-V", ("vhdx", "vhd")),

@@ -6,8 +6,11 @@ is refused. The disk's UUID in the settings must be that of the VDI's header.
 
 from __future__ import annotations
 
+import re
+from uuid import uuid5
+
 from byre.machine.export import ovf
-from byre.machine.export.plan import DiskFile, ExportPlan, Refusal, Subject, TextFile, WrittenDisk
+from byre.machine.export.plan import DiskFile, DiskPart, ExportPlan, Refusal, Subject, TextFile, WrittenDisk
 from byre.machine.export.quoting import one_line, plain_name
 from byre.machine.export.readme import PATH, readme
 from byre.machine.export.words import Translation, described, mac_address, mebibytes
@@ -48,6 +51,8 @@ def plan(subject: Subject) -> ExportPlan:
     machine = subject.machine
     name = plain_name(machine.name)
     words = ovf.translated(subject, TITLE) if subject.form == "ova" else _translated(machine)
+    if any(each.vm_state_size for each in subject.snapshots):
+        words.notes.append("machine states stay behind: VirtualBox has no use for QEMU's")
     if machine.network.value != "none":
         words.notes.append("the network cable is unplugged: Settings, Network, 'Cable connected' plugs it in")
     lines = (
@@ -76,12 +81,14 @@ def texts(subject: Subject, disk: WrittenDisk | None) -> tuple[TextFile, ...]:
     if subject.form == "ova":
         return (ovf.envelope(subject, disk, made.lines, f"{name}.ovf"),)
     return (
-        TextFile(f"{name}.vbox", document(settings(subject))),
+        TextFile(f"{name}.vbox", document(settings(subject, disk))),
         readme(subject, TITLE, made.lines, made.notes),
     )
 
 
 def _disk(subject: Subject) -> DiskFile:
+    if subject.snapshots:
+        return DiskFile("disks", "virtualbox", "vdi", chain=True)
     options = {"subformat": "dynamic", "uuid": str(subject.identity.disk)}
     return DiskFile(f"{plain_name(subject.machine.name)}.vdi", "virtualbox", "vdi", options)
 
@@ -104,20 +111,70 @@ def _translated(machine: Machine) -> Translation:
     return words
 
 
-def settings(subject: Subject) -> Element:
+def _parts(subject: Subject, disk: WrittenDisk | None) -> tuple[DiskPart, ...]:
+    """The media, the oldest first. Before they are written their UUIDs are stand-ins."""
+    if disk is not None and disk.parts:
+        return disk.parts
+    if not subject.snapshots:
+        return (DiskPart(f"{plain_name(subject.machine.name)}.vdi", str(subject.identity.disk)),)
+    return tuple(
+        DiskPart(f"disks/{number:02d}.vdi", str(uuid5(subject.identity.disk, str(number))))
+        for number in range(1, len(subject.snapshots) + 2)
+    )
+
+
+def _media(parts: tuple[DiskPart, ...]) -> Element:
+    """The media inside one another, each in its parent."""
+    made: Element | None = None
+    for number, part in reversed(list(enumerate(parts))):
+        made = element("HardDisk", made, uuid=f"{{{part.uuid}}}", location=part.path, format="VDI")
+        if number == 0:
+            made.set("type", "Normal")
+    assert made is not None
+    return made
+
+
+def _snapshots(subject: Subject, parts: tuple[DiskPart, ...]) -> Element | None:
+    """The snapshots inside one another, the oldest outermost, each with the machine and the disk as it was then."""
+    made: Element | None = None
+    for number, info in reversed(list(enumerate(subject.snapshots))):
+        made = element(
+            "Snapshot",
+            _hardware(subject),
+            element("StorageControllers", _controller(subject.machine, f"{{{parts[number].uuid}}}")),
+            element("Snapshots", made) if made is not None else None,
+            uuid=_snapshot_uuid(subject, number),
+            name=one_line(info.name),
+            timeStamp=_whole_second(info.created or subject.identity.moment),
+        )
+    return made
+
+
+def _snapshot_uuid(subject: Subject, number: int) -> str:
+    return f"{{{uuid5(subject.identity.machine, str(number))}}}"
+
+
+def _whole_second(moment: str) -> str:
+    """VirtualBox reads no fractions."""
+    return re.sub(r"\.[0-9]+", "", moment)
+
+
+def settings(subject: Subject, disk: WrittenDisk | None = None) -> Element:
     """The settings file."""
     machine = subject.machine
-    medium = f"{{{subject.identity.disk}}}"
+    parts = _parts(subject, disk)
+    medium = f"{{{parts[-1].uuid}}}"
     name = plain_name(machine.name)
-    disk = element("HardDisk", uuid=medium, location=f"{name}.vdi", format="VDI", type="Normal")
+    current = {"currentSnapshot": _snapshot_uuid(subject, len(subject.snapshots) - 1)} if subject.snapshots else {}
     described_as = one_line(f"{subject.title}. Exported by Byre from {subject.source}.")
     return element(
         "VirtualBox",
         element(
             "Machine",
             element("Description", described_as),
-            element("MediaRegistry", element("HardDisks", disk)),
+            element("MediaRegistry", element("HardDisks", _media(parts))),
             element("ExtraData"),
+            _snapshots(subject, parts),
             _hardware(subject),
             element("StorageControllers", _controller(machine, medium)),
             uuid=f"{{{subject.identity.machine}}}",
@@ -125,6 +182,7 @@ def settings(subject: Subject) -> Element:
             OSType=OS_TYPES.get(machine.system.value, "Other"),
             snapshotFolder="Snapshots",
             lastStateChange=subject.identity.moment,
+            attributes=current,
         ),
         attributes={"xmlns": NAMESPACE, "version": VERSION},
     )

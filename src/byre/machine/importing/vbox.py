@@ -184,5 +184,16 @@ def _dropped(machine: Node, hardware: Node, found: Collected) -> None:
         found.drop("the shared clipboard")
     if machine.get("stateFile"):
         found.drop("a saved state: the machine starts cold")
-    if machine.find("Snapshot") is not None and any(True for _ in machine.all("Snapshot/Snapshots/Snapshot")):
+    if _branches(machine):
         found.notes.append("of a tree of snapshots the branch that leads to today's disk is taken")
+
+
+def _branches(machine: Node) -> bool:
+    """Whether a snapshot has several that follow it."""
+    waiting = list(machine.all("Snapshot"))
+    while waiting:
+        below = list(waiting.pop().all("Snapshots/Snapshot"))
+        if len(below) > 1:
+            return True
+        waiting += below
+    return False
