@@ -101,7 +101,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         if connection is None and os.path.lexists(output):
             raise ExistsError("exists already", path=output, hint="Name another one with -o.")
         if not out.json:
-            _print_plan(out.console(), prepared, output if connection is None else f"{args.host}, by its API")
+            where = output if connection is None else f"{args.host}, by its API"
+            _print_plan(out.console(), prepared, where, forced=args.force)
         check_allowed(prepared, force=args.force)
         if args.dry_run:
             out.result("export", _payload(prepared, None, None, None), lambda console: _nothing(console))
@@ -170,7 +171,7 @@ def _payload(prepared: Prepared, output: str | None, done: Exported | None, sent
     }
 
 
-def _print_plan(console: Printer, prepared: Prepared, output: str) -> None:
+def _print_plan(console: Printer, prepared: Prepared, output: str, *, forced: bool) -> None:
     plan = prepared.plan
     title(console, f"{prepared.subject.source} to {plan.title}")
     size = format_size(prepared.subject.disk_size)
@@ -185,8 +186,9 @@ def _print_plan(console: Printer, prepared: Prepared, output: str) -> None:
     facts(console, rows)
     for note in plan.notes:
         console.print(f"  note: {printable(note)}")
-    for refusal in prepared.refusals:
-        console.print(f"  would not start: {printable(refusal.reason)}", style="bold red")
+    if forced:  # else they are the error that follows
+        for refusal in prepared.refusals:
+            console.print(f"  in spite of: {printable(refusal.reason)}", style="bold red")
 
 
 def _nothing(console: Printer) -> None:

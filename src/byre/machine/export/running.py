@@ -105,7 +105,10 @@ def prepare(
     )
     exporter = target.load()
     plan = exporter.plan(subject)
-    return Prepared(exporter, subject, plan, (*plan.refusals, *_impossible(evidence, machine, plan.controller)))
+    refusals = plan.refusals
+    if all(each.forceable for each in refusals):  # what can't be made at all isn't looked at further
+        refusals += _impossible(evidence, machine, plan.controller)
+    return Prepared(exporter, subject, plan, refusals)
 
 
 def _title(evidence: Evidence) -> str:
