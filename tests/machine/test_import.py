@@ -324,6 +324,24 @@ def test_entities_in_a_property_list_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_property_list_of_deep_or_odd_values_is_read_without_harm(tmp_path: Path) -> None:
+    deep = "<array>" * 3000 + "</array>" * 3000
+    rows = f"<key>AdditionalArguments</key><array>{deep}<string>-fw_cfg</string></array>"
+    odd = "<key>MemorySize</key><integer>" + "9" * 4000 + "</integer><key>CPUCount</key><string>x</string>"
+    text = (
+        "<plist><dict><key>Backend</key><string>QEMU</string><key>ConfigurationVersion</key><integer>4</integer>"
+        f"<key>QEMU</key><dict>{rows}</dict><key>System</key><dict>{odd}</dict><key>Drive</key><array><dict>"
+        "<key>ImageType</key><string>Disk</string><key>ImageName</key><string>d.raw</string></dict></array>"
+        "</dict></plist>"
+    )
+    (tmp_path / "Data").mkdir()
+    (tmp_path / "Data" / "d.raw").write_bytes(bytes(SIZE))
+    (tmp_path / "config.plist").write_text(text)
+    with open_machine(tmp_path / "config.plist") as opened:
+        assert opened.description.dropped == ("an argument for QEMU: list", "an argument for QEMU: -fw_cfg")
+        assert "memory" not in opened.settings and "cpus" not in opened.settings
+
+
 def test_a_deep_or_wide_document_is_refused(tmp_path: Path) -> None:
     for text in ("<a>" * 5000, "<domain>" + "<a/>" * 200_000):
         (tmp_path / "x.xml").write_text(text)

@@ -164,9 +164,10 @@ storage=${{2:?usage: sh import.sh VMID STORAGE}}
 case $vmid in *[!0-9]*) echo "VMID is a number: $vmid" >&2; exit 64 ;; esac
 case $storage in *[!A-Za-z0-9._-]*) echo "this is no storage's name: $storage" >&2; exit 64 ;; esac
 folder=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
+case $folder in *,*) echo "no comma may be in the folder's name: $folder" >&2; exit 64 ;; esac
 qm create "$vmid" \\
+    --{slot(subject)} "$storage:0,import-from=$folder/{name}.qcow2" \\
 {rows}
-qm set "$vmid" --{slot(subject)} "$storage:0,import-from=$folder/{name}.qcow2"
 echo "{name} is machine $vmid. Start it with: qm start $vmid"
 """
 

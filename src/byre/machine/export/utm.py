@@ -91,13 +91,14 @@ def configuration(subject: Subject) -> dict[str, Any]:
     name = plain_name(machine.name)
     identifier = str(subject.identity.disk).upper()
     host = machine.cpu.value == "host"
+    icon = {"Icon": "windows-xp"} if machine.system.value.startswith("winxp") else {}
     return {
         "Backend": "QEMU",
         "ConfigurationVersion": VERSION,
         "Information": {
             "Name": name,
-            "Icon": "windows-xp" if machine.system.value.startswith("winxp") else "",
             "IconCustom": False,
+            **icon,
             "Notes": xml_text(one_line(f"{subject.title}. Exported by Byre from {subject.source}.")),
             "UUID": str(subject.identity.machine).upper(),
         },

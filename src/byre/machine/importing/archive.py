@@ -34,7 +34,7 @@ class Entry:
 
 
 class MemberStorage(StorageDefaults):
-    """One file of an archive as a storage of its own. It closes the archive with itself."""
+    """One file of an archive as a storage of its own. The archive is its opener's to close."""
 
     path: Path | None = None
     writable = False

@@ -33,7 +33,7 @@ def describe(data: bytes, *, path: str) -> Description:
         raise UnsupportedError(
             "is no bundle of UTM's QEMU backend, version 4",
             path=path,
-            found=clip(f"{plist.get('Backend')} {version}"),
+            found=clip(f"{_shown(plist.get('Backend'))} {_shown(version)}"),
             hint="Open it once in today's UTM, which writes version 4.",
         )
     found = Collected()
@@ -46,9 +46,9 @@ def describe(data: bytes, *, path: str) -> Description:
     for argument in (
         qemu.get("AdditionalArguments") or () if isinstance(qemu.get("AdditionalArguments"), list) else ()
     ):
-        found.drop(f"an argument for QEMU: {argument}")
+        found.drop(f"an argument for QEMU: {_shown(argument)}")
     if qemu.get("MachinePropertyOverride"):
-        found.drop(f"properties of QEMU's machine: {qemu['MachinePropertyOverride']}")
+        found.drop(f"properties of QEMU's machine: {_shown(qemu['MachinePropertyOverride'])}")
     sharing = _table(plist, "Sharing")
     if sharing.get("DirectoryShareMode", "None") != "None":
         found.drop("a folder of the host")
@@ -82,6 +82,15 @@ def _table(plist: dict[str, Any], name: str) -> dict[str, Any]:
 def _rows(plist: dict[str, Any], name: str) -> list[dict[str, Any]]:
     value = plist.get(name)
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _shown(value: object) -> str:
+    """A plain value; of a structure, which may be deep, only that it is one."""
+    return str(value) if isinstance(value, str | bool | float) or _is_small(value) else type(value).__name__
+
+
+def _is_small(value: object) -> bool:
+    return isinstance(value, int) and abs(value) < 1 << 64
 
 
 def _text(table: dict[str, Any], name: str) -> str | None:
@@ -142,5 +151,5 @@ def _cards(plist: dict[str, Any], found: Collected) -> None:
     for row in _rows(plist, "Network"):
         if _text(row, "Mode") == "Bridged":
             found.drop(f"the host's side of the network: {_text(row, 'BridgeInterface')}")
-        for port in row.get("PortForward") or () if isinstance(row.get("PortForward"), list) else ():
-            found.drop(f"a forwarded port: {port}")
+        for port in _rows(row, "PortForward"):
+            found.drop(f"a forwarded port: {_shown(port.get('HostPort'))} of the host")
