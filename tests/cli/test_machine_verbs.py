@@ -317,12 +317,13 @@ def test_a_folder_is_shared_as_a_disc_and_the_screen_is_saved(bench: Bench, gues
 
 def network_sockets(pid: int) -> set[str]:
     """The inodes of this process's sockets on the host's network, of whatever kind."""
-    own = {os.readlink(each)[8:-1] for each in Path(f"/proc/{pid}/fd").iterdir() if each.exists() or each.is_symlink()}
-    tables = ("tcp", "tcp6", "udp", "udp6", "raw", "packet")
-    on_network = {
-        word for name in tables for line in Path(f"/proc/net/{name}").read_text().splitlines() for word in line.split()
-    }
-    return {inode for inode in own if inode.isdigit()} & on_network
+    links = [each.readlink().name for each in Path(f"/proc/{pid}/fd").iterdir()]
+    own = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
+    on_network: set[str] = set()
+    for name in ("tcp", "tcp6", "udp", "udp6", "raw", "packet"):
+        on_network |= set(Path(f"/proc/net/{name}").read_text().split())
+    assert own, "QEMU has sockets, all of them on Unix paths"
+    return own & on_network
 
 
 def test_the_isolated_wire_leads_to_other_guests_of_byre_only(bench: Bench, guest: Path) -> None:
