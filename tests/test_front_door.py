@@ -24,11 +24,11 @@ def test_the_demo_runs_to_its_end_and_leaves_what_it_says(tmp_path: Path) -> Non
         [sys.executable, ROOT / "tools" / "demo.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for verb in ("info", "snapshot create", "snapshot revert", "convert", "compare", "check"):
+    for verb in ("info", "snapshot create", "snapshot revert", "convert", "compare", "check", "export"):
         assert f"$ byre {verb} " in done.stdout
     assert "Now your own image" in done.stdout and "Traceback" not in done.stdout + done.stderr
     names = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    assert names == ["farm-as-it-was.raw", "farm-for-the-shelf.qcow2", "farm.qcow2", "specimen.qcow2"]
+    assert names == ["farm-as-it-was.raw", "farm-for-the-shelf.qcow2", "farm.qcow2", "specimen.ova", "specimen.qcow2"]
 
 
 def test_the_sample_is_small_and_has_two_snapshots() -> None:
