@@ -111,6 +111,7 @@ def test_machine_toml_of_an_import_is_what_the_next_export_writes(folder: Path) 
         (["--to", "esxi", "--with-snapshots"], "IMAGE@SNAPSHOT"),
         (["--to", "virtualbox", "--form", "ova", "--with-snapshots"], "IMAGE@SNAPSHOT"),
         (["--to", "libvirt", "--vmid", "3"], "--host"),
+        (["--to", "libvirt", "--threads", "0"], "1 to 64"),
         (["--to", "libvirt", "--set", "nic=token-ring"], "network"),
     ],
 )
@@ -123,7 +124,8 @@ def test_nothing_that_is_there_is_replaced(folder: Path) -> None:
     (folder / "x.ova").write_text("mine")
     done = byre("export", folder / "specimen.qcow2", "--to", "esxi", "-o", folder / "x.ova", "--force", status=73)
     assert "-o" in done.stderr and (folder / "x.ova").read_text() == "mine"
-    byre("export", folder / "specimen.qcow2", "--to", "esxi", "-o", folder / "y.ova")
+    done = byre("export", folder / "specimen.qcow2", "--to", "esxi", "-o", folder / "y.ova")
+    assert "VM Network' y.ova vi://" in done.stdout
     (folder / "specimen").mkdir()
     byre("import", folder / "y.ova", folder=folder, status=73)
     byre("import", folder / "y.ova", "--dry-run", "-o", folder / "z")

@@ -307,3 +307,11 @@ def test_snapshots_go_only_where_they_can(image: Path) -> None:
     with open_disk(image, format="raw") as disk, pytest.raises(UsageError) as caught:
         prepare(export_target("proxmox"), "qm", disk, a_machine(), EVIDENCE, source="x", with_snapshots=True)
     assert "IMAGE@SNAPSHOT" in (caught.value.hint or "")
+
+
+def test_an_address_leaves_no_secret_in_what_is_written(image: Path) -> None:
+    address = "https://user:hunter2@example.com/disks/xp.qcow2?token=hunter3"
+    with open_disk(image, format="raw") as disk:
+        prepared = prepare(export_target("proxmox"), "qm", disk, a_machine(), EVIDENCE, source=address)
+    said = "".join(text.text for text in prepared.texts())
+    assert "hunter" not in said and prepared.subject.source == "xp.qcow2"

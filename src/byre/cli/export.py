@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from byre.machine.overrides import parse_settings
     from byre.machine.reading import beside, gather_evidence, settled
 
+    if args.threads is not None and not 1 <= args.threads <= 64:
+        raise UsageError("--threads is out of range", found=args.threads, expected="1 to 64")
     target = export_target(args.target)
     form = target.form(args.form, args.output, with_snapshots=args.with_snapshots)
     connection = _connection(args)
@@ -207,4 +210,7 @@ def _print_done(console: Printer, prepared: Prepared, done: Exported | None, sen
     folder = Path(done.path) if prepared.plan.shape == "folder" else Path(done.path).parent
     console.print(f"  To import it, in {printable(str(folder))}:")
     for line in prepared.plan.lines:
-        console.print(f"    {printable(line)}")
+        # An archive may have been given another name than the plan's; a folder's files keep theirs.
+        name = shlex.quote(Path(done.path).name)
+        said = line if prepared.plan.shape == "folder" else line.replace(prepared.plan.name, name)
+        console.print(f"    {printable(said)}")

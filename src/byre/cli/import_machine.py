@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from byre.cli.layout import facts, title
 from byre.cli.output import Output, printable
-from byre.errors import ExistsError
+from byre.errors import ExistsError, UsageError
 from byre.units import format_size
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     from byre.machine.export.quoting import plain_name
     from byre.machine.importing.running import import_machine, open_machine
 
+    if args.threads is not None and not 1 <= args.threads <= 64:
+        raise UsageError("--threads is out of range", found=args.threads, expected="1 to 64")
     done: Imported | None = None
     with (
         out.progress("importing", None) as bar,

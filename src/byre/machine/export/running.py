@@ -40,6 +40,7 @@ from byre.machine.impossible import controller_problem, problems
 from byre.machine.systems import SYSTEMS
 from byre.storage.publish import Publication, signals_as_errors
 from byre.storage.publish_folder import new_folder
+from byre.storage.urls import is_url, redact
 
 _STEP = 1 << 20
 
@@ -94,7 +95,7 @@ def prepare(
     subject = Subject(
         machine=machine,
         title=_title(evidence),
-        source=os.path.basename(source),  # noqa: PTH119
+        source=_shown_name(source),
         disk_size=disk.size,
         sector_size=disk.sector_size,
         identity=identity or new_identity(),
@@ -109,6 +110,11 @@ def prepare(
     if all(each.forceable for each in refusals):  # what can't be made at all isn't looked at further
         refusals += _impossible(evidence, machine, plan.controller)
     return Prepared(exporter, subject, plan, refusals)
+
+
+def _shown_name(source: str) -> str:
+    """The image's name without its folder; of an address without what may be a secret."""
+    return os.path.basename(redact(source).partition("?")[0] if is_url(source) else source)  # noqa: PTH119
 
 
 def _title(evidence: Evidence) -> str:
