@@ -38,7 +38,8 @@ def plan(subject: Subject) -> ExportPlan:
         disk = DiskFile("box.img", "qemu", "qcow2")
         seen = "piix3-ide" if machine.bus == "ide" else machine.controller.value
     words.notes.append(
-        "Vagrant waits for SSH, which such a guest hasn't: 'vagrant up' gives up after a minute, and the machine runs"
+        "Vagrant logs in by SSH with its own well-known key: 'vagrant up' gives up on a guest without them after a "
+        "minute, and the machine runs"
     )
     words.notes.append("Vagrant plugs the network in: the guest reaches the host's network")
     return ExportPlan(
@@ -65,7 +66,7 @@ def texts(subject: Subject, disk: WrittenDisk | None) -> tuple[TextFile, ...]:
     if subject.form == "virtualbox":
         return (
             TextFile("metadata.json", json.dumps({"provider": "virtualbox"}) + "\n"),
-            TextFile("Vagrantfile", _vagrantfile(_virtualbox(subject))),
+            TextFile("Vagrantfile", _vagrantfile(subject, _virtualbox(subject))),
             ovf.envelope(subject, disk, made.lines, "box.ovf"),
             about,
         )
@@ -74,16 +75,17 @@ def texts(subject: Subject, disk: WrittenDisk | None) -> tuple[TextFile, ...]:
         TextFile(
             "metadata.json", json.dumps({"provider": "libvirt", "format": "qcow2", "virtual_size": size}) + "\n"
         ),
-        TextFile("Vagrantfile", _vagrantfile(_libvirt(subject))),
+        TextFile("Vagrantfile", _vagrantfile(subject, _libvirt(subject))),
         about,
     )
 
 
-def _vagrantfile(lines: list[str]) -> str:
+def _vagrantfile(subject: Subject, lines: list[str]) -> str:
+    system = "linux" if subject.machine.system.value == "linux" else "windows"
     return "\n".join(
         (
             'Vagrant.configure("2") do |config|',
-            "  config.vm.guest = :windows",
+            f"  config.vm.guest = :{system}",
             "  config.vm.boot_timeout = 60",
             '  config.vm.synced_folder ".", "/vagrant", disabled: true',
             *(f"  {line}" for line in lines),
