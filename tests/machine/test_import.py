@@ -305,6 +305,81 @@ def test_what_is_no_plain_file_is_no_disk(tmp_path: Path, name: str) -> None:
     assert caught.value.exit_code in (65, 66, 69)
 
 
+OVF = """<?xml version="1.0"?>
+<Envelope ovf:version="1.0" xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+  xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+  xmlns:vmw="http://www.vmware.com/schema/ovf" xmlns:vbox="http://www.virtualbox.org/ovf/machine">
+  <References><File ovf:href="d.vmdk" ovf:id="file1"/></References>
+  <DiskSection><Info/><Disk ovf:capacity="4194304" ovf:diskId="vmdisk1" ovf:fileRef="file1"
+    ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>
+  <VirtualSystem ovf:id="Old XP"><Info/>
+    <OperatingSystemSection ovf:id="1"><Info/><Description>WindowsXP</Description>
+      <vbox:OSType ovf:required="false">WindowsXP</vbox:OSType></OperatingSystemSection>
+    <VirtualHardwareSection><Info/>
+      <Item><rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType>
+        <rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>
+      <Item><rasd:AllocationUnits>MegaBytes</rasd:AllocationUnits><rasd:InstanceID>2</rasd:InstanceID>
+        <rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>192</rasd:VirtualQuantity></Item>
+      <Item><rasd:InstanceID>3</rasd:InstanceID><rasd:ResourceSubType>PIIX3</rasd:ResourceSubType>
+        <rasd:ResourceType>5</rasd:ResourceType></Item>
+      <Item><rasd:HostResource>/disk/vmdisk1</rasd:HostResource><rasd:InstanceID>4</rasd:InstanceID>
+        <rasd:Parent>3</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></Item>
+      <Item><rasd:InstanceID>5</rasd:InstanceID><rasd:ResourceSubType>PCNet32</rasd:ResourceSubType>
+        <rasd:ResourceType>10</rasd:ResourceType></Item>
+      <Item><rasd:InstanceID>6</rasd:InstanceID><rasd:ResourceSubType>E1000</rasd:ResourceSubType>
+        <rasd:ResourceType>10</rasd:ResourceType></Item>
+      <Item><rasd:InstanceID>7</rasd:InstanceID><rasd:ResourceType>21</rasd:ResourceType></Item>
+      <vmw:Config ovf:required="false" vmw:key="firmware" vmw:value="bios"/>
+      <vmw:ExtraConfig vmw:key="isolation.tools.copy.disable" vmw:value="FALSE"/>
+    </VirtualHardwareSection>
+    <vbox:Machine name="Old XP"/>
+  </VirtualSystem>
+</Envelope>
+"""
+
+
+def test_an_ovf_as_virtualbox_and_vmware_write_it_is_read_without_its_archive(
+    ova: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "vm").mkdir()
+    (tmp_path / "vm" / "x.ovf").write_text(OVF)
+    (tmp_path / "vm" / "d.vmdk").write_bytes(ova["xp-disk1.vmdk"])
+    opened, done = imported(tmp_path / "vm" / "x.ovf", tmp_path / "in")
+    assert opened.settings == {
+        "system": "winxp",
+        "network": "pcnet",
+        "sound": "none",
+        "cpus": 1,
+        "memory": 192 << 20,
+        "controller": "piix3-ide",
+        "firmware": "bios",
+    }
+    dropped = "\n".join(opened.description.dropped)
+    for part in ("a further network card (e1000)", "a serial port", "isolation.tools", "vbox:Machine"):
+        assert part in dropped
+    assert done.images == ("Old-XP.qcow2",)
+    (tmp_path / "vm" / "x.mf").write_text(f"SHA256(d.vmdk)= {'0' * 64}\n")
+    with pytest.raises(CorruptImageError), open_machine(tmp_path / "vm" / "x.ovf"):
+        pass
+    with open_machine(tmp_path / "vm" / "x.ovf", check_manifest=False) as opened:
+        assert opened.verified == 0
+
+
+def test_the_disk_with_the_lowest_boot_order_is_the_boot_disk(tmp_path: Path) -> None:
+    disks = "".join(
+        f'<disk type="file" device="disk"><driver type="raw"/><source file="{name}.raw"/>'
+        f'<target dev="{device}" bus="{bus}"/><boot order="{order}"/></disk>'
+        for name, device, bus, order in (("a", "sda", "sata", 2), ("b", "hda", "ide", 1))
+    )
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.raw").write_bytes(name.encode() * 512 + bytes(SIZE - 512))
+    (tmp_path / "x.xml").write_text(f"<domain><name>two</name><devices>{disks}</devices></domain>")
+    opened, done = imported(tmp_path / "x.xml", tmp_path / "in")
+    assert done.images == ("two.qcow2", "two-disk2.qcow2")
+    assert opened.settings["controller"] == "piix3-ide"
+    assert read_whole(tmp_path / "in" / "two.qcow2")[:1] == b"b"
+
+
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
 OUTSIDE = '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
 

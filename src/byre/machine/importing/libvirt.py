@@ -121,9 +121,12 @@ def _devices(root: Node, found: Collected) -> None:
     devices = root.find("devices")
     if devices is None:
         return
-    for disk in devices.all("disk"):
+    for disk in sorted(devices.all("disk"), key=_boot_order):
         _disk(root, disk, found)
-    card = devices.find("interface")
+    card, *further = [*devices.all("interface"), None][:64]
+    for each in further:
+        if each is not None:
+            found.drop(f"a further network card ({each.attribute_at('model', 'type') or 'not named'})")
     if card is None:
         found.settings["network"] = "none"
     else:
@@ -140,6 +143,11 @@ def _devices(root: Node, found: Collected) -> None:
             found.drop(
                 f"{_HOST[each.tag]} ({each.tag} {each.get('type') or each.get('mode') or ''})".replace(" )", ")")
             )
+
+
+def _boot_order(disk: Node) -> int:
+    """Devices that say no order come after those that do, as they stand in the file."""
+    return whole_number(disk.attribute_at("boot", "order"), 1, 1 << 20) or 1 << 30
 
 
 def _disk(root: Node, disk: Node, found: Collected) -> None:

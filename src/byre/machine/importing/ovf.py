@@ -66,6 +66,9 @@ def describe(data: bytes, *, path: str) -> Description:
     _disks(root, items, found, path)
     if system.find("Machine") is not None:
         found.drop("VirtualBox's own settings of the machine (vbox:Machine)")
+    for config in hardware.all("Config"):
+        if config.get("key") == "firmware" and config.get("value") in ("bios", "efi"):
+            found.settings["firmware"] = "uefi" if config.get("value") == "efi" else "bios"
     for extra in hardware.all("ExtraConfig"):
         found.drop(f"a setting of VMware's own: {extra.get('key')}")
     name = system.text_at("Name") or system.get("id") or ""
@@ -96,7 +99,9 @@ def _resources(items: list[Node], found: Collected) -> None:
             size = None if unit is None else memory_setting((quantity << unit) >> 20)
             if size is not None:
                 found.settings["memory"] = size
-        elif kind == "10" and found.settings["network"] == "none":
+        elif kind == "10" and found.settings["network"] != "none":
+            found.drop(f"a further network card ({subtype or 'not named'})")
+        elif kind == "10":
             found.settings["network"] = _NETWORK_CARDS.get(subtype, "pcnet")
             if subtype not in _NETWORK_CARDS:
                 found.notes.append(f"the network card {subtype or 'that is not named'} becomes a PCnet")

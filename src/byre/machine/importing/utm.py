@@ -148,6 +148,8 @@ def _cards(plist: dict[str, Any], found: Collected) -> None:
         rows = _rows(plist, key)
         word = _text(rows[0], "Hardware") if rows else None
         found.say(field, table, word if word or field == "display" else "", f"the {field} card")
+    for row in _rows(plist, "Network")[1:]:
+        found.drop(f"a further network card ({_text(row, 'Hardware') or 'not named'})")
     for row in _rows(plist, "Network"):
         if _text(row, "Mode") == "Bridged":
             found.drop(f"the host's side of the network: {_text(row, 'BridgeInterface')}")

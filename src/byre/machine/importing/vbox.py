@@ -83,6 +83,8 @@ def _devices(hardware: Node, found: Collected) -> None:
     cards = [each for each in hardware.all("Network/Adapter") if _flag(each.get("enabled"))]
     # A type that isn't said is the default of VirtualBox.
     found.say("network", _NETWORK_CARDS, (cards[0].get("type") or "Am79C973") if cards else "", "the network card")
+    for card in cards[1:]:
+        found.drop(f"a further network card ({card.get('type') or 'not named'})")
     for card in cards:
         for side in ("BridgedInterface", "HostOnlyInterface", "GenericInterface"):
             if card.find(side) is not None:

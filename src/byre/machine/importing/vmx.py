@@ -95,6 +95,9 @@ def _devices(keys: dict[str, str], found: Collected) -> None:
             found.drop(f"the host's side of the network: {keys.get('ethernet0.connectiontype')}")
     else:
         found.settings["network"] = "none"
+    for number in range(1, 10):
+        if _true(keys, f"ethernet{number}.present"):
+            found.drop(f"a further network card ({keys.get(f'ethernet{number}.virtualdev') or 'not named'})")
     if _true(keys, "sound.present"):
         found.say("sound", _SOUND_CARDS, keys.get("sound.virtualdev", "").lower(), "the sound card")
     else:
