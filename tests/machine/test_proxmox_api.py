@@ -45,6 +45,8 @@ class Host:
     nodes: tuple[str, ...] = ("pve",)
     exit_status: str = "OK"
     answer: tuple[int, bytes] | None = None
+    refuses: bytes | None = None
+    """What it says to the creation of a machine, with status 400."""
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,8 @@ def host(certificate: tuple[Path, Path]) -> Iterator[Host]:
                 assert b'name="content"' in parts[1] and parts[1].strip().endswith(b"import")
                 assert re.search(rb'filename="xp-[0-9a-f]{8}\.qcow2"', parts[2])
                 state.uploaded = parts[2].partition(b"\r\n\r\n")[2][:-2]
+            elif state.refuses is not None:
+                state.answer = (400, state.refuses)
             else:
                 state.created = parse_qs(body.decode(), keep_blank_values=True)
             self._answer("UPID:pve:0001:0002:task:123:byre@pve!export:")
@@ -169,11 +173,19 @@ def test_a_wrong_token_is_said_without_showing_it(image: Path, host: Host) -> No
     assert "ffff" not in repr(Connection("h", wrong, None, "s", "u", None, None))
 
 
-def test_a_task_that_fails_says_why_and_where_the_upload_is(image: Path, host: Host) -> None:
+def test_a_task_that_fails_says_why(image: Path, host: Host) -> None:
     host.exit_status = "no space left"
     with pytest.raises(UnsupportedError) as caught:
         sent(image, host)
     assert caught.value.found == "no space left"
+
+
+def test_a_machine_that_is_refused_says_why_and_where_the_upload_is(image: Path, host: Host) -> None:
+    host.refuses = b'{"data": null, "errors": {"vmid": "exists already"}}'
+    with pytest.raises(UnsupportedError) as caught:
+        sent(image, host)
+    assert "exists already" in str(caught.value.found) and "400" in str(caught.value.found)
+    assert "local:import/xp-" in (caught.value.hint or "") and host.uploaded
 
 
 @pytest.mark.parametrize("answer", [(500, b"<html>no</html>"), (200, b"[]"), (200, b"{" * 100_000), (302, b"")])

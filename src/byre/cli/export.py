@@ -105,7 +105,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             raise ExistsError("exists already", path=output, hint="Name another one with -o.")
         if not out.json:
             where = output if connection is None else f"{args.host}, by its API"
-            _print_plan(out.console(), prepared, where, forced=args.force)
+            _print_plan(out.console(), prepared, where, files=connection is None, forced=args.force)
         check_allowed(prepared, force=args.force)
         if args.dry_run:
             out.result("export", _payload(prepared, None, None, None), lambda console: _nothing(console))
@@ -174,14 +174,14 @@ def _payload(prepared: Prepared, output: str | None, done: Exported | None, sent
     }
 
 
-def _print_plan(console: Printer, prepared: Prepared, output: str, *, forced: bool) -> None:
+def _print_plan(console: Printer, prepared: Prepared, output: str, *, files: bool, forced: bool) -> None:
     plan = prepared.plan
     title(console, f"{prepared.subject.source} to {plan.title}")
     size = format_size(prepared.subject.disk_size)
     rows = [
         ("into", output),
         ("disk", f"{plan.disk.path} ({plan.disk.format}, {size})"),
-        ("files", ", ".join(plan.texts)),
+        *([("files", ", ".join(plan.texts))] if files else []),
         *plan.settings,
     ]
     if prepared.subject.snapshots:

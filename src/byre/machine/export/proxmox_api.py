@@ -109,7 +109,13 @@ def send(
     try:
         api.wait(node, api.post(f"/nodes/{quote(node)}/qemu", {"vmid": str(vmid), **options}))
     except (StorageError, UnsupportedError) as error:
-        raise type(error)(error.what, path=error.path, hint=f"The disk was uploaded as {volume}.") from error
+        raise type(error)(
+            error.what,
+            path=error.path,
+            found=error.found,
+            expected=error.expected,
+            hint=f"The disk was uploaded as {volume}, and is still there.",
+        ) from error
     return Sent(node, vmid, volume)
 
 
