@@ -100,7 +100,9 @@ def bench() -> Iterator[Bench]:
     for process in place.started:
         process.kill()
         process.communicate()
+    left = processes_below(folder)
     shutil.rmtree(folder)
+    assert not left, "a QEMU has outlived its test"
 
 
 @pytest.fixture
@@ -411,3 +413,34 @@ def test_verbs_on_a_machine_that_does_not_run_say_which_do(bench: Bench) -> None
     ):
         assert "running: none" in bench.byre(*words, status=66).stderr
     assert bench.byre("ps").stdout == "no machine runs\n"
+
+
+def test_a_state_that_no_machine_comes_back_from_ends_in_one_cold_start(bench: Bench, guest: Path) -> None:
+    """A QEMU that was given the state and refuses to go on must not live on beside the cold one."""
+    image = bench.folder / "tiny.qcow2"
+    byre("convert", guest, image)
+    process = bench.run(image, "--keep", "--no-snapshot")
+    bench.hears("A")
+    bench.byre("savevm", "tiny", "here")
+    bench.byre("stop", "tiny", "--now", status=1)
+    ended(process)
+    process = bench.run(f"{image}@here", serial=False)  # the state has a serial port, this machine has none
+    bench.until(lambda: bool(bench.ps()) and bench.ps()[0]["pid"] > 0)
+    time.sleep(1)
+    bench.byre("stop", "tiny", "--now", status=1)
+    status, _, notices = ended(process)
+    assert status == 0 and "'serial'" in notices and "starts cold" in notices
+    assert not processes_below(bench.folder)
+
+
+def processes_below(folder: Path) -> list[str]:
+    """QEMUs that still run with something of this folder on their command lines."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = each.read_bytes()
+        except OSError:
+            continue
+        if b"qemu-system" in words and str(folder).encode() in words:
+            found.append(each.parent.name)
+    return found

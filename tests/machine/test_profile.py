@@ -47,8 +47,9 @@ def test_a_tablet_is_given_only_to_a_guest_with_usb_drivers() -> None:
 
 def test_a_disk_of_linux_and_one_of_dos_are_told_by_their_file_systems() -> None:
     assert other_system(("ext4", "swap"), "mbr")[0] == "linux"
-    assert other_system(("fat16",), "mbr")[0] == "dos"
-    assert other_system(("fat32",), "gpt")[0] == "unknown"
+    assert other_system(("fat16",), "mbr", frozenset({"io.sys", "command.com"}))[0] == "dos"
+    assert other_system(("fat16",), "mbr", frozenset({"ldlinux.sys", "command.com"}))[0] == "linux"
+    assert other_system(("fat16",), "mbr")[0] == "unknown"
     linux = profile(Evidence("web", *other_system(("ext4",), "gpt"), efi_only=True))
     assert (linux.clock.value, linux.firmware.value, linux.architecture.value) == ("utc", "uefi", "x86_64")
 

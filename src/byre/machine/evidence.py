@@ -11,7 +11,8 @@ from byre.windows.guest import Guest
 UNIX_FILE_SYSTEMS = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "reiserfs", "jfs", "f2fs", "swap", "lvm2", "mdraid", "squashfs"}
 )
-DOS_FILE_SYSTEMS = frozenset({"fat12", "fat16", "fat32"})
+_LINUX_NAMES = frozenset({"ldlinux.sys", "syslinux.cfg", "extlinux.conf"})
+_DOS_NAMES = frozenset({"io.sys", "msdos.sys", "ibmbio.com", "ibmdos.com", "kernel.sys", "drbios.sys", "command.com"})
 ACPI_HALS = ("halacpi.dll", "halaacpi.dll", "halmacpi.dll")
 APIC_HALS = ("halaacpi.dll", "halmacpi.dll", "halapic.dll", "halmps.dll")
 
@@ -70,12 +71,16 @@ def windows_system(guest: Guest) -> tuple[str, str]:
     return named, f"{product} in {guest.root}"
 
 
-def other_system(types: tuple[str, ...], scheme: str) -> tuple[str, str]:
-    """(system, how it is known) of a disk without NT, from the types of its file systems."""
+def other_system(types: tuple[str, ...], scheme: str, names: frozenset[str] = frozenset()) -> tuple[str, str]:
+    """(system, how it is known) of a disk without NT, from the types of its file systems and the lower-case names in
+    the root folders of those that are FAT."""
     found = sorted(UNIX_FILE_SYSTEMS & set(types))
     if found:
         return "linux", f"file systems: {', '.join(found)}"
-    fat = sorted(DOS_FILE_SYSTEMS & set(types))
-    if fat and scheme != "gpt":
-        return "dos", f"file systems: {', '.join(fat)}, and no installed Windows"
+    kernels = sorted(name for name in names if name in _LINUX_NAMES or name.startswith(("vmlinuz", "bzimage")))
+    if kernels:
+        return "linux", f"{kernels[0]} lies in the root"
+    systems = sorted(names & _DOS_NAMES)
+    if systems and scheme != "gpt":
+        return "dos", f"{', '.join(systems[:3])} in the root"
     return "unknown", "no system that Byre knows was found"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from byre.audit.gathering import LOADER_FILES, read_file
 from byre.audit.settings import guest_kind, read_system
 from byre.disks.disk import Disk
 from byre.disks.opening import open_disk, parse_address
-from byre.errors import StorageError
+from byre.errors import ByreError, StorageError
 from byre.filesystems.base import FileSystem
 from byre.machine.evidence import Evidence, other_system, windows_system
 from byre.machine.hardware import Machine
@@ -24,6 +25,7 @@ from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import open_hives
 from byre.windows.inspection import Inspection
 
+MAX_NAMES = 10_000
 MAX_DRIVERS = 2_000
 """Services whose files are looked for; real systems have a few hundred."""
 _ARCHITECTURES = {"x86": "i386", "x64": "x86_64"}
@@ -80,7 +82,7 @@ def gather_evidence(disk: Disk, *, name: str) -> Evidence:
     efi_only = efi and not active and not _boot_code(disk)
     if not roots:
         types = tuple(each.type for each in found.volumes if each.type is not None)
-        system, why = other_system(types, found.table.scheme)
+        system, why = other_system(types, found.table.scheme, _root_names(found))
         return Evidence(stem, system, why, scheme=found.table.scheme, efi_only=efi_only)
     volume, root = roots[0]
     assert volume.filesystem is not None
@@ -92,6 +94,16 @@ def gather_evidence(disk: Disk, *, name: str) -> Evidence:
     architecture = _ARCHITECTURES.get(guest.architecture.value or "")
     drivers = _drivers(facts, guest)
     return Evidence(stem, system, why, architecture, facts, drivers, found.table.scheme, efi_only)
+
+
+def _root_names(found: Inspection) -> frozenset[str]:
+    """The lower-case names in the root folders of the FAT volumes; what can't be read has none."""
+    names: set[str] = set()
+    for volume in found.volumes:
+        if volume.filesystem is not None and (volume.type or "").startswith("fat"):
+            with contextlib.suppress(ByreError):
+                names |= {entry.name.lower() for entry in volume.filesystem.listdir("/")[:MAX_NAMES]}
+    return frozenset(names)
 
 
 def _boot_code(disk: Disk) -> bool:

@@ -17,7 +17,7 @@ from byre.machine import vm_state
 from byre.machine.account import lesser_account, may, may_all
 from byre.machine.disc import write_disc
 from byre.machine.hardware import Choice, Machine
-from byre.machine.qemu.command import FRAMES_IN, INCOMING_SOCKET, Options, command_line
+from byre.machine.qemu.command import INCOMING_SOCKET, Options, command_line
 from byre.machine.qemu.drive import Drive, overlay_drive
 from byre.machine.qemu.process import QemuProcess, User, start
 from byre.machine.qemu.qmp import Event, QmpClosedError
@@ -145,8 +145,19 @@ class Running:
             self.resets += 1
         elif event.name == "BLOCK_IO_ERROR":
             self._io_error(event)
+        elif event.name == "STOP":
+            self._paused()
         elif event.name == "GUEST_PANICKED":
             self.say("the guest says that it has panicked")
+
+    def _paused(self) -> None:
+        """Something has paused the guest; whether it can go on is QEMU's to say."""
+        assert self.process is not None
+        with contextlib.suppress(ByreError):
+            status = self.process.connect().execute("query-status").get("status")
+            if status == "internal-error":
+                step = "" if self.options.accelerator == "tcg" else "; try it with --accel tcg"
+                self.say(f"{self.options.accelerator.upper()} can't go on with this guest: it stands still{step}")
 
     def _io_error(self, event: Event) -> None:
         if event.data.get("nospace"):
@@ -286,31 +297,28 @@ class Running:
             raise
 
     def _resume(self, source: Source, drive: Drive) -> str | None:
-        """Start it from the snapshot's machine state; None where it runs, else why not."""
+        """Start it from the snapshot's machine state; None where it runs, else why not, and nothing runs."""
         assert source.snapshot is not None
         read, close = vm_state.reader_of(Path(source.path), source.snapshot.id)
+        problem: str | None = None
         try:
             saved = vm_state.saved_machine(read, source.snapshot.vm_state_size)
             machine = self.machine
             if saved.memory:
                 machine = replace(machine, memory=Choice(saved.memory, "what the state was saved with"))
-            options = replace(self.options, incoming=True, machine_type=saved.type)
-            socket_path = self.taken.run.folder / INCOMING_SOCKET
-            try:
-                self._launch(machine, drive, options)
-            except StorageError as error:
-                return str(error.found or error.what).partition("\n")[0]
+            self._launch(machine, drive, replace(self.options, incoming=True, machine_type=saved.type))
             assert self.process is not None
+            socket_path = self.taken.run.folder / INCOMING_SOCKET
             problem = vm_state.feed(self.process, socket_path, read, source.snapshot.vm_state_size)
-            if problem is not None:
-                self.process.end()
-                for name in ("qmp.sock", "watch.sock", "vnc.sock", FRAMES_IN):
-                    (self.taken.run.folder / name).unlink(missing_ok=True)
-            return problem
         except UnsupportedError as error:
-            return error.what
+            problem = error.what
+        except StorageError as error:
+            problem = str(error.found or error.what).partition("\n")[0]
         finally:
             close()
+            if problem is not None and self.process is not None:
+                self.process.end()
+        return problem
 
 
 def prepare(machine: Machine, options: Options, wishes: Wishes, *, name: str | None = None, say: Say) -> Running:

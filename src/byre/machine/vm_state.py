@@ -27,6 +27,8 @@ MAGIC, VERSION = b"QEVM", 3
 _CONFIGURATION, _SECTION_START = 7, 1
 _MEMORY_SIZE_FLAG = 4
 _TYPE = re.compile(r"pc-(i440fx|q35)-\d{1,2}\.\d{1,2}")
+_DEAD = frozenset({"internal-error", "guest-panicked", "shutdown", "io-error"})
+"""States of QEMU's that a machine doesn't come back from by going on."""
 LOAD_SECONDS = 300.0
 CHUNK = 1 << 20
 
@@ -110,6 +112,8 @@ def feed(
             if problem:
                 break
             if status not in ("inmigrate", "postmigrate", "restore-vm"):
+                if status in _DEAD:
+                    return f"the machine stood still when it was saved ({status})"
                 if status != "running":
                     watch.execute("cont")
                 return None
@@ -126,7 +130,7 @@ def feed(
 
 def _reason(said: str) -> str:
     """QEMU's first complaint of the many that one mismatch gives."""
-    lines = [line for line in said.splitlines() if "qemu-system" in line]
+    lines = [line for line in said.splitlines() if "qemu-system" in line and "warning:" not in line]
     return re.sub(r"^\S*qemu-system-\w+: ", "", lines[0]) if lines else "QEMU ended without a word"
 
 

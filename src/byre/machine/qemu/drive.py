@@ -65,6 +65,13 @@ def overlay_drive(overlay: Path, below: Drive) -> Drive:
         "driver": "qcow2",
         "backing": below.top,
         "discard": "unmap",
-        "file": {"driver": "file", "filename": str(overlay), "node-name": "overlayfile", "discard": "unmap"},
+        "cache": {"no-flush": True},  # nothing of it is to last, so nothing has to be safe
+        "file": {
+            "driver": "file",
+            "filename": str(overlay),
+            "node-name": "overlayfile",
+            "discard": "unmap",
+            "cache": {"no-flush": True},
+        },
     }
     return Drive((*below.nodes, node), "overlay", writable=True)

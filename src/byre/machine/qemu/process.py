@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from byre.errors import MissingError, StorageError, UnsupportedError
-from byre.machine.qemu.command import QMP_SOCKET, WATCH_SOCKET
+from byre.machine.qemu.command import FRAMES_IN, QMP_SOCKET, VNC_SOCKET, WATCH_SOCKET
 from byre.machine.qemu.qmp import QmpClient, QmpClosedError, QmpSilentError, connect
 
 PROGRAMS = {"i386": ("qemu-system-x86_64", "qemu-system-i386"), "x86_64": ("qemu-system-x86_64",)}
 LOG_NAME = "qemu.log"
+SOCKETS = (QMP_SOCKET, WATCH_SOCKET, VNC_SOCKET, FRAMES_IN)
 MAX_QUOTE = 2_000
 START_SECONDS = 30.0
 """How long QEMU may take to open its monitor; 0.1 to 0.5 s where it was measured, more on a loaded host."""
@@ -159,6 +160,8 @@ def start(command: Sequence[str], folder: Path, *, user: User | None = None, std
     Raises MissingError where the program isn't there, StorageError where it can't be started.
     """
     console = stdin is not None
+    for name in SOCKETS:  # of an earlier try: to reach that one by mistake would be worse than to reach nobody
+        (folder / name).unlink(missing_ok=True)
     try:
         with (folder / LOG_NAME).open("wb") as log:
             process = subprocess.Popen(
