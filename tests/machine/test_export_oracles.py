@@ -15,6 +15,7 @@ from builders.machines import a_machine
 from builders.qemu import qemu_img
 from byre.disks.opening import open_disk
 from byre.errors import UnsupportedError, UsageError
+from byre.machine import hardware
 from byre.machine.evidence import Evidence
 from byre.machine.export.running import Exported, Prepared, check_allowed, export, prepare
 from byre.machine.export.targets import EXPORT_TARGETS, export_target
@@ -85,6 +86,44 @@ def test_libvirts_schema_takes_the_domain(
     machine = a_machine(name="boot", pointer=pointer, controller=controller, hidden=("nx",))
     exported(image, tmp_path / "x", "libvirt", form, machine=machine)
     run_tool("virt-xml-validate", tmp_path / "x" / "boot.xml", "domain")
+
+
+HARDWARE = [
+    *({"network": name} for name in hardware.NETWORK_CARDS),
+    *({"display": name} for name in hardware.DISPLAYS),
+    *({"sound": name} for name in hardware.SOUND_CARDS),
+    {"controller": "virtio-scsi"},
+    {"controller": "piix4-ide"},
+    {"chipset": "q35", "controller": "ich9-ahci", "cpu": "host"},
+    {"acpi": False, "apic": False, "hpet": True, "clock": "utc", "cpus": 2, "hidden": ("nx", "lm")},
+]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("values", HARDWARE, ids=str)
+def test_libvirts_schema_knows_every_word(image: Path, tmp_path: Path, values: dict[str, object]) -> None:
+    exported(image, tmp_path / "x", "libvirt", machine=a_machine(name="boot", **values))
+    run_tool("virt-xml-validate", tmp_path / "x" / "boot.xml", "domain")
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("values", [*HARDWARE, {"controller": "lsi53c895a"}, {"controller": "virtio-blk"},
+                                    {"controller": "ich9-ahci"}, {"pointer": "usb-tablet"}], ids=str)  # fmt: skip
+def test_qemu_knows_every_word_of_the_script(image: Path, tmp_path: Path, values: dict[str, object]) -> None:
+    """It builds the machine, stopped, and is told to quit."""
+    require_tool("qemu-system-x86_64")
+    exported(image, tmp_path / "x", "qemu", machine=a_machine(name="boot", **values))
+    words = [tmp_path / "x" / "run-boot.sh", "-S", "-display", "none", "-monitor", "stdio"]
+    done = subprocess.run(
+        words,
+        input="quit\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "ACCEL": "tcg"},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.oracle
