@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -354,3 +355,17 @@ def test_an_address_leaves_no_secret_in_what_is_written(image: Path) -> None:
         prepared = prepare(export_target("proxmox"), "qm", disk, a_machine(), EVIDENCE, source=address)
     said = "".join(text.text for text in prepared.texts())
     assert "hunter" not in said and prepared.subject.source == "xp.qcow2"
+
+
+def test_what_can_not_be_told_of_the_guest_is_a_doubt_and_no_refusal(image: Path) -> None:
+    from builders.audited import Plant, facts_of
+    from byre.windows.fact import unknown
+
+    facts = facts_of(Plant())
+    assert facts.guest is not None
+    blind = replace(facts, guest=replace(facts.guest, critical_devices=unknown("the hive can't be read")))
+    evidence = Evidence("xp", "winxp", "made for the test", facts=blind)
+    with open_disk(image, format="raw") as disk:
+        prepared = prepare(export_target("qemu"), "sh", disk, a_machine(), evidence, source="x")
+    assert prepared.refusals == ()
+    assert len(prepared.doubts) == 1 and "the hive can't be read" in prepared.doubts[0]

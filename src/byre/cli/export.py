@@ -169,6 +169,7 @@ def _payload(prepared: Prepared, output: str | None, done: Exported | None, sent
         "snapshots": [each.name for each in prepared.subject.snapshots],
         "import": list(plan.lines),
         "notes": list(plan.notes),
+        "doubts": list(prepared.doubts),
         "refusals": [{"reason": each.reason, "forceable": each.forceable} for each in prepared.refusals],
         "texts": {text.path: text.text for text in prepared.texts()} if done is None and sent is None else None,
     }
@@ -189,6 +190,8 @@ def _print_plan(console: Printer, prepared: Prepared, output: str, *, files: boo
     facts(console, rows)
     for note in plan.notes:
         console.print(f"  note: {printable(note)}")
+    for doubt in prepared.doubts:
+        console.print(f"  not known: {printable(doubt)}")
     if forced:  # else they are the error that follows
         for refusal in prepared.refusals:
             console.print(f"  in spite of: {printable(refusal.reason)}", style="bold red")

@@ -54,6 +54,8 @@ class Prepared:
     plan: ExportPlan
     refusals: tuple[Refusal, ...]
     """The plan's own, and what the guest can't live with there."""
+    doubts: tuple[str, ...] = ()
+    """What may stop the guest there, and can't be told from its disk."""
 
     def texts(self, disk: WrittenDisk | None = None) -> tuple[TextFile, ...]:
         return self.exporter.texts(self.subject, disk)
@@ -107,9 +109,11 @@ def prepare(
     exporter = target.load()
     plan = exporter.plan(subject)
     refusals = plan.refusals
+    doubts: tuple[str, ...] = ()
     if all(each.forceable for each in refusals):  # what can't be made at all isn't looked at further
-        refusals += _impossible(evidence, machine, plan.controller)
-    return Prepared(exporter, subject, plan, refusals)
+        impossible, doubts = _impossible(evidence, machine, plan.controller)
+        refusals += impossible
+    return Prepared(exporter, subject, plan, refusals, doubts)
 
 
 def _shown_name(source: str) -> str:
@@ -125,13 +129,13 @@ def _title(evidence: Evidence) -> str:
     return " ".join(filter(None, (guest.product.value or "an unnamed system", guest.service_pack.value)))
 
 
-def _impossible(evidence: Evidence, machine: Machine, controller: str) -> tuple[Refusal, ...]:
-    """What would stop the guest on the machine as the target will show it."""
+def _impossible(evidence: Evidence, machine: Machine, controller: str) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
+    """What would stop the guest on the machine as the target will show it; and what can't be told."""
     there = replace(machine, controller=Choice(controller, "what the target has"))
-    return tuple(
-        Refusal(f"{each.setting} {each.value}: {each.consequence}")
-        for each in problems(evidence, there)
-        if each.certain
+    found = problems(evidence, there)
+    said = [(each.certain, f"{each.setting} {each.value}: {each.consequence}") for each in found]
+    return tuple(Refusal(text) for certain, text in said if certain), tuple(
+        text for certain, text in said if not certain
     )
 
 
