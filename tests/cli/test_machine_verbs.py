@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from builders.range_server import serve
 from builders.tiny_guest import KEY_SECTOR, SECTOR, write_guest
 from byre.machine.qemu.process import monitor
 from oracles import require_tool
@@ -216,6 +217,51 @@ def test_other_formats_run_over_our_own_server(bench: Bench, guest: Path, suffix
     status, _, notices = ended(process)
     assert status == 0 and "read by Byre" in notices
     assert image.read_bytes() == digest
+
+
+def test_a_remote_image_runs_and_nothing_of_it_is_downloaded_first(bench: Bench, guest: Path) -> None:
+    image = bench.folder / "tiny.qcow2"
+    byre("convert", guest, image)
+    with serve(image.read_bytes()) as url:
+        process = bench.run(url)
+        bench.hears("A")
+        assert bench.ps()[0]["name"] == "xp"
+        bench.byre("stop", "xp")
+        status, _, notices = ended(process)
+    assert status == 0 and "it is remote" in notices
+
+
+def test_an_image_that_is_being_written_can_be_run_as_it_is(bench: Bench, guest: Path) -> None:
+    kept = bench.run(guest, "--keep", "--no-snapshot", serial=False)
+    assert bench.byre("run", guest, "--display", "none", status=75).returncode == 75
+    copy = bench.run(guest, "-U", "--name", "copy")
+    bench.hears("A")
+    for name in ("copy", "tiny"):
+        bench.byre("stop", name, "--now", status=1)
+    assert (ended(kept)[0], ended(copy)[0]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--for", "virtualbox"],
+        ["--for", "qemu:q35"],
+        ["--set", "controller=ich9-ahci"],
+        ["--set", "controller=lsi53c895a"],
+        ["--set", "controller=virtio-blk"],
+        ["--set", "controller=virtio-scsi"],
+    ],
+    ids=lambda words: words[1],
+)
+def test_a_guest_reads_its_disk_on_every_controller_that_is_offered(
+    bench: Bench, guest: Path, words: list[str]
+) -> None:
+    process = bench.run(guest, *words)
+    bench.hears("A")
+    bench.byre("type", "tiny", "w")
+    bench.hears("Aw")
+    bench.byre("stop", "tiny", "--now", status=1)
+    assert ended(process)[0] == 0
 
 
 def test_ctrl_c_asks_the_guest_to_shut_down(bench: Bench, guest: Path) -> None:

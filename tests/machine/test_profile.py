@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from builders import xp
 from builders.audited import Plant, facts_of
+from builders.hive import Node
 from byre.errors import UsageError
 from byre.machine.controllers import OFFERED, TARGETS
 from byre.machine.evidence import Evidence, other_system, windows_system
@@ -17,6 +19,8 @@ from byre.machine.impossible import problems
 from byre.machine.overrides import override, parse_file, parse_settings
 from byre.machine.profile import machine_name, profile
 from byre.machine.reading import profile_image
+from byre.windows.fact import known
+from byre.windows.guest import DiskFile
 
 SPECIMEN = Path(xp.__file__).parents[2] / "src" / "byre" / "samples" / "specimen.qcow2"
 
@@ -43,6 +47,42 @@ def test_a_tablet_is_given_only_to_a_guest_with_usb_drivers() -> None:
     assert profile(evidence()).pointer.value == "ps2"
     drivers = frozenset({"hidusb", "mouhid", "usbuhci"})
     assert profile(evidence(drivers=drivers)).pointer.value == "usb-tablet"
+
+
+@pytest.mark.parametrize(
+    ("size", "in_use", "memory"), [(384 << 20, True, 384), (384 << 20, False, 256), (1, True, 64)]
+)
+def test_a_hibernated_guest_wakes_with_the_memory_it_had(size: int, in_use: bool, memory: int) -> None:
+    found = evidence()
+    assert found.facts is not None and found.facts.guest is not None
+    guest = replace(found.facts.guest, hibernation=DiskFile("/hiberfil.sys", size, in_use))
+    machine = profile(replace(found, facts=replace(found.facts, guest=guest)))
+    assert machine.memory.value == memory << 20
+
+
+@pytest.mark.parametrize(
+    ("hal", "acpi"),
+    [("halacpi.dll", True), ("halmacpi.dll", True), ("hal.dll", False), ("halmps.dll", False)],
+)
+def test_acpi_follows_the_hal_that_is_installed(hal: str, acpi: bool) -> None:
+    found = evidence()
+    assert found.facts is not None and found.facts.guest is not None
+    guest = replace(found.facts.guest, hal=known(f"some HAL ({hal})"))
+    assert profile(replace(found, facts=replace(found.facts, guest=guest))).acpi.value is acpi
+
+
+def test_a_guest_that_knows_only_virtualbox_gets_its_controller() -> None:
+    """A real image made on VirtualBox has 7111 and neither 7010 nor the class (measured)."""
+
+    def forget(root: Node) -> None:
+        database = root.at(r"ControlSet001\Control\CriticalDeviceDatabase")
+        for name in [each for each in database.keys if "7010" in each or "cc_01" in each.lower()]:
+            del database.keys[name]
+
+    facts = facts_of(Plant(system=forget))
+    machine = profile(evidence(facts=facts))
+    assert machine.controller.value == "piix4-ide" and "not from piix3-ide" in machine.controller.reason
+    assert problems(evidence(facts=facts), machine) == ()
 
 
 def test_a_disk_of_linux_and_one_of_dos_are_told_by_their_file_systems() -> None:

@@ -90,7 +90,7 @@ def settings_of(**changes: object) -> Machine:
 def test_the_cpu_hides_what_it_must_and_the_clock_is_local() -> None:
     words = command_line(settings_of(apic=False, cpus=2), DRIVE, OPTIONS)
     assert words_after(words, "-cpu") == ["qemu32,nx=off,lm=off,apic=off"]
-    assert words_after(words, "-rtc") == ["base=localtime"]
+    assert words_after(words, "-rtc") == ["base=localtime,driftfix=slew"]
     assert words_after(words, "-smp") == ["2"]
 
 

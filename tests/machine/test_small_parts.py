@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from byre.errors import CorruptImageError, UsageError
+from byre.machine.account import may
 from byre.machine.keys import chord, keys_of
 from byre.machine.picture import encode_png, parse_ppm
 from byre.machine.qemu.accelerator import choose
-from byre.machine.qemu.process import advice
+from byre.machine.qemu.process import User, advice, start
+from byre.machine.qemu.qmp import QmpSilentError
 from byre.machine.relay import Relay
 from byre.machine.vm_state import SavedMachine, saved_machine
 
@@ -101,6 +103,32 @@ def test_an_accelerator_is_chosen_with_a_reason(tmp_path: Path) -> None:
 )
 def test_what_qemu_says_comes_with_a_next_step(words: str, step: str) -> None:
     assert step in advice(words)
+
+
+def test_a_qemu_that_stays_silent_is_an_error_within_the_time(tmp_path: Path) -> None:
+    process = start(["sleep", "30"], tmp_path)
+    began = time.monotonic()
+    try:
+        with pytest.raises(QmpSilentError):
+            process.connect(timeout=0.6)
+    finally:
+        process.end()
+    assert time.monotonic() - began < 10 and process.process.poll() is not None
+
+
+def test_an_account_may_open_what_owner_group_and_mode_allow(tmp_path: Path) -> None:
+    image = tmp_path / "x"
+    image.touch()
+    status = image.stat()
+    for folder in (tmp_path, image):
+        folder.chmod(0o750 if folder.is_dir() else 0o640)
+    reachable = all(folder.stat().st_mode & 1 for folder in tmp_path.resolve().parents)
+    owner = User("owner", status.st_uid, 1 << 30)
+    member = User("member", 1 << 30, 1 << 30, (status.st_gid,))
+    stranger = User("stranger", 1 << 30, 1 << 30)
+    assert may(owner, image, write=True) or not reachable
+    assert may(member, image) == reachable and not may(member, image, write=True)
+    assert not may(stranger, image) and not may(stranger, tmp_path / "none")
 
 
 def test_frames_reach_the_other_guests_and_not_their_sender(tmp_path: Path) -> None:

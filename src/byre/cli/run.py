@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,13 +93,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
     options, wishes, name = _options(args), _wishes(args), _name(args.name)
     with open_image(args, out=out) as disk:
         machine = _machine(args, disk, out)
-        source = look(args.image, disk, snapshot=args.snapshot)
+        source = look(args.image, disk, snapshot=args.snapshot, shared=args.force_share)
         if wishes.keep:
             kept(source, has_snapshot=wishes.snapshot_first)
         options = _settle(machine, options, args, out)
         if args.dry_run:
             return _dry_run(machine, source, options, wishes, name or machine.name, out)
         running = prepare(machine, options, wishes, name=name, say=out.notice)
+        restore = _terminal_state() if wishes.console else None
         before = {number: signal.signal(number, lambda *_: running.interrupt()) for number in _signals()}
         try:
             running.begin(source, disk)
@@ -108,7 +110,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
             for number, handler in before.items():
                 signal.signal(number, handler)
             running.close()
+            if restore is not None:
+                restore()
     return _tell(running, ending, out)
+
+
+def _terminal_state() -> Callable[[], None] | None:
+    """What puts our terminal back as it is now: QEMU makes it raw for a serial console, and may be killed."""
+    if not sys.stdin.isatty():
+        return None
+    import termios
+
+    descriptor = sys.stdin.fileno()
+    state = termios.tcgetattr(descriptor)
+    return lambda: termios.tcsetattr(descriptor, termios.TCSADRAIN, state)
 
 
 def _signals() -> tuple[int, ...]:

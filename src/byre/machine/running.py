@@ -239,6 +239,9 @@ class Running:
             if user is not None:
                 self.say("QEMU runs as root: what was asked for needs it")
             return None
+        if self.options.accelerator == "kvm" and not may(user, Path("/dev/kvm"), write=True):
+            self.say(f"QEMU runs as root: {user.name} may not use /dev/kvm")
+            return None
         if self.wishes.keep and not may(user, Path(source.path), write=True):
             self.say(f"QEMU runs as root: {user.name} may not write the image")
             return None

@@ -42,8 +42,9 @@ class Source:
     snapshot: SnapshotInfo | None = None
 
 
-def look(address: str, disk: Disk, *, snapshot: str | None = None) -> Source:
-    """What the open disk is. ``snapshot`` is what ``--snapshot`` said."""
+def look(address: str, disk: Disk, *, snapshot: str | None = None, shared: bool = False) -> Source:
+    """What the open disk is. ``snapshot`` is what ``--snapshot`` said; ``shared``: another program may be writing it,
+    and QEMU wouldn't open it."""
     where = parse_address(address, snapshot=snapshot)
     layers = layers_of(disk)
     found = None
@@ -54,6 +55,8 @@ def look(address: str, disk: Disk, *, snapshot: str | None = None) -> Source:
         why: str | None = "it is a snapshot"
     elif is_url(where.path):
         why = "it is remote"
+    elif shared:
+        why = "another program may be writing it"
     else:
         why = next(
             (f"{layer.format} is read by Byre, not by QEMU" for layer in layers if layer.format not in _DIRECT), None

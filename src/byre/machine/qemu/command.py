@@ -133,7 +133,10 @@ def _board(machine: Machine, options: Options) -> list[str]:
         features.append("apic=off")
     words += ["-machine", ",".join(board), "-cpu", ",".join((cpu, *features))]
     words += ["-smp", str(machine.cpus.value), "-m", f"{size}M"]
-    words += ["-rtc", f"base={machine.clock.value}", "-boot", "menu=off,strict=on"]
+    # Ticks that a busy host made it miss are given later: guests that count ticks (all here) would run slow.
+    words += ["-rtc", f"base={machine.clock.value},driftfix=slew", "-boot", "menu=off,strict=on"]
+    if options.accelerator == "kvm":
+        words += ["-global", "kvm-pit.lost_tick_policy=delay"]
     if options.firmware is not None:
         words += ["-bios", str(options.firmware)]
     return words
@@ -232,6 +235,6 @@ def _ports(options: Options) -> list[str]:
             if port.driver == "socket":
                 path += ",server=on,wait=off"
             if port.driver == "stdio":
-                path += ",signal=off"
+                path += ",signal=on"  # Ctrl-C stays Byre's; QEMU has a session of its own
             words += ["-chardev", f"{port.driver},id={name}{path}", "-device", f"{device},chardev={name}"]
     return words
