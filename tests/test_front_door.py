@@ -24,11 +24,11 @@ def test_the_demo_runs_to_its_end_and_leaves_what_it_says(tmp_path: Path) -> Non
         [sys.executable, ROOT / "tools" / "demo.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for verb in ("audit", "diff", "info", "snapshot create", "snapshot revert", "convert", "compare", "check"):
+    for verb in ("audit", "diff", "info", "snapshot create", "snapshot revert", "convert", "compare", "check", "export"):
         assert f"$ byre {verb} " in done.stdout
     assert "Now your own image" in done.stdout and "Traceback" not in done.stdout + done.stderr
     names = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    made = ["clean.json", "farm-as-it-was.raw", "farm-for-the-shelf.qcow2", "infected.html"]
+    made = ["clean.json", "farm-as-it-was.raw", "farm-for-the-shelf.qcow2", "infected.html", "specimen.ova"]
     assert names == sorted([*made, "farm.qcow2", "specimen.qcow2"])
 
 

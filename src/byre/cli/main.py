@@ -27,6 +27,8 @@ VERBS: dict[str, str] = {
     "inspect": "what is on a disk: partitions, file systems, the installed system and what starts with it",
     "create": "a new, empty image, or an overlay over a backing image",
     "convert": "a disk or a snapshot as a new image of any format",
+    "export": "an image and its machine in a hypervisor's own words, ready to import",
+    "import": "a machine of another hypervisor as an image, its snapshots and a profile",
     "snapshot": "list, create, revert to, delete and rename internal snapshots",
     "check": "check an image's own metadata, and repair it",
     "compact": "give unused space back to the host, in place or as a copy",
@@ -59,6 +61,8 @@ VERBS: dict[str, str] = {
     "targets": "where an image can go, what is made for it and what each place demands",
 }
 """Every verb and its one line, in the order of the help. A verb's module is imported only when it is used."""
+MODULES = {"import": "import_machine"}
+"""Verbs whose name can't be a module's."""
 
 STATUSES = """\
   64 usage   65 corrupt input   66 missing   69 unsupported   73 target exists
@@ -215,7 +219,7 @@ def _run(words: list[str], out: Output) -> int:
         close = _closest(name, VERBS)
         hint = f"Did you mean 'byre {close}'?" if close else "'byre --help' lists the verbs."
         raise UsageError(f"there is no verb {name!r}", hint=hint)
-    verb = cast(Verb, import_module(f"byre.cli.{name.replace('-', '_')}"))
+    verb = cast(Verb, import_module(f"byre.cli.{MODULES.get(name, name).replace('-', '_')}"))
     parser = build_parser(name, verb)
     try:
         parser.check_options(words[1:])
