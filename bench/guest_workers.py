@@ -150,6 +150,8 @@ def main() -> None:
             "filesystems.opening",
             "filesystems.ntfs.filesystem",
             "disks.raw",
+            "disks.opening",
+            "storage.local",
             "windows.registry",
             "windows.pe",
         ):

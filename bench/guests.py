@@ -164,4 +164,6 @@ def _shown(row: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # An installed program finds its modules compiled.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.exit(main())

@@ -53,6 +53,11 @@ class RawDisk(DiskDefaults):
         self.storage.read_into(offset, view[:inside])
         view[inside:] = bytes(len(buffer) - inside)
 
+    def read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length < 0 or offset + length > self.storage.size:
+            return super().read(offset, length)
+        return self.storage.read(offset, length)
+
     def write(self, offset: int, data: Buffer) -> None:
         _check_range(self.storage.name, offset, len(data), self.size)
         self.storage.write(offset, data)

@@ -136,6 +136,11 @@ def read_extents(volume: VolumeDisk, table: FileExtents, start: int, stop: int) 
         row = table[0]
         if int(row["kind"]) == Kind.DATA and int(row["start"]) == 0 and int(row["length"]) >= stop:
             return volume.read(int(row["disk"]) - volume.start + start, stop - start)
+    return bytes(fill_extents(volume, table, start, stop))
+
+
+def fill_extents(volume: VolumeDisk, table: FileExtents, start: int, stop: int) -> bytearray:
+    """What ``read_extents`` reads, in a buffer that is the caller's own."""
     if stop > start and (not len(table) or int(table["start"][-1] + table["length"][-1]) < stop):
         raise CorruptImageError("a file's clusters end before the file does", path=volume.name, expected=stop)
     buffer = bytearray(stop - start)
@@ -148,4 +153,4 @@ def read_extents(volume: VolumeDisk, table: FileExtents, start: int, stop: int) 
         low, high = max(begin, start), min(begin + length, stop)
         if low < high:
             volume.read_into(disk - volume.start + low - begin, view[low - start : high - start])
-    return bytes(buffer)
+    return buffer

@@ -45,6 +45,10 @@ class DeviceFile(LocalFile):
         self._fill()
         super().read_into(offset, buffer)
 
+    def read(self, offset: int, length: int) -> bytes:
+        self._fill()
+        return super().read(offset, length)
+
     def write(self, offset: int, data: Buffer) -> None:
         self._covers(offset, len(data))
         super().write(offset, data)

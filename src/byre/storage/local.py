@@ -8,6 +8,7 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from byre.errors import ByreError, LockedError, MissingError, StorageError
@@ -72,6 +73,15 @@ class LocalFile(StorageDefaults):
                     expected=f"{len(view)} bytes",
                 )
             done += count
+
+    def read(self, offset: int, length: int) -> bytes:
+        # One call and no copy where the system gives all at once; errors are met again below, and told there.
+        if hasattr(os, "pread"):
+            with suppress(OSError, OverflowError, ValueError):
+                data = os.pread(self._fd, length, offset)
+                if len(data) == length:
+                    return data
+        return super().read(offset, length)
 
     def write(self, offset: int, data: Buffer) -> None:
         view = memoryview(data).cast("B")

@@ -13,7 +13,7 @@ from byre.filesystems.ntfs.boot import BootSector
 from byre.filesystems.ntfs.records import ATTRIBUTE_LIST, DATA, Attribute, Bytes2D, Record, parse_record
 from byre.filesystems.ntfs.runs import decode_runs
 from byre.filesystems.ntfs.streams import StreamMap, all_attributes, plain_extents, stream_map
-from byre.filesystems.tree import read_extents
+from byre.filesystems.tree import fill_extents, read_extents
 from byre.volumes.partition import VolumeDisk
 from byre.volumes.problems import Problems
 
@@ -77,7 +77,7 @@ class Mft:
         for first in range(0, self.count, step):
             count = min(step, self.count - first)
             try:
-                data = bytearray(self.raw(first, count))
+                data = fill_extents(self.volume, self.extents, first * size, (first + count) * size)
             except ByreError as error:
                 problems.add("ntfs.mft-unreadable", f"MFT records from {first} can't be read: {error}")
                 continue

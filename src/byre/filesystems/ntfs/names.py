@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from byre.filesystems.ntfs.table import IS_EXTENSION, SOUND, FileTable, Int64s, Table
@@ -58,6 +60,17 @@ class NameIndex:
         if name.isascii():
             return name.upper() if self.upcase[97] == "A" else name.translate(_Upcase(self.upcase))
         return name.translate(_Upcase(self.upcase))
+
+    @cached_property
+    def folded(self) -> str:
+        """The pool of names in capitals: the same places hold the same names."""
+        pool = self.table.pool
+        if pool.isascii() and self.upcase[97] == "A":
+            return pool.upper()
+        units = np.frombuffer(pool.encode("utf-16-le", "surrogatepass"), dtype="<u2")
+        capitals = np.frombuffer(self.upcase.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        folded: str = capitals[units].tobytes().decode("utf-32-le", "surrogatepass")
+        return folded
 
     def rows(self, directory: int) -> Int64s:
         """The rows of the names table that lie in a directory, unsorted."""

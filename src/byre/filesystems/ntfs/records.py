@@ -7,8 +7,7 @@ the array's first word, or the write was torn.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -78,9 +77,9 @@ def undo_fixups(data: bytes) -> bytes | None:
     return bytes(plain)
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """One attribute's header. ``value`` is the content when resident, else the mapping pairs.
+class Attribute(NamedTuple):
+    """One attribute's header. ``value`` is the content when resident, else the mapping pairs. A named tuple, as
+    ``Record`` is: one is made for every attribute of every file that is read.
 
     ``where`` is the offset of a resident value within its record. Sizes in bytes.
     """
@@ -101,8 +100,7 @@ class Attribute:
     record: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One MFT record, fixups undone. ``base`` is the record number it extends, or None."""
 
     number: int

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 
 from byre.errors import MissingError
-from byre.filesystems.base import DIRECTORY, Entry, Reparse, Stream
-from byre.filesystems.ntfs.names import DOS, IS_DIRECTORY, NameIndex
-from byre.filesystems.ntfs.table import (
-    HAS_REPARSE,
-    HAS_STREAMS,
-    IS_EXTENSION,
-    NO_TIME,
-    SOUND,
-    Int64s,
-)
+from byre.filesystems.base import Entry, Reparse
+from byre.filesystems.ntfs.listing import EntryMaker, listed
+from byre.filesystems.ntfs.names import DOS, NameIndex
+from byre.filesystems.ntfs.records import REFERENCE_MASK
+from byre.filesystems.ntfs.table import IS_EXTENSION, NAME, SOUND, Int64s, Table
 from byre.filesystems.paths import MAX_PATH, join_path
 from byre.volumes.problems import Problems
 
@@ -35,52 +31,59 @@ class NtfsTree:
     def __init__(self, index: NameIndex, problems: Problems, reparse: Callable[[int], Reparse | None]) -> None:
         self.index = index
         self.problems = problems
-        self._reparse = reparse
+        self._make = EntryMaker(index, reparse)
         self._folded: dict[int, dict[str, int]] = {}
 
     def root(self) -> Entry:
-        return self.entry_of(ROOT, "/")
+        """The root directory, whatever names its record has."""
+        name: Table = np.zeros(1, dtype=NAME)
+        name["record"] = name["parent"] = ROOT
+        row: tuple[int, ...] = listed(self.index, name).tolist()[0]
+        made = next(self._make.entries([row], "/"))
+        return made._replace(path="/", name="")
 
-    def entry_of(self, record: int, path: str) -> Entry:
-        """The entry of a record by a path that is known."""
-        row = (record, ROOT, 0, 3, 0, 0)
-        return self._entry(row, self.index.table.facts[record].item(), path, path.rsplit("/", 1)[1])
+    @cached_property
+    def _listing(self) -> Table:
+        """The listed rows of every name in a directory, parallel to ``index.order``."""
+        return listed(self.index, self.index.table.names[self.index.order])
 
     def lookup(self, names: tuple[str, ...], shown: str, image: str) -> Entry:
         if len(self.index.table.facts) <= ROOT:
             raise MissingError("the MFT has no root directory", path=image)
         here, path = ROOT, "/"
-        row: int | None = None
+        folder, place = path, -1
         for name in names:
             folder = path
-            row = self._names_of(here).get(self.index.fold(name))
-            if row is None:
+            place = self._names_of(here).get(self.index.fold(name), -1)
+            if place < 0:
                 raise MissingError(f"has no {shown!r}", path=image, found=f"{name!r} isn't in {folder!r}")
+            row = int(self.index.order[place])
             here = int(self.index.table.names["record"][row])
             path = join_path(folder, self._text(row))
-        if row is None:
+        if place < 0:
             return self.root()
-        parent = path.rsplit("/", 1)[0] or "/"
-        return next(self._entries(np.array([row]), parent))
+        return next(self._make.entries(self._listing[place : place + 1].tolist(), folder))
 
     def _text(self, row: int) -> str:
         name = self.index.table.names[row]
         return self.index.table.text(int(name["text"]), int(name["length"]))
 
     def _names_of(self, directory: int) -> dict[str, int]:
-        """Folded name to row, 8.3 names too; a long name wins over another file's 8.3 name."""
+        """Folded name to place in the listing, 8.3 names too; a long name wins over another file's 8.3 name."""
         known = self._folded.get(directory)
         if known is not None:
             return known
         index = self.index
-        names = index.table.names
+        text, fold = index.table.text, index.fold
+        first = int(index.starts[directory])
         table: dict[str, int] = {}
         long: dict[str, int] = {}
-        for row in index.rows(directory).tolist():
-            short = index.short_name(int(names["record"][row]), directory)
-            if short is not None:
-                table.setdefault(index.fold(short), row)
-            long.setdefault(index.fold(self._text(row)), row)
+        fields = ["text", "length", "short_text", "short_length"]
+        rows = self._listing[first : int(index.starts[directory + 1])][fields].tolist()
+        for place, (start, length, short_start, short_length) in enumerate(rows, first):
+            if short_length:
+                table.setdefault(fold(text(short_start, short_length)), place)
+            long.setdefault(fold(text(start, length)), place)
         table.update(long)
         if len(self._folded) >= 256:
             self._folded.clear()
@@ -88,14 +91,10 @@ class NtfsTree:
         return table
 
     def children(self, directory: int, path: str, *, system: bool) -> list[Entry]:
-        rows = self.index.rows(directory)
-        if not system:
-            records = self.index.table.names["record"][rows]
-            rows = rows[records >= (FIRST_USER_RECORD if directory == ROOT else 0)]
-        fold = self.index.fold
-        found = list(self._entries(rows, path))
-        found.sort(key=lambda entry: fold(entry.name))
-        return found
+        rows = self._listing[self.index.starts[directory] : self.index.starts[directory + 1]]
+        if not system and directory == ROOT:
+            rows = rows[rows["id"] & np.uint64(REFERENCE_MASK) >= FIRST_USER_RECORD]
+        return list(self._make.entries(self._make.by_name(rows), path))
 
     def walk(self, directory: int, path: str, *, system: bool) -> Iterator[Entry]:
         seen = bytearray(len(self.index.table.facts))
@@ -109,7 +108,7 @@ class NtfsTree:
             yield entry
             if not entry.is_dir or entry.reparse is not None:
                 continue
-            record = entry.id & 0xFFFFFFFFFFFF
+            record = entry.id & REFERENCE_MASK
             if seen[record]:
                 if record != ROOT:
                     self.problems.add("ntfs.directory-twice", f"{entry.path!r} is a directory seen already")
@@ -122,7 +121,8 @@ class NtfsTree:
     def orphans(self) -> Iterator[Entry]:
         """Files in use whose directory isn't there, or isn't reached from the root because of a loop."""
         for start in range(0, len(self.index.orphans), BATCH):
-            for entry in self._entries(self.index.orphans[start : start + BATCH], ORPHANS):
+            rows = listed(self.index, self.index.table.names[self.index.orphans[start : start + BATCH]])
+            for entry in self._make.entries(rows.tolist(), ORPHANS):
                 self.problems.add("ntfs.orphan", f"{entry.name!r} lies in a directory that isn't there")
                 yield entry
         for directory in self._unreached().tolist():
@@ -154,12 +154,15 @@ class NtfsTree:
         rows = np.flatnonzero(free[names["record"]] & (names["space"] != DOS))
         paths: dict[int, str] = {ROOT: "/"}
         for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
+            batch = names[rows[start : start + BATCH]]
             for row, parent, sequence in zip(
-                batch.tolist(), names["parent"][batch].tolist(), names["parent_sequence"][batch].tolist(), strict=True
+                listed(self.index, batch).tolist(),
+                batch["parent"].tolist(),
+                batch["parent_sequence"].tolist(),
+                strict=True,
             ):
                 path = self._path_of(parent, sequence, paths)
-                yield from self._entries(np.array([row]), path, deleted=True)
+                yield from self._make.entries([row], path, deleted=True)
 
     def _path_of(self, directory: int, sequence: int, paths: dict[int, str]) -> str:
         """The path of a directory that may be deleted itself: its sequence number is one more by then."""
@@ -192,48 +195,3 @@ class NtfsTree:
         if at >= len(self._sorted_records) or int(self._sorted_records[at]) != record:
             return None
         return int(self._by_record[at])
-
-    def _entries(self, rows: Int64s, folder: str, *, deleted: bool = False) -> Iterator[Entry]:
-        table = self.index.table
-        names = table.names[rows]
-        facts = table.facts[names["record"]]
-        prefix = "/" if folder == "/" else folder + "/"
-        for row, fact in zip(names.tolist(), facts.tolist(), strict=True):
-            name = table.text(row[5], row[4])
-            yield self._entry(row, fact, prefix + name, name, deleted=deleted)
-
-    def _entry(
-        self, row: tuple[int, ...], fact: tuple[int, ...], path: str, name: str, *, deleted: bool = False
-    ) -> Entry:
-        record, parent, _, space = row[0], row[1], row[2], row[3]
-        created, modified, changed, accessed, size, allocated, attributes, sequence, links, flags, marks = fact
-        is_dir = bool(flags & IS_DIRECTORY)
-        dos = self.index.dos
-        short = self.index.short_name(record, parent) if space != DOS and dos[record] >= 0 else None
-        return Entry(
-            path,
-            name,
-            record | sequence << 48,
-            is_dir,
-            0 if is_dir else size,
-            0 if is_dir else allocated,
-            attributes | DIRECTORY if is_dir else attributes,
-            None if created == NO_TIME else created,
-            None if modified == NO_TIME else modified,
-            None if accessed == NO_TIME else accessed,
-            None if changed == NO_TIME else changed,
-            links - 1 if short is not None and links > 1 else links,
-            short,
-            deleted,
-            self._streams(record) if marks & HAS_STREAMS else (),
-            self._reparse(record) if marks & HAS_REPARSE else None,
-        )
-
-    def _streams(self, record: int) -> tuple[Stream, ...]:
-        table = self.index.table
-        low = int(np.searchsorted(table.streams["record"], record))
-        high = int(np.searchsorted(table.streams["record"], record, side="right"))
-        return tuple(
-            Stream(table.text(text, length), size, allocated)
-            for _, size, allocated, length, text in table.streams[low:high].tolist()
-        )

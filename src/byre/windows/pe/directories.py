@@ -53,14 +53,16 @@ class DebugEntry(NamedTuple):
 
 
 class Mapped:
-    """A PE file's bytes addressed by RVA."""
+    """A PE file's bytes addressed by RVA. Mutable: it keeps the section that was asked for last, since one table's
+    names lie together; of sections that overlap that one counts."""
 
-    __slots__ = ("data", "headers", "ranges", "report")
+    __slots__ = ("_last", "data", "headers", "ranges", "report")
 
     def __init__(self, data: bytes, headers: Headers, report: Report) -> None:
         self.data = data
         self.headers = headers
         self.report = report
+        self._last = (0, 0, 0)
         self.ranges = [(0, min(headers.size_of_headers, len(data)), 0)]
         for section in headers.sections:
             stored = min(section.size, max(0, len(data) - section.offset))
@@ -70,9 +72,13 @@ class Mapped:
 
     def offset(self, rva: int) -> int | None:
         """The file offset of an RVA; None where the file holds no byte for it."""
-        for start, stop, shift in self.ranges:
-            if start <= rva < stop:
-                return rva + shift
+        start, stop, shift = self._last
+        if start <= rva < stop:
+            return rva + shift
+        for row in self.ranges:
+            if row[0] <= rva < row[1]:
+                self._last = row
+                return rva + row[2]
         return None
 
     def text(self, rva: int) -> str | None:
@@ -139,7 +145,7 @@ def _thunks(pe: Mapped, rva: int, dll: str) -> tuple[Symbol, ...]:
     if start is None:
         pe.report(f"the imports from {dll} lie outside the file")
         return ()
-    data, is_64 = pe.data, pe.headers.is_64
+    data, is_64, new, find = pe.data, pe.headers.is_64, tuple.__new__, pe.data.find
     width = 8 if is_64 else 4
     by_ordinal = 1 << (63 if is_64 else 31)
     count = min(MAX_SYMBOLS, (len(data) - start) // width)
@@ -151,14 +157,15 @@ def _thunks(pe: Mapped, rva: int, dll: str) -> tuple[Symbol, ...]:
             if thunk == 0:
                 return tuple(found)
             if thunk & by_ordinal:
-                found.append(Symbol(None, thunk & 0xFFFF))
+                found.append(new(Symbol, (None, thunk & 0xFFFF, None)))
                 continue
             at = pe.offset(thunk & 0x7FFFFFFF)
-            end = -1 if at is None else data.find(b"\0", at + 2, at + 2 + MAX_NAME)
+            end = -1 if at is None else find(b"\0", at + 2, at + 2 + MAX_NAME)
             if at is None or end < 0:
                 pe.report(f"an import from {dll} has its name outside the file")
                 return tuple(found)
-            found.append(Symbol(data[at + 2 : end].decode("latin-1"), None, data[at] | data[at + 1] << 8))
+            name = data[at + 2 : end].decode("latin-1")
+            found.append(new(Symbol, (name, None, data[at] | data[at + 1] << 8)))
         position += take
         chunk = 1024
     pe.report(f"the imports from {dll} have no end")
@@ -197,19 +204,21 @@ def read_exports(pe: Mapped) -> tuple[str | None, tuple[Export, ...]]:
     names = min(_bounded(pe, "names", names, name_rva, 4), _bounded(pe, "ordinals", names, ordinal_rva, 2))
     addresses = _column(pe, function_rva, functions, "I")
     labels: dict[int, list[str]] = {}
+    text_at = pe.text
     for text_rva, index in zip(_column(pe, name_rva, names, "I"), _column(pe, ordinal_rva, names, "H"), strict=True):
-        text = pe.text(text_rva)
+        text = text_at(text_rva)
         if text is None or index >= functions:
             pe.report("an export has its name or its index outside the table")
             continue
         labels.setdefault(index, []).append(text)
-    found = []
+    found: list[Export] = []
+    new, nameless = tuple.__new__, (None,)
     for index, address in enumerate(addresses):
         if not address:
             continue
         forwarder = pe.text(address) if rva <= address < rva + size else None
-        for label in labels.get(index, (None,)):
-            found.append(Export(label, base + index, address, forwarder))
+        for label in labels.get(index, nameless):
+            found.append(new(Export, (label, base + index, address, forwarder)))
     return pe.text(name), tuple(found)
 
 

@@ -15,7 +15,6 @@ from byre.windows.registry.layout import (
     BIG_DATA_SEGMENT,
     BINS_START,
     KEY_IS_SYMLINK,
-    KEY_NODE,
     MAX_DEPTH,
     NAME_IS_LATIN1_KEY,
     NAME_IS_LATIN1_VALUE,
@@ -35,6 +34,8 @@ _U32 = struct.Struct("<I")
 _I32 = struct.Struct("<i")
 _VALUE_CELL = struct.Struct("<i2sHIIIH")
 """A vk cell with its size in front: signature, name length, data size, data cell, type, flags."""
+_KEY_CELL = struct.Struct("<i2sHQ4xII4xI4xIIII20xHH")
+"""An nk cell with its size in front, of ``layout.KEY_NODE`` only what a Key holds, in a Key's order."""
 _CHILD_LISTS = {b"lf": 8, b"lh": 8, b"li": 4}
 
 
@@ -179,6 +180,11 @@ class Hive:
         self._bins = bytes(memoryview(data)[BINS_START:])
 
     @property
+    def bins(self) -> bytes:
+        """The hive bins data as read, logs replayed: file offset 4096 and on."""
+        return self._bins
+
+    @property
     def root(self) -> Key:
         """The root key; CorruptImageError where there is none, not even by scanning."""
         key = self.key_at(self.base.root_cell)
@@ -207,14 +213,13 @@ class Hive:
                 self.report(key.cell, f"keys nest deeper than {MAX_DEPTH} levels")
                 continue
             prefix = f"{path}\\" if path else ""
-            below = []
-            for child in self.subkeys_of(key):
-                if child.cell in seen:
-                    self.report(child.cell, f"key {child.name!r} hangs in two places or in a loop")
+            for child in reversed(self.subkeys_of(key) if key.subkey_count else ()):
+                cell = child.cell
+                if cell in seen:
+                    self.report(cell, f"key {child.name!r} hangs in two places or in a loop")
                     continue
-                seen.add(child.cell)
-                below.append((prefix + child.name, child, depth + 1))
-            stack.extend(reversed(below))
+                seen.add(cell)
+                stack.append((prefix + child.name, child, depth + 1))
 
     def orphans(self) -> tuple[Key, ...]:
         """Keys in allocated cells that no walk from the root reaches: what damage has cut off."""
@@ -243,45 +248,28 @@ class Hive:
 
     def key_at(self, cell: int, *, recovered: bool = False) -> Key | None:
         """The key node in a cell; None where there is no sound one."""
-        data = self.cell(cell)
-        if data is None or len(data) < KEY_NODE.size:
+        bins = self._bins
+        start = cell + _KEY_CELL.size
+        if start > len(bins) or cell & 7:
             return None
-        fields = KEY_NODE.unpack_from(data)
-        if fields[0] != b"nk":
+        cell_size, magic, flags, *numbers, name_length, class_length = _KEY_CELL.unpack_from(bins, cell)
+        stop = cell - cell_size
+        if magic != b"nk" or stop < start or stop > len(bins):
             return None
-        raw_name = data[76 : 76 + fields[18]]
-        if len(raw_name) < fields[18]:
+        if start + name_length <= stop:
+            stop = start + name_length
+        else:
             self.report(cell, "a key's name is cut off")
-        latin = fields[1] & NAME_IS_LATIN1_KEY
-        return Key(
-            self,
-            cell,
-            raw_name.decode("latin-1") if latin else utf16(raw_name),
-            fields[1],
-            fields[2],
-            fields[4],
-            fields[5],
-            fields[7],
-            fields[9],
-            fields[10],
-            fields[11],
-            fields[12],
-            fields[19],
-            recovered,
-        )
+        raw = bins[start:stop]
+        name = raw.decode("latin-1") if flags & NAME_IS_LATIN1_KEY else utf16(raw)
+        return tuple.__new__(Key, (self, cell, name, flags, *numbers, class_length, recovered))
 
     def subkeys_of(self, key: Key) -> tuple[Key, ...]:
         if not key.subkey_count:
             return ()
         cells: list[int] = []
         whole = self._read_list(key.subkey_list, cells, key.subkey_count)
-        found = []
-        for cell in cells:
-            child = self.key_at(cell)
-            if child is None:
-                whole = False
-            else:
-                found.append(child)
+        found = [child for child in map(self.key_at, cells) if child is not None]
         if whole and len(found) == key.subkey_count:
             return tuple(found)
         have = {child.cell for child in found}
@@ -305,31 +293,43 @@ class Hive:
         count = min(key.value_count, len(listed) // 4)
         if count < key.value_count:
             self.report(key.cell, f"key {key.name!r} says {key.value_count} values, its list holds {count}")
-        found = []
+        # The busiest loop of all reading of hives: tuples are made without Value's constructor, and data in a cell
+        # of their own are cut out here.
+        bins, end = self._bins, len(self._bins)
+        new, unpack, size_at = tuple.__new__, _VALUE_CELL.unpack_from, _I32.unpack_from
+        found: list[Value] = []
         for cell in struct.unpack_from(f"<{count}I", listed):
-            value = self._value_at(cell)
-            if value is None:
-                self.report(cell, f"a value of key {key.name!r} can't be read")
-            else:
-                found.append(value)
+            if cell + 24 > end or cell & 7:
+                self._report_value(cell, key)
+                continue
+            cell_size, magic, name_length, size, data_cell, kind, flags = unpack(bins, cell)
+            start, stop = cell + 24, cell - cell_size
+            if magic != b"vk" or stop < start or stop > end:
+                self._report_value(cell, key)
+                continue
+            if start + name_length < stop:
+                stop = start + name_length
+            raw = bins[start:stop]
+            name = raw.decode("latin-1") if flags & NAME_IS_LATIN1_VALUE else utf16(raw)
+            if size & RESIDENT:
+                size &= 0x7FFFFFFF
+                data = bins[cell + 12 : cell + 12 + (size if size < 4 else 4)]
+                found.append(new(Value, (name, kind, data, True)))
+                continue
+            if size <= BIG_DATA_SEGMENT and not data_cell & 7 and data_cell + 4 <= end:
+                held = -size_at(bins, data_cell)[0]
+                if size + 4 <= held <= end - data_cell:
+                    data = bins[data_cell + 4 : data_cell + 4 + size]
+                    found.append(new(Value, (name, kind, data, True)))
+                    continue
+            data = self._value_data(data_cell, size) if size else b""
+            if len(data) < size:
+                self.report(cell, f"the data of value {name!r} is cut off: {len(data)} of {size} bytes")
+            found.append(Value(name, kind, data, len(data) == size))
         return tuple(found)
 
-    def _value_at(self, cell: int) -> Value | None:
-        bins = self._bins
-        if cell + _VALUE_CELL.size > len(bins) or cell & 7:
-            return None
-        cell_size, magic, name_length, size, data_cell, kind, flags = _VALUE_CELL.unpack_from(bins, cell)
-        if magic != b"vk" or cell_size > -24 or cell - cell_size > len(bins):
-            return None
-        raw_name = bins[cell + 24 : min(cell + 24 + name_length, cell - cell_size)]
-        name = raw_name.decode("latin-1") if flags & NAME_IS_LATIN1_VALUE else utf16(raw_name)
-        if size & RESIDENT:
-            content = bins[cell + 12 : cell + 12 + min(size & 0x7FFFFFFF, 4)]
-            return Value(name, kind, content)
-        content = self._value_data(data_cell, size) if size else b""
-        if len(content) < size:
-            self.report(cell, f"the data of value {name!r} is cut off: {len(content)} of {size} bytes")
-        return Value(name, kind, content, len(content) == size)
+    def _report_value(self, cell: int, key: Key) -> None:
+        self.report(cell, f"a value of key {key.name!r} can't be read")
 
     def _value_data(self, cell: int, size: int) -> bytes:
         data = self.cell(cell)
