@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from builders.written import write_image
+from byre.cli.main import main
 from byre.convert.convert import convert_image
 from byre.disks.opening import open_disk
-from byre.errors import UsageError
+from byre.errors import RefusedReferenceError, UsageError
 
 SIZE = 5 << 20
 
@@ -45,6 +46,24 @@ def test_keep_backing_writes_a_child_of_the_same_parent(tmp_path: Path, format: 
     (tmp_path / f"base.{format}").unlink()
     with open_disk(out, with_backing=False) as disk:
         assert disk.read(0, 512) == b"x" * 512
+
+
+@pytest.mark.parametrize(("format", "leave"), [("vdi", "--parent"), ("qcow2", "--allow-path")])
+def test_keep_backing_into_a_subfolder_needs_the_leave_that_reading_it_needs(
+    tmp_path: Path, format: str, leave: str
+) -> None:
+    write_image(tmp_path / f"base.{format}", format, b"a" * SIZE)
+    below = {"backing_file": f"base.{format}", **({"backing_format": format} if format == "qcow2" else {})}
+    child = write_image(tmp_path / f"child.{format}", format, {0: b"b" * (1 << 20)}, SIZE, **below)
+    (tmp_path / "sub").mkdir()
+    out = tmp_path / "sub" / f"out.{format}"
+    with open_disk(child) as source, pytest.raises(RefusedReferenceError) as caught:
+        convert_image(source, out, format, {}, keep_backing=True)
+    assert caught.value.found == tmp_path / f"base.{format}" and "--allow-path" in (caught.value.hint or "")
+    assert not list(out.parent.iterdir())
+    words = [leave, str(tmp_path)]
+    assert main(["convert", str(child), str(out), "--keep-backing", *words]) == 0
+    assert main(["compare", str(child), str(out), *words]) == 0
 
 
 @pytest.mark.parametrize(("source_format", "format"), [("vdi", "vdi"), ("vhd", "vhd"), ("vdi", "vhd")])

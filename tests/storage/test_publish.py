@@ -13,6 +13,7 @@ from byre.errors import ExistsError, LockedError, MissingError, StorageError, Us
 from byre.storage.device import DeviceFile
 from byre.storage.local import open_file
 from byre.storage.publish import Publication, stale_parts
+from byre.storage.publish_folder import new_folder
 
 
 def test_nothing_stands_under_the_final_name_before_the_end(tmp_path: Path) -> None:
@@ -131,8 +132,29 @@ def test_what_a_kill_leaves_is_recognised(tmp_path: Path) -> None:
         assert stale_parts(tmp_path / "new.img") == left  # not the one that is being written
 
 
-def _stopped_by(path: Path, number: signal.Signals) -> int:
-    with subprocess.Popen([sys.executable, "-c", _HANG, str(path)], stdout=subprocess.PIPE, text=True) as process:
+_HANG_FOLDER = """
+import sys, time
+from pathlib import Path
+from byre.storage.publish_folder import new_folder
+with new_folder(sys.argv[1]) as folder:
+    (folder / "01-base.vdi").write_bytes(b"x")
+    print("ready", flush=True)
+    time.sleep(30)
+"""
+
+
+def test_a_folder_is_stale_only_after_its_writer_is_gone(tmp_path: Path) -> None:
+    name = tmp_path / ("ä" * 90)
+    with new_folder(name):
+        assert stale_parts(name) == []
+    other = tmp_path / ("ö" * 90)
+    assert _stopped_by(other, signal.SIGKILL, _HANG_FOLDER) == -signal.SIGKILL
+    (left,) = stale_parts(other)
+    assert [path.name for path in left.iterdir()] == ["01-base.vdi"]
+
+
+def _stopped_by(path: Path, number: signal.Signals, script: str = _HANG) -> int:
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(0.05)
         process.send_signal(number)

@@ -44,9 +44,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     from byre.disks.opening import open_bare
+    from byre.storage.publish import stale_parts
 
     if args.dry_run and not args.repair:
         raise UsageError("--dry-run belongs to --repair")
+    for left in stale_parts(args.image):
+        out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
     if args.target_name is not None:
         if args.repair:
             raise UsageError("--repair and --for exclude each other")

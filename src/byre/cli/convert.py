@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byre.cli import drop_free
@@ -174,6 +175,7 @@ def _convert(
                 keep_uuid=args.keep_uuid,
                 for_target=place,
                 left_out=[each.ranges for each in plans or ()],
+                allow_paths=[Path(each) for each in (*args.allow_path, *args.parent)],
                 threads=args.threads,
                 advance=bar.advance,
             )

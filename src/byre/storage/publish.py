@@ -149,8 +149,7 @@ class Publication:
         self._release_signals()
 
     def _begin(self, final: Path, shown: str) -> LocalFile:
-        stem = final.name.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
-        temporary = final.parent / f".{stem}.byre-{os.getpid()}-{os.urandom(4).hex()}.part"
+        temporary = temporary_path(final)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         try:
             fd = os.open(temporary, flags, 0o666)
@@ -203,10 +202,18 @@ class Publication:
         self._old_handlers = {}
 
 
+def temporary_path(final: Path) -> Path:
+    """A fresh name beside ``final`` for what will be renamed to it; ``stale_parts`` knows it again."""
+    return final.parent / f"{_temporary_prefix(final)}{os.getpid()}-{os.urandom(4).hex()}.part"
+
+
 def stale_parts(path: str | os.PathLike[str]) -> list[Path]:
-    """Temporary files that a killed run left beside this target: ours by name, locked by nobody."""
+    """Temporary files and folders that a killed run left beside this target: ours by name, locked by nobody.
+
+    Where locks can't be asked for, nothing is: it might be in the making.
+    """
     final = Path(os.path.realpath(path))
-    stem = final.name.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
+    prefix = _temporary_prefix(final)
     try:
         entries = sorted(final.parent.iterdir())
     except OSError:
@@ -214,8 +221,13 @@ def stale_parts(path: str | os.PathLike[str]) -> list[Path]:
     return [
         entry
         for entry in entries
-        if entry.name.startswith(f".{stem}.byre-") and entry.name.endswith(".part") and not locks.in_use(entry)
+        if entry.name.startswith(prefix) and entry.name.endswith(".part") and locks.in_use(entry) is False
     ]
+
+
+def _temporary_prefix(final: Path) -> str:
+    stem = final.name.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
+    return f".{stem}.byre-"
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from byre.errors import ExistsError, MissingError, StorageError
-from byre.storage.publish import signals_as_errors, sync_folder
+from byre.errors import ExistsError, LockedError, MissingError, StorageError
+from byre.storage import locks
+from byre.storage.publish import signals_as_errors, sync_folder, temporary_path
 
 
 @contextmanager
@@ -24,8 +25,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(os.path.realpath(path))
     if os.path.lexists(final):
         raise ExistsError("exists already", path=shown, hint="Name a folder that isn't there yet.")
-    temporary = final.parent / f".{final.name[:100]}.byre-{os.getpid()}-{secrets.token_hex(4)}.part"
-    with signals_as_errors():
+    temporary = temporary_path(final)
+    with signals_as_errors(), contextlib.ExitStack() as held:
         try:
             temporary.mkdir()
         except FileNotFoundError as error:
@@ -33,6 +34,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         except OSError as error:
             raise StorageError(f"can't be created: {error.strerror}", path=shown) from error
         try:
+            _hold(temporary, shown, held)
             yield temporary
             sync_folder(temporary)
             if os.path.lexists(final):
@@ -45,3 +47,17 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def _hold(folder: Path, shown: str, held: contextlib.ExitStack) -> None:
+    """Lock the folder as a file is locked, so that ``stale_parts`` of another run knows that it is being written.
+
+    The lock ends with the process, however that ends. A system that can't open folders has no such lock.
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return
+    held.callback(os.close, fd)
+    with contextlib.suppress(LockedError, StorageError):
+        locks.lock(fd, name=shown, writable=True)
