@@ -26,7 +26,14 @@ def find_tool(name: str) -> str | None:
 
 
 def require_tool(name: str) -> str:
-    """The tool's path, or the test is skipped with the package that has it."""
+    """The tool's path, or the test is skipped with the package that has it. ``python3:NAME`` is a module of the
+    system's own interpreter, whose path it then is."""
+    interpreter, _, module = name.partition(":")
+    if module:
+        system = f"/usr/bin/{interpreter}"
+        probe = [system, "-c", f"import {module}"]
+        if Path(system).exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return system
     path = find_tool(name)
     if path is None:
         pytest.skip(f"{name} is missing: install {PACKAGES.get(name, name)}")

@@ -15,6 +15,10 @@ PACKAGE = Path(byre.__file__).parent
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "samples" / "__init__.py")
 
+PROGRAMS = {PACKAGE / "lite" / "ntfs_helper.py"}
+"""Programs of their own, started by a module and never imported."""
+STARTERS = {"lite/ntfs_writer.py": "our own NTFS helper, apart for its safety", "machine/qemu/process.py": "QEMU"}
+
 
 def drawn_rooms() -> list[str]:
     """The rooms in the order of the page, lowest first."""
@@ -72,7 +76,7 @@ def test_each_module_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_command_line_prints_and_exits(path: Path) -> None:
-    if path.relative_to(PACKAGE).parts[0] in ("cli", "__main__.py"):
+    if path.relative_to(PACKAGE).parts[0] in ("cli", "__main__.py") or path in PROGRAMS:
         return
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call):
@@ -81,8 +85,10 @@ def test_only_the_command_line_prints_and_exits(path: Path) -> None:
 
 
 def test_no_other_program_is_started() -> None:
-    """The promise of the README's first lines."""
+    """The promise of the README's first lines. What starts one is named here, with the program."""
     for path in MODULES:
+        if str(path.relative_to(PACKAGE)) in STARTERS:
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]

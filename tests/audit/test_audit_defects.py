@@ -8,17 +8,19 @@ from functools import cache
 import pytest
 
 from builders.audited import Plant, facts_of
-from builders.defects import DEFECTS, HEALTHY, Defect
+from builders.mutations import Mutation, all_healthy, all_mutations
 from byre.audit.catalogue import RULES
 from byre.audit.facts import Facts
 from byre.audit.judging import Report, judge
 from byre.audit.platforms import platform_named
 from byre.audit.rule import rank
 
+MUTATIONS = all_mutations()
+
 
 @cache
 def audited(index: int) -> Report:
-    defect = DEFECTS[index]
+    defect = MUTATIONS[index]
     return judge(facts_of(defect.plant), (platform_named(defect.target),))
 
 
@@ -26,20 +28,20 @@ def spoken(report: Report, *, least: str) -> set[str]:
     return {found.rule.id for found in report.findings if rank(found.severity) >= rank(least)}
 
 
-def numbered(defects: list[Defect]) -> list[object]:
+def numbered(defects: tuple[Mutation, ...]) -> list[object]:
     return [pytest.param(index, id=defect.name) for index, defect in enumerate(defects)]
 
 
-@pytest.mark.parametrize("index", numbered(DEFECTS))
+@pytest.mark.parametrize("index", numbered(MUTATIONS))
 def test_a_defect_is_found_and_nothing_else(index: int) -> None:
-    defect, report = DEFECTS[index], audited(index)
+    defect, report = MUTATIONS[index], audited(index)
     assert spoken(report, least="medium") == defect.fires
     assert defect.notes <= spoken(report, least="low")
 
 
-@pytest.mark.parametrize("index", numbered(DEFECTS))
+@pytest.mark.parametrize("index", numbered(MUTATIONS))
 def test_a_defect_has_its_consequence(index: int) -> None:
-    defect, report = DEFECTS[index], audited(index)
+    defect, report = MUTATIONS[index], audited(index)
     told = next(each for each in report.predictions if each.target == defect.target)
     if defect.says is None:
         assert told.starts, told.sentence
@@ -48,9 +50,9 @@ def test_a_defect_has_its_consequence(index: int) -> None:
         assert defect.says.lower() in told.sentence.lower()
 
 
-@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("name", all_healthy())
 def test_a_healthy_system_is_left_alone(name: str) -> None:
-    report = judge(facts_of(HEALTHY[name]))
+    report = judge(facts_of(all_healthy()[name]))
     assert spoken(report, least="medium") == set()
     assert report.predictions[0].starts
     assert [each.verdict for each in report.answers[:2]] == ["pass", "pass"]
@@ -58,7 +60,7 @@ def test_a_healthy_system_is_left_alone(name: str) -> None:
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_every_rule_has_a_defect_that_trips_it(rule: str) -> None:
-    assert any(rule in defect.fires | defect.notes for defect in DEFECTS)
+    assert any(rule in defect.fires | defect.notes for defect in MUTATIONS)
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
@@ -77,4 +79,4 @@ def no_system(facts: Facts) -> Facts:
 
 
 def test_there_are_at_least_sixty_defects() -> None:
-    assert len({defect.name for defect in DEFECTS}) == len(DEFECTS) >= 60
+    assert len({defect.name for defect in MUTATIONS}) == len(MUTATIONS) >= 60

@@ -1,18 +1,16 @@
-"""Single defects for the mutation suite: what is planted, which rules must fire, and what must be predicted.
-
-``fires`` are all rules of medium severity and above that may speak, no more and no fewer; ``notes`` those of low
-severity that must. ``says`` is in the prediction for ``target``; None: it would start.
-"""
+"""Mutations for Sound, Complete, Portable, Private and Lean: what is planted, which rules must fire, and what must be
+predicted (``builders.mutations`` says what the fields mean)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from builders import xp
 from builders.audited import PARTITION, TABLE, Plant, first_volume
 from builders.hive import Node, expand_sz
+from builders.mutations import Mutation, mutation
 from builders.pe import PeSpec, build_pe
 from byre.audit.facts import BootSector, Facts, MasterBootRecord
 from byre.disks.disk import CheckReport, Problem
@@ -28,23 +26,13 @@ MANAGER = r"ControlSet001\Control\Session Manager"
 WINLOGON = r"Microsoft\Windows NT\CurrentVersion\Winlogon"
 
 
-@dataclass(frozen=True)
-class Defect:
-    name: str
-    plant: Plant
-    fires: frozenset[str]
-    says: str | None = None
-    notes: frozenset[str] = frozenset()
-    target: str = "qemu"
-
-
-DEFECTS: list[Defect] = []
+MUTATIONS: list[Mutation] = []
 
 
 def add(
     name: str, plant: Plant, fires: str = "", says: str | None = None, notes: str = "", target: str = "qemu"
 ) -> None:
-    DEFECTS.append(Defect(name, plant, frozenset(fires.split()), says, frozenset(notes.split()), target))
+    MUTATIONS.append(mutation(name, plant, fires, says, notes, target))
 
 
 def gone(*paths: str) -> Plant:

@@ -7,13 +7,13 @@ import hashlib
 import random
 
 import pytest
-from asn1crypto import core
 
+from builders.catalogs import catalog_of
 from builders.hive import Node, build_hive
 from builders.xp import clean_files
 from byre.errors import ByreError, CorruptImageError
 from byre.windows.bcd import BOOT_MANAGER, OS_LOADER_TYPE, read_bcd
-from byre.windows.catalogs import TRUST_LIST, parse_catalog
+from byre.windows.catalogs import parse_catalog
 from byre.windows.inf import parse_inf, read_source_files
 from byre.windows.registry import open_hive
 
@@ -67,47 +67,16 @@ def test_utf16_inf_files_are_read() -> None:
     assert parse_inf(b"\xff\xfe" + "[A]\r\nb=c\r\n".encode("utf-16-le")).section("a")[0].fields == ("c",)
 
 
-def der(tag: int, *parts: bytes) -> bytes:
-    """One DER value: tag, length, contents."""
-    body = b"".join(parts)
-    size = len(body)
-    length = bytes([size]) if size < 128 else bytes([0x82]) + size.to_bytes(2, "big")
-    return bytes([tag]) + length + body
-
-
-def oid(dotted: str) -> bytes:
-    encoded: bytes = core.ObjectIdentifier(dotted).dump()
-    return encoded
-
-
-def catalog(digests: list[bytes]) -> bytes:
-    """A catalog without signers, by the structure that Windows' have."""
-    sequence, octets, set_of = 0x30, 0x04, 0x31
-    members = [der(sequence, der(octets, digest), der(set_of)) for digest in digests]
-    content = der(
-        sequence,
-        der(sequence, oid("1.3.6.1.4.1.311.12.1.1")),
-        der(octets, b"list"),
-        der(0x17, b"080415120000Z"),
-        der(sequence, oid("1.3.6.1.4.1.311.12.1.2"), der(0x05)),
-        der(sequence, *members),
-    )
-    sha1 = der(sequence, oid("1.3.14.3.2.26"))
-    inner = der(sequence, oid(TRUST_LIST), der(0xA0, content))
-    signed = der(sequence, der(0x02, b"\1"), der(set_of, sha1), inner, der(0xA0), der(set_of))
-    return der(sequence, oid("1.2.840.113549.1.7.2"), der(0xA0, signed))
-
-
 def test_a_catalog_lists_raw_and_hexadecimal_digests() -> None:
     raw, spelled = hashlib.sha1(b"a").digest(), hashlib.sha1(b"b").digest()
-    data = catalog([raw, spelled.hex().upper().encode("utf-16-le")])
+    data = catalog_of([raw, spelled.hex().upper().encode("utf-16-le")])
     assert parse_catalog(data, path="x.cat").digests == {raw, spelled}
 
 
 def test_what_is_no_catalog_is_corrupt_and_nothing_else_comes_out() -> None:
     with pytest.raises(CorruptImageError):
         parse_catalog(b"MZ" + bytes(100), path="x.cat")
-    whole = catalog([hashlib.sha1(bytes([n])).digest() for n in range(5)])
+    whole = catalog_of([hashlib.sha1(bytes([n])).digest() for n in range(5)])
     rng = random.Random(13)
     for _ in range(400):
         data = bytearray(whole)

@@ -172,6 +172,59 @@ class ProgramFile:
     """A certificate table is inside; says nothing of its worth."""
     packed: str | None = None
     """Why it looks packed: the packer's section name, or an entropy."""
+    known: str | None = None
+    """Who knows it: a security catalog of the guest, or a list of hashes, by name."""
+    stream: bool = False
+    """It lies in a named stream beside another file; ``path`` ends in ``:NAME``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that wasn't looked at, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a scanner says of a file: the rule, the signature or the list. ``severity`` None: the rule's own."""
+
+    path: str
+    name: str
+    about: str = ""
+    severity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One scanner's pass. ``name``: ``yara``, ``clamav``, ``known-bad``, ``known-good``. ``used`` False: it wasn't
+    asked for, or ``problem`` kept it from working. ``about`` says what it knows, ``date`` from when that is.
+    ``skipped`` holds the first of the ``skipped_count`` files that it couldn't look at."""
+
+    name: str
+    used: bool
+    about: str = ""
+    date: str | None = None
+    problem: str | None = None
+    hits: tuple[Hit, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    skipped_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """One pass over the files of the system's volume. ``files`` counts them; ``skipped`` those whose bytes couldn't
+    be read; ``truncated``: there were more than the audit looks at."""
+
+    files: int = 0
+    skipped: tuple[Skipped, ...] = ()
+    skipped_count: int = 0
+    truncated: bool = False
+    scans: tuple[Scan, ...] = ()
+    catalog_digests: int = 0
+    """Digests that the guest's own security catalogs list."""
+    catalog_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +251,8 @@ class Facts:
     imports: Fact[tuple[BrokenImport, ...]] = field(default_factory=lambda: Fact("absent"))
     programs: Fact[tuple[ProgramFile, ...]] = field(default_factory=lambda: Fact("absent"))
     """The census: absent where it wasn't asked for."""
+    census: Census = field(default_factory=Census)
+    """What the census says beside the programs: scanners, what was skipped."""
 
     def file(self, path: str) -> FileFacts | None:
         return self.files.get(path.lower())

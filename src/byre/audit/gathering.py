@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from byre.audit import boot_path
+from byre.audit.census_of import census_of
 from byre.audit.facts import (
     BootSector,
     Facts,
     FileFacts,
     HiveState,
     MasterBootRecord,
-    PeFacts,
     VolumeState,
 )
 from byre.audit.imports import broken_imports
 from byre.audit.leftovers import count_leftovers
+from byre.audit.program_files import read_pe
+from byre.audit.scanners import Scanners
 from byre.audit.settings import guest_kind, read_logon, read_system
 from byre.disks.disk import CheckedDisk, CheckReport, Disk
-from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError
+from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.windows.fact import Fact, absent, attempt
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
 from byre.windows.inspection import Inspection
-from byre.windows.pe import parse_pe
 
 MAX_PE = 64 << 20
 MAX_FILES = 20_000
@@ -41,8 +43,11 @@ def _quiet(stage: str) -> None:
     return None
 
 
-def gather(disk: Disk, *, name: str, progress: Progress = _quiet) -> Facts:
-    """The facts of an image. Raises only where the disk itself can't be read."""
+def gather(disk: Disk, *, name: str, progress: Progress = _quiet, scanners: Scanners | None = None) -> Facts:
+    """The facts of an image. Raises only where the disk itself can't be read, or a scanner can't be made ready.
+
+    ``scanners`` None leaves the census out: no question that needs it was asked.
+    """
     progress("container")
     container = _container(disk)
     progress("partitions")
@@ -68,6 +73,8 @@ def gather(disk: Disk, *, name: str, progress: Progress = _quiet) -> Facts:
         loader=loader,
         file_system=state.facts.type if state and state.facts else volume.type,
         others=tuple(f"{other} on partition {where.partition.index}" for where, other in roots[1:]),
+        progress=progress,
+        scanners=scanners,
     )
 
 
@@ -80,6 +87,8 @@ def gather_system(
     loader: FileSystem,
     file_system: str | None,
     others: tuple[str, ...] = (),
+    progress: Progress = _quiet,
+    scanners: Scanners | None = None,
 ) -> Facts:
     """``facts`` with those of the system below ``root`` added."""
     guest = read_guest(files, root, volume=volume)
@@ -95,7 +104,7 @@ def gather_system(
     for path in more[:MAX_FILES]:
         wanted.setdefault(path.lower(), (path, True))
     read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
-    return Facts(
+    whole = Facts(
         image=facts.image,
         container=facts.container,
         table=facts.table,
@@ -112,6 +121,11 @@ def gather_system(
         others=others,
         imports=attempt(lambda: broken_imports(files, guest, plan, read)),
     )
+    if scanners is None:
+        return whole
+    progress("programs")
+    programs, census = census_of(files, root, scanners)
+    return replace(whole, programs=programs, census=census)
 
 
 def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
@@ -185,23 +199,6 @@ def read_file(files: FileSystem, path: str, *, pe: bool) -> FileFacts:
         damaged = isinstance(error, CorruptImageError)
         return FileFacts(path, "unread", entry.size, reason=str(error), corrupt=damaged)
     return FileFacts(path, "present", entry.size, pe=read_pe(data, path) if pe else None)
-
-
-def read_pe(data: bytes, path: str) -> PeFacts:
-    """The facts of a program from its bytes."""
-    try:
-        parsed = parse_pe(data, path=path)
-        version = parsed.version
-        return PeFacts(
-            machine=parsed.headers.machine_name,
-            truncated=parsed.truncated,
-            checksum=parsed.headers.checksum,
-            computed_checksum=parsed.computed_checksum,
-            original_filename=version.original_filename if version else None,
-            file_version=version.file_version if version else None,
-        )
-    except (CorruptImageError, UnsupportedError) as error:
-        return PeFacts(problem=error.what)
 
 
 def _service_files(guest: Guest) -> Iterable[str]:

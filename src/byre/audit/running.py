@@ -11,8 +11,13 @@ from byre.audit.gathering import gather
 from byre.audit.judging import Report, judge
 from byre.audit.platforms import platform_named
 from byre.audit.rule import QUESTIONS
+from byre.audit.scanners import Scanners
 from byre.disks.disk import Disk
 from byre.errors import UsageError
+
+NO_SCANNERS = Scanners()
+NEED_CENSUS = ("clean", "genuine")
+"""The questions for which every file of the system's volume is read."""
 
 
 def _quiet(stage: str) -> None:
@@ -24,13 +29,14 @@ def audit(
     *,
     targets: Sequence[str] = ("qemu",),
     only: Sequence[str] = (),
+    scanners: Scanners = NO_SCANNERS,
     **opening: Any,
 ) -> Report:
     """Audit an image (``IMAGE`` or ``IMAGE@SNAPSHOT``). ``opening`` goes to ``open_disk``; nothing is changed."""
     from byre.disks.opening import open_disk
 
     with open_disk(path, **opening) as disk:
-        return audit_disk(disk, name=fspath(path), targets=targets, only=only)
+        return audit_disk(disk, name=fspath(path), targets=targets, only=only, scanners=scanners)
 
 
 def audit_disk(
@@ -39,6 +45,7 @@ def audit_disk(
     name: str,
     targets: Sequence[str] = ("qemu",),
     only: Sequence[str] = (),
+    scanners: Scanners = NO_SCANNERS,
     progress: Callable[[str], None] = _quiet,
 ) -> Report:
     """Audit an open disk. Raises UsageError for an unknown target or question, and what reading the disk raises."""
@@ -47,6 +54,7 @@ def audit_disk(
         if question not in QUESTIONS:
             raise UsageError(f"there is no question {question!r}", hint=f"There are: {', '.join(QUESTIONS)}.")
     others, refused = installed_checks()
-    facts = gather(disk, name=name, progress=progress)
+    census = not only or any(question in only for question in NEED_CENSUS)
+    facts = gather(disk, name=name, progress=progress, scanners=scanners if census else None)
     notices = [f"a check of another package can't be used: {each}" for each in refused]
     return judge(facts, platforms, only=only or tuple(QUESTIONS), checks=(*OWN, *others), notices=notices)

@@ -8,11 +8,15 @@ question. Source: the public descriptions of the certificate trust list (1.3.6.1
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from byre.errors import CorruptImageError
 
 TRUST_LIST = "1.3.6.1.4.1.311.10.1"
+_NAME_VALUE = bytes.fromhex("060a2b060104018237 0c0201")
+"""The object identifier 1.3.6.1.4.1.311.12.2.1: a name and a value."""
+_FILE_TAG = b"\x1e\x08" + "File".encode("utf-16-be")
 MAX_CATALOG = 64 << 20
 MAX_MEMBERS = 1 << 18
 _HEX = re.compile(r"[0-9A-Fa-f]{32,128}")
@@ -20,10 +24,12 @@ _HEX = re.compile(r"[0-9A-Fa-f]{32,128}")
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The digests that a catalog lists (MD5, SHA-1 or SHA-256 by their length) and who signed it, by name."""
+    """The digests that a catalog lists (MD5, SHA-1 or SHA-256 by their length) and who signed it, by name.
+    ``names``: the file's name in lower case of those members that state one."""
 
     digests: frozenset[bytes]
     signer: str | None = None
+    names: Mapping[bytes, str] = field(default_factory=dict)
 
 
 def parse_catalog(data: bytes, *, path: str) -> Catalog:
@@ -48,6 +54,7 @@ def _parse(data: bytes) -> Catalog:
         raise ValueError("not a trust list")
     listed = Parts.load(parser.parse(inner["content"].dump())[4])
     digests: set[bytes] = set()
+    stated: dict[bytes, str] = {}
     for part in listed:
         raw = part.dump()
         if raw[:1] != b"\x30" or not _is_sequence_of_sequences(raw, parser):
@@ -56,8 +63,11 @@ def _parse(data: bytes) -> Catalog:
             digest = _digest(member.dump(), parser)
             if digest is not None and len(digests) < MAX_MEMBERS:
                 digests.add(digest)
+                name = _file_name(member.dump())
+                if name is not None:
+                    stated[digest] = name
     names = [choice.chosen.subject.native.get("common_name") for choice in signed["certificates"]]
-    return Catalog(frozenset(digests), str(names[0]) if names and names[0] else None)
+    return Catalog(frozenset(digests), str(names[0]) if names and names[0] else None, stated)
 
 
 def _is_sequence_of_sequences(raw: bytes, parser: object) -> bool:
@@ -75,3 +85,22 @@ def _digest(member: bytes, parser: object) -> bytes | None:
         return value
     text = value.decode("utf-16-le", "replace").rstrip("\0")
     return bytes.fromhex(text) if _HEX.fullmatch(text) and len(text) % 2 == 0 else None
+
+
+def _file_name(member: bytes) -> str | None:
+    """The name that a member's attribute ``File`` states: a tag in UTF-16BE, an integer, the value in UTF-16LE."""
+    at = member.find(_NAME_VALUE)
+    while at >= 0:
+        tag = member.find(_FILE_TAG, at)
+        if tag < 0:
+            return None
+        value = tag + len(_FILE_TAG)
+        if member[value : value + 1] == b"\x02" and value + 1 < len(member):
+            value += 2 + member[value + 1]  # the integer between the two, of flags that don't matter here
+        if member[value : value + 1] == b"\x04" and value + 2 <= len(member):
+            length = member[value + 1]
+            raw = member[value + 2 : value + 2 + length]
+            if length < 0x80 and len(raw) == length:
+                return raw.decode("utf-16-le", "replace").rstrip("\0").lower() or None
+        at = member.find(_NAME_VALUE, at + 1)
+    return None

@@ -10,6 +10,9 @@ at worst leaked clusters:
 3. L2 entries in place and L1 entries: the switch, one 8-byte or 16-byte entry at a time;
 4. flush, and only then
 5. dropped refcounts, and the freed clusters' space given back to the host.
+
+``hold`` keeps steps 3 to 5 back over any number of commits, until ``release`` shows all of them by one write of the
+header: then a cut leaves either everything or nothing.
 """
 
 from __future__ import annotations
@@ -63,6 +66,7 @@ class MetadataWriter:
         self._drops: list[I64Array] = []
         self._pending = 0
         self._begun = False
+        self._held = False
         self._unflushed = False
         self._limit = max(4, _PINNED_BYTES >> self.geometry.cluster_bits)
 
@@ -154,18 +158,40 @@ class MetadataWriter:
         """Keep what waits in memory bounded."""
         if (
             len(self.tables.pinned) > self._limit
-            or self._pending > _MAX_PENDING
+            or (self._pending > _MAX_PENDING and not self._held)
             or len(self.allocator.dirty_blocks) > self._limit
         ):
             self.commit()
 
     def commit(self) -> None:
-        """Bring everything to the disk in an order that may be cut anywhere. Guest data is durable afterwards."""
+        """Bring everything to the disk in an order that may be cut anywhere. Guest data is durable afterwards, but
+        shows only after ``release`` where the switch is held."""
         self._write_new()
         self._flush()
         self._write_switch()
         self._flush()
-        self._write_drops()
+        if not self._held:
+            self._write_drops()
+
+    def hold(self) -> None:
+        """Keep the switch back: until ``release`` the file goes on showing the disk as it is now.
+
+        Only where each L2 table is shared with a snapshot, so that every change makes a new one: take one just
+        before. UsageError otherwise.
+        """
+        if self.source.data is not self.storage or bool((self.l1 & COPIED).any()):
+            raise UsageError("changes can be held back only right after a snapshot was taken", path=self.storage.name)
+        self.begin()
+        self.commit()
+        self._held = True
+
+    def release(self) -> None:
+        """Show everything written since ``hold``, by one write of the header."""
+        if not self._held:
+            raise UsageError("no changes are held back", path=self.storage.name)
+        self.commit()
+        self._held = False
+        self._move_l1(len(self.l1))
 
     def grow_l1(self, entries: int) -> None:
         """Move the L1 table to a place with room for ``entries``, and switch to it by one write of the header."""
@@ -180,6 +206,10 @@ class MetadataWriter:
             return
         self.begin()
         self.commit()
+        self._move_l1(entries)
+
+    def _move_l1(self, entries: int) -> None:
+        """Write the L1 table with room for ``entries`` to a new place, and let the header name it."""
         bits = self.geometry.cluster_bits
         place = self.allocator.allocate_contiguous(ceil_div(entries * 8, 1 << bits))
         self.allocator.protect(place)
@@ -244,7 +274,8 @@ class MetadataWriter:
         for offset, (low, high) in sorted(self._dirty_l2.items()):
             if offset not in self._fresh:
                 self._write(offset + low * entry_size, encode_table(self.tables.pinned[offset][low:high]))
-        self._write_entries(self.source.header.l1_table_offset, self.l1, self._dirty_l1)
+        if not self._held:
+            self._write_entries(self.source.header.l1_table_offset, self.l1, self._dirty_l1)
         for offset, table in self.tables.pinned.items():
             self.tables.store(offset, table)
         self.tables.pinned.clear()

@@ -81,6 +81,16 @@ class WritableQcow2Disk(Qcow2Disk):
     def flush(self) -> None:
         self.metadata.commit()
 
+    def hold(self) -> None:
+        """Let nothing of what is written from now on show in the file before ``release``: a kill in between leaves
+        the disk as it is now. Needs a snapshot taken just before; UsageError otherwise."""
+        self.metadata.hold()
+
+    def release(self) -> None:
+        """Show all that was written since ``hold`` at once, durably."""
+        self.metadata.release()
+        self.l1 = self.metadata.l1
+
     def grow_l1(self, entries: int) -> None:
         """Give the L1 table room for ``entries``; the size of the disk stays as it is."""
         self.metadata.grow_l1(entries)

@@ -77,9 +77,13 @@ class PeFile:
     def computed_checksum(self) -> int:
         """The checksum that the header ought to carry: the image help library's sum, folded, plus the length."""
         at = self.headers.checksum_offset
-        data = self.data[:at] + bytes(4) + self.data[at + 4 :]
-        words = np.frombuffer(data[: len(data) & ~1], dtype="<u2")
+        data = self.data
+        if at % 2:  # the field straddles words: sum a copy without it
+            data = data[:at] + bytes(4) + data[at + 4 :]
+        words = np.frombuffer(data, dtype="<u2", count=len(data) // 2)
         total = int(words.sum(dtype=np.uint64)) + (data[-1] if len(data) & 1 else 0)
+        if not at % 2:
+            total -= int(words[at // 2 : at // 2 + 2].sum(dtype=np.uint64))
         while total >> 16:
             total = (total & 0xFFFF) + (total >> 16)
         return total + len(data)

@@ -180,6 +180,11 @@ class Hive:
         self._bins = bytes(memoryview(data)[BINS_START:])
 
     @property
+    def bins(self) -> bytes:
+        """The hive bins data as read, logs replayed: file offset 4096 and on."""
+        return self._bins
+
+    @property
     def root(self) -> Key:
         """The root key; CorruptImageError where there is none, not even by scanning."""
         key = self.key_at(self.base.root_cell)

@@ -1,0 +1,91 @@
+"""Changes applied to one volume of a scratch disk: which writer does what, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from byre.disks.scratch import ScratchDisk
+from byre.errors import CorruptImageError, UnsupportedError, UsageError
+from byre.extents import Kind
+from byre.filesystems.base import FileSystem
+from byre.filesystems.fat.filesystem import FatFileSystem
+from byre.filesystems.ntfs.filesystem import NtfsFileSystem
+from byre.filesystems.opening import OpenVolume
+from byre.lite import fat_writer, ntfs_writer
+from byre.lite.changes import Applied, Change, Overwrite
+from byre.lite.ntfs_writer import Advance
+
+
+def _quiet(amount: int) -> None:
+    return None
+
+
+def refuse_unsafe(volume: OpenVolume) -> FileSystem:
+    """The volume's file system, where it may be changed; UnsupportedError with what to do where it may not."""
+    files = volume.filesystem
+    if files is None and volume.reason is not None:
+        raise volume.reason
+    if isinstance(files, NtfsFileSystem):
+        ntfs_writer.refuse_unsafe(files)
+    elif isinstance(files, FatFileSystem):
+        fat_writer.refuse_unsafe(files)
+    else:
+        raise UnsupportedError(
+            f"{volume.type or 'unknown'} volumes are not changed by Byre", hint="NTFS and FAT are."
+        )
+    report = files.check()
+    if report.corruptions:
+        first = next((each for each in report.problems if each.kind == "corruption"), None)
+        raise CorruptImageError(
+            "the file system is damaged, so nothing in it is changed",
+            path=files.volume.name,
+            found=f"{report.corruptions} problems" + (f", first: {first.message}" if first else ""),
+            hint="Let the guest repair it (chkdsk /f), then try again.",
+        )
+    return files
+
+
+def apply_changes(
+    work: ScratchDisk, volume: OpenVolume, changes: Sequence[Change], *, advance: Advance = _quiet
+) -> Applied:
+    """Make the changes on the scratch disk. ``volume`` was opened on it, or on what lies under it, and is stale
+    afterwards. On any error the scratch disk is to be thrown away.
+
+    Overwrites come first, by the extents that the files have now; then names and files change, in order.
+    """
+    files = refuse_unsafe(volume)
+    overwritten = [change for change in changes if isinstance(change, Overwrite)]
+    for change in overwritten:
+        overwrite(work, files, change)
+        advance(1)
+    rest = [change for change in changes if not isinstance(change, Overwrite)]
+    if isinstance(files, NtfsFileSystem):
+        script = ntfs_writer.make_script(files, rest)
+        done = ntfs_writer.apply_script(work, volume.partition, script, advance=advance)
+    else:
+        assert isinstance(files, FatFileSystem)
+        done = fat_writer.apply(work, files, rest, advance=advance)
+    written = (*(change.path for change in overwritten), *done.written)
+    return Applied(done.removed, written, done.freed, done.confined)
+
+
+def overwrite(work: ScratchDisk, files: FileSystem, change: Overwrite) -> None:
+    """Put other bytes where a file's bytes lie. Raises UsageError for another size, UnsupportedError where its bytes
+    aren't all on the disk as they are (resident, compressed, sparse)."""
+    entry = files.lookup(change.path)
+    if entry.is_dir or entry.size != len(change.data):
+        raise UsageError(
+            "a file is overwritten by as many bytes as it has",
+            path=change.path,
+            found=f"{len(change.data)} bytes",
+            expected=f"{entry.size} bytes",
+        )
+    extents = files.extents(entry)
+    if (extents["kind"] != Kind.DATA).any() or int(extents["length"].sum()) != entry.size:
+        raise UnsupportedError(
+            "its bytes don't lie on the disk as they are (compressed, sparse or never written)", path=change.path
+        )
+    for start, length, disk in zip(
+        extents["start"].tolist(), extents["length"].tolist(), extents["disk"].tolist(), strict=True
+    ):
+        work.write(disk, change.data[start : start + length])

@@ -1,0 +1,392 @@
+"""Changing an NTFS volume: the changes as operations on MFT records, done by libntfs-3g in a confined program.
+
+The program (``ntfs_helper``) has no file open: this side serves its reads from the scratch disk and puts its writes
+there, each checked to lie within the volume. What it does wrong, or its crash, is an error like any other, and the
+scratch disk is then thrown away. Source: ../shared/facts are measured on libntfs-3g 2022.10.3.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from byre.disks.scratch import ScratchDisk
+from byre.errors import CorruptImageError, MissingError, StorageError, UnsupportedError, UsageError
+from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
+from byre.filesystems.ntfs.filesystem import NtfsFileSystem
+from byre.filesystems.ntfs.records import REFERENCE_MASK
+from byre.filesystems.paths import split_path
+from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.volumes.partition import Partition
+
+HELPER = Path(__file__).with_name("ntfs_helper.py")
+MAX_READ = 1 << 20
+MAX_WRITE = 1 << 20
+SILENCE = 120
+"""Seconds without a message after which the program is given up."""
+FIRST_USER_RECORD = 24
+"""MFT records below are the file system's own."""
+Advance = Callable[[int], None]
+Operation = dict[str, object]
+
+
+def _quiet(amount: int) -> None:
+    return None
+
+
+@dataclass(slots=True)
+class Script:
+    """Operations for the helper, as they are made up. ``made`` has the folders that earlier ones make."""
+
+    operations: list[Operation] = field(default_factory=list)
+    contents: list[Content] = field(default_factory=list)
+    made: dict[str, int] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    freed: int = 0
+
+
+def refuse_unsafe(files: NtfsFileSystem) -> None:
+    """Raise UnsupportedError where the volume may not be changed from outside: dirty, hibernated, unfinished log."""
+    facts = files.facts()
+    name = files.volume.name
+    inside = (
+        "Start the guest with 'byre run --keep', let it check the disk and shut it down from inside, then try again."
+    )
+    if facts.hibernated or facts.hibernated is None:
+        raise UnsupportedError("holds a hibernated session: its volume must not be changed", path=name, hint=inside)
+    if facts.dirty or facts.dirty is None:
+        raise UnsupportedError(
+            "the volume is marked dirty: the guest wants to check it first", path=name, hint=inside
+        )
+    if facts.log not in ("clean", "empty"):
+        raise UnsupportedError(
+            "the volume's journal holds changes that aren't in place yet",
+            path=name,
+            found=f"$LogFile {facts.log}",
+            hint=inside,
+        )
+
+
+def make_script(files: NtfsFileSystem, changes: Iterable[Change]) -> Script:
+    """The changes as operations on MFT records. Raises MissingError for a path that isn't there, UsageError for one
+    that can't be what is asked."""
+    script = Script()
+    for change in changes:
+        if isinstance(change, Remove):
+            _remove(script, files, change.path)
+        elif isinstance(change, MakeFolder):
+            _make_folder(script, files, change.path)
+        elif isinstance(change, Put):
+            _put(script, files, change)
+        else:
+            raise UsageError("an Overwrite is not for the helper", path=change.path)
+    return script
+
+
+def _key(path: str) -> str:
+    return "/" + "/".join(split_path(path)).upper()
+
+
+def _parent(path: str) -> str:
+    return "/" + "/".join(split_path(path)[:-1])
+
+
+def _remove(script: Script, files: NtfsFileSystem, path: str) -> None:
+    entry = files.lookup(path)
+    if not split_path(entry.path):
+        raise UsageError("the root folder can't be removed", path=files.volume.name)
+    if _key(entry.path) in script.gone:
+        return
+    entries = [entry]
+    if entry.is_dir and entry.reparse is None:
+        entries += list(files.walk(entry))
+    folders = {_key(each.path): each.id for each in entries if each.is_dir}
+    above = files.lookup(_parent(entry.path))
+    folders[_key(above.path)] = above.id
+    for each in reversed(entries):
+        if _key(each.path) in script.gone:
+            continue
+        _refuse_system(each, files)
+        script.operations.append(
+            {"do": "delete", "inode": each.id, "folder": folders[_key(_parent(each.path))], "name": each.name}
+        )
+        script.gone.add(_key(each.path))
+        script.removed.append(each.path)
+        if each.links == 1:
+            script.freed += each.allocated + sum(stream.allocated for stream in each.streams)
+
+
+def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
+    if entry.id & REFERENCE_MASK < FIRST_USER_RECORD:
+        raise UsageError("is one of the file system's own files", path=files.volume.name, found=entry.path)
+
+
+def _make_folder(script: Script, files: NtfsFileSystem, path: str) -> None:
+    if _key(path) in script.made:
+        return
+    try:
+        there = None if _key(path) in script.gone else files.lookup(path)
+    except MissingError:
+        there = None
+    if there is not None:
+        if not there.is_dir:
+            raise UsageError("a file of that name is there", path=files.volume.name, found=there.path)
+        return
+    name = _new_name(files, path)
+    script.made[_key(path)] = len(script.operations)
+    script.operations.append({"do": "folder", "folder": _folder(script, files, path), "name": name})
+    script.written.append(path)
+
+
+def _put(script: Script, files: NtfsFileSystem, change: Put) -> None:
+    operation: Operation = {"do": "put", "source": len(script.contents), "size": change.content.size}
+    try:
+        there = None if _key(change.path) in script.gone else files.lookup(change.path)
+    except MissingError:
+        there = None
+    if there is not None:
+        _refuse_put_over(there, files)
+        operation["inode"] = there.id
+    else:
+        operation["folder"] = _folder(script, files, change.path)
+        operation["name"] = _new_name(files, change.path)
+        like = _sibling(files, change.path)
+        if like is not None:
+            operation["like"] = like
+    script.contents.append(change.content)
+    script.operations.append(operation)
+    script.written.append(there.path if there is not None else change.path)
+
+
+def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
+    _refuse_system(entry, files)
+    if entry.is_dir:
+        raise UsageError("a folder of that name is there", path=files.volume.name, found=entry.path)
+    if entry.attributes & (ENCRYPTED | REPARSE_POINT):
+        raise UnsupportedError(
+            "an encrypted file or a reparse point is not written over", path=files.volume.name, found=entry.path
+        )
+
+
+def _folder(script: Script, files: NtfsFileSystem, path: str) -> object:
+    """The MFT reference of the folder that ``path`` lies in, or ``[operation]`` where that makes it."""
+    above = _parent(path)
+    made = script.made.get(_key(above))
+    if made is not None:
+        return [made]
+    if _key(above) in script.gone:
+        raise MissingError("the folder was removed by an earlier change", path=files.volume.name, found=above)
+    entry = files.lookup(above)
+    if not entry.is_dir or entry.reparse is not None:
+        raise UsageError("not a folder that files can be put in", path=files.volume.name, found=entry.path)
+    return entry.id
+
+
+def _sibling(files: NtfsFileSystem, path: str) -> int | None:
+    """A file of the same folder, whose permissions a new one gets."""
+    try:
+        for entry in files.listdir(_parent(path)):
+            if not entry.is_dir and entry.reparse is None:
+                return entry.id
+    except MissingError:
+        pass
+    return None
+
+
+def _new_name(files: NtfsFileSystem, path: str) -> str:
+    names = split_path(path)
+    name = names[-1] if names else ""
+    bad = set('\\/:*?"<>|') & set(name) or any(ord(letter) < 32 for letter in name)
+    if not name or len(name.encode("utf-16-le", "surrogatepass")) > 510 or bad or name[-1] in " .":
+        raise UsageError("not a name that Windows can use", path=files.volume.name, found=repr(name))
+    return name
+
+
+def apply_script(
+    work: ScratchDisk, partition: Partition, script: Script, *, confine: bool = True, advance: Advance = _quiet
+) -> Applied:
+    """Run the operations on the volume, all of them or none that counts: after an error the scratch disk is to be
+    thrown away. Raises UnsupportedError without libntfs-3g, CorruptImageError where it gives up on the volume."""
+    if not script.operations:
+        return Applied((), (), 0)
+    length = min(partition.length, work.size - partition.start)
+    head = {"size": length, "confine": confine, "operations": script.operations}
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-B", str(HELPER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"LC_ALL": "C"},
+        cwd="/",
+        close_fds=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        _send(process.stdin, b"S", json.dumps(head).encode())
+        end = _Server(process, work, partition.start, length, script.contents, advance).serve()
+    finally:
+        process.kill()
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+    _raise_failure(end, script, work)
+    return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
+
+
+class _Server:
+    """Answers one helper until it ends."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        work: ScratchDisk,
+        start: int,
+        length: int,
+        contents: Sequence[Content],
+        advance: Advance,
+    ) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self.input, self.output = process.stdin, process.stdout
+        self.process = process
+        self.work = work
+        self.start = start
+        self.length = length
+        self.contents = contents
+        self.advance = advance
+        self.done = 0
+        self._buffer = b""
+
+    def serve(self) -> dict[str, object]:
+        while True:
+            letter, data = self._message()
+            if letter == b"R":
+                self._read(data)
+            elif letter == b"P":
+                self._content(data)
+            elif letter == b"W":
+                self._write(data)
+            elif letter == b"O" and len(data) == 4:
+                (count,) = struct.unpack("<I", data)
+                self.advance(max(0, count - self.done))
+                self.done = max(self.done, count)
+            elif letter == b"E":
+                return self._end(data)
+            else:
+                raise self._nonsense(f"message {letter!r}")
+
+    def _read(self, data: bytes) -> None:
+        if len(data) != 12:
+            raise self._nonsense("a request for bytes")
+        offset, size = struct.unpack("<QI", data)
+        if size > MAX_READ or offset + size > self.length:
+            raise self._nonsense(f"a read of {size} bytes at {offset}")
+        self._send(b"D", self.work.read(self.start + offset, size))
+
+    def _content(self, data: bytes) -> None:
+        if len(data) != 16:
+            raise self._nonsense("a request for content")
+        number, offset, size = struct.unpack("<IQI", data)
+        if number >= len(self.contents) or size > MAX_READ or offset + size > self.contents[number].size:
+            raise self._nonsense(f"a request for content {number}")
+        piece = self.contents[number].read(offset, size)
+        if len(piece) != size:
+            raise StorageError("a file that is put in became shorter", found=f"{len(piece)} bytes", expected=size)
+        self._send(b"D", piece)
+
+    def _write(self, data: bytes) -> None:
+        if len(data) < 9 or len(data) - 8 > MAX_WRITE:
+            raise self._nonsense("a write")
+        (offset,) = struct.unpack_from("<Q", data)
+        body = memoryview(data)[8:]
+        if offset + len(body) > self.length:
+            raise self._nonsense(f"a write of {len(body)} bytes at {offset}")
+        self.work.write(self.start + offset, body)
+
+    def _end(self, data: bytes) -> dict[str, object]:
+        try:
+            end = json.loads(data)
+        except ValueError as error:
+            raise self._nonsense("its end") from error
+        if not isinstance(end, dict):
+            raise self._nonsense("its end")
+        return end
+
+    def _message(self) -> tuple[bytes, bytes]:
+        head = self._take(5)
+        (size,) = struct.unpack("<I", head[1:])
+        if size > MAX_WRITE + 8:
+            raise self._nonsense(f"a message of {size} bytes")
+        return head[:1], self._take(size)
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            ready, _, _ = select.select([self.output], [], [], SILENCE)
+            if not ready:
+                raise StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
+            piece = self.output.read1(1 << 20)  # type: ignore[attr-defined]
+            if not piece:
+                raise self._died()
+            self._buffer += piece
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+    def _send(self, letter: bytes, data: bytes) -> None:
+        try:
+            _send(self.input, letter, data)
+        except BrokenPipeError as error:
+            raise self._died() from error
+
+    def _died(self) -> CorruptImageError:
+        status = self.process.wait(timeout=SILENCE)
+        return CorruptImageError(
+            "the NTFS helper ended without an answer: nothing was changed",
+            path=self._name,
+            found=f"signal {-status}" if status < 0 else f"exit status {status}",
+            hint="Check the file system in the guest (chkdsk /f), then try again.",
+        )
+
+    def _nonsense(self, what: str) -> CorruptImageError:
+        return CorruptImageError("the NTFS helper asked for what it may not", path=self._name, found=what)
+
+    @property
+    def _name(self) -> str:
+        return self.work.files[0].name
+
+
+def _send(pipe: IO[bytes], letter: bytes, data: bytes) -> None:
+    pipe.write(letter + struct.pack("<I", len(data)) + data)
+    pipe.flush()
+
+
+def _raise_failure(end: dict[str, object], script: Script, work: ScratchDisk) -> None:
+    if end.get("ok") is True:
+        return
+    name = work.files[0].name
+    reason = str(end.get("reason", "no reason given"))
+    if "isn't installed" in reason:
+        raise UnsupportedError(
+            "NTFS volumes are changed by libntfs-3g, which isn't installed",
+            path=name,
+            hint="Install it: apt install ntfs-3g.",
+        )
+    index = end.get("index")
+    where = None
+    if isinstance(index, int) and 0 <= index < len(script.operations):
+        where = repr(script.operations[index].get("name", script.operations[index].get("inode")))
+    if end.get("errno") == 28:
+        raise UnsupportedError("the guest's volume has no room for it", path=name, found=where)
+    raise CorruptImageError(
+        f"libntfs-3g gave up: {reason}; nothing was changed",
+        path=name,
+        found=where,
+        hint="Check the file system in the guest (chkdsk /f), then try again.",
+    )

@@ -1,0 +1,66 @@
+"""What was changed on a scratch disk becomes a new image, or the image's own new state: all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from byre.disks.disk import Disk, SnapshotInfo
+from byre.disks.qcow2.image import open_disk as open_qcow2
+from byre.disks.qcow2.snapshots import create_snapshot
+from byre.disks.qcow2.writing import WritableQcow2Disk
+from byre.disks.scratch import ScratchDisk
+from byre.errors import UnsupportedError
+
+PIECE = 4 << 20
+Advance = Callable[[int], None]
+
+
+def _quiet(amount: int) -> None:
+    return None
+
+
+def refuse_in_place(disk: Disk) -> WritableQcow2Disk:
+    """The disk, where it can be changed in place behind a snapshot; UnsupportedError says why not, before any work.
+
+    Needs a qcow2 image of one's own clusters, opened for writing.
+    """
+    if not isinstance(disk, WritableQcow2Disk):
+        raise UnsupportedError(
+            f"{disk.format} images are not changed in place: they have no snapshot to go back to",
+            path=disk.files[0].name if disk.files else None,
+            hint="Write a new image: -o OUT.qcow2.",
+        )
+    if disk.source.geometry.data_file:
+        raise UnsupportedError(
+            "can't be changed in place: its data lie in an external data file, which has no snapshots",
+            path=disk.storage.name,
+            hint="Write a new image: -o OUT.qcow2.",
+        )
+    return disk
+
+
+def save_in_place(
+    disk: WritableQcow2Disk, work: ScratchDisk, snapshot: str, *, advance: Advance = _quiet
+) -> SnapshotInfo:
+    """Keep the disk as it is as ``snapshot``, then make the changes of ``work`` its new state by one write of the
+    header. A cut at any moment leaves the old state or the new one, and the snapshot once it is there.
+
+    ``disk`` is stale afterwards and is only to be closed. Raises ExistsError where the snapshot's name is taken,
+    StorageError where the file system is full: the image then shows what it showed before.
+    """
+    refuse_in_place(disk)
+    kept = create_snapshot(disk.storage, snapshot).snapshot
+    fresh = open_qcow2(disk.storage, disk.context)  # what was in memory of the tables has moved
+    assert isinstance(fresh, WritableQcow2Disk)
+    try:
+        fresh.hold()
+        for start, stop in work.changes():
+            for position in range(start, stop, PIECE):
+                size = min(PIECE, stop - position)
+                fresh.write(position, work.read(position, size))
+                advance(size)
+        fresh.release()
+    finally:
+        if fresh.source.backing is not None:
+            fresh.source.backing.close()  # its own; the image's storage is the caller's
+    return kept

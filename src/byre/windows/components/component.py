@@ -1,0 +1,88 @@
+"""One optional part of Windows. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+PROFILES = ("safe", "lean", "lite")
+"""From which profile of ``byre slim`` on a component goes."""
+SYSTEMS = ("win2000", "winxp", "win2003", "reactos")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where one guest keeps what the patterns name. Guest paths without a slash at the end."""
+
+    root: str = "/WINDOWS"
+    programs: str = "/Program Files"
+    profiles: str = "/Documents and Settings"
+
+    def values(self) -> dict[str, str]:
+        return {
+            "root": self.root,
+            "system32": f"{self.root}/system32",
+            "programs": self.programs,
+            "common": f"{self.programs}/Common Files",
+            "profile": f"{self.profiles}/*",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One component.
+
+    ``files``: patterns of guest paths (``*`` within a name, ``**`` across folders; ``{root}``, ``{system32}``,
+    ``{programs}``, ``{common}`` and ``{profile}`` stand for places). ``marks``: names of files without any of which
+    the component isn't there, lower case. ``services``: names below Services. ``keys``: registry keys as
+    ``SOFTWARE\\…`` or ``SYSTEM\\Services\\…`` (the control set left out).
+    ``subcomponents``: names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys
+    of the list of installed programs. ``needs``: ids of components that it can't do without. ``profile``: one of
+    ``PROFILES``. ``consequence``: what is lost, a clause for people. ``source``: where that is known from.
+    """
+
+    id: str
+    title: str
+    systems: tuple[str, ...]
+    profile: str
+    consequence: str
+    source: str
+    files: tuple[str, ...]
+    marks: tuple[str, ...]
+    services: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    subcomponents: tuple[str, ...] = ()
+    uninstall: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+    def owns(self, path: str, places: Places) -> bool:
+        """Whether a guest path is one of the component's files, whatever its case."""
+        return _pattern(self.files, places).fullmatch(path.lower()) is not None
+
+    def absent(self, names: frozenset[str] | set[str]) -> bool:
+        """Whether none of its marks is among the file names (lower case) that a guest has."""
+        return not any(mark in names for mark in self.marks)
+
+
+@lru_cache(maxsize=1024)
+def _pattern(files: tuple[str, ...], places: Places) -> re.Pattern[str]:
+    values = places.values()
+    return re.compile("|".join(f"(?:{_translate(pattern, values)})" for pattern in files), re.DOTALL)
+
+
+def _translate(pattern: str, values: dict[str, str]) -> str:
+    """A pattern as a regular expression over paths in lower case. It has no nested repetition: matching is linear
+    in the path for each pattern's few stars."""
+    for name, value in values.items():
+        pattern = pattern.replace("{" + name + "}", value)
+    found = []
+    for part in re.split(r"(\*\*|\*|\?)", pattern.lower()):
+        found.append({"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part)))
+    return "".join(found)
+
+
+def owner_of(components: Iterable[Component], path: str, places: Places) -> Component | None:
+    """The first component that a guest path belongs to."""
+    return next((each for each in components if each.owns(path, places)), None)

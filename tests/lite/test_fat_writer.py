@@ -1,0 +1,142 @@
+"""FAT volumes after Byre changed them: fsck.fat finds nothing, mtools reads what was put."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from builders.changed_volumes import change, holds, reading
+from builders.fat_volumes import make_fat
+from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
+from oracles import run_tool
+
+pytestmark = pytest.mark.oracle
+
+SIZES = {12: 4 << 20, 16: 20 << 20, 32: 40 << 20}
+
+
+def _volume(bits: int, folder: Path) -> tuple[Path, dict[str, bytes]]:
+    image = folder / "volume.img"
+    options = ("-s", "1") if bits == 32 else ()
+    return image, make_fat(image, bits, SIZES[bits], folder, *options)
+
+
+def _sound(image: Path) -> None:
+    run_tool("fsck.fat", "-n", image)  # exit status 1 where there is anything to mend
+
+
+def _mtype(image: Path, path: str) -> bytes:
+    return run_tool("mtype", "-i", image, f"::{path}").encode()
+
+
+@pytest.mark.parametrize("bits", SIZES)
+def test_removed_put_and_made_as_asked(bits: int, tmp_path: Path) -> None:
+    image, content = _volume(bits, tmp_path)
+    big = random.Random(bits).randbytes(300_001)
+    changes: list[Change] = [
+        Remove("/Sub Directory"),
+        Remove(r"C:\fragmented.bin"),
+        MakeFolder("/New Folder"),
+        MakeFolder("/New Folder/Deeper and deeper"),
+        Put("/New Folder/Deeper and deeper/Größe.bin", Content.of(big)),
+        Put("/README.TXT", Content.of(b"other text")),
+        Put("/empty.bin", Content.of(b"not any more")),
+        Put("/lower.txt", Content.of(b"")),
+    ]
+    out = tmp_path / "out.img"
+    applied = change(image, changes, out)
+    found = holds(out)
+    wanted: dict[str, bytes | None] = {
+        path: data for path, data in content.items() if not path.startswith(("/Sub", "/frag"))
+    }
+    wanted |= {
+        "/New Folder": None,
+        "/New Folder/Deeper and deeper": None,
+        "/New Folder/Deeper and deeper/Größe.bin": big,
+        "/README.TXT": b"other text",
+        "/empty.bin": b"not any more",
+        "/lower.txt": b"",
+    }
+    assert found == wanted
+    assert set(applied.removed) == {
+        "/Sub Directory",
+        "/Sub Directory/inner file.bin",
+        "/Sub Directory/second.bin",
+        "/fragmented.bin",
+    }
+    _sound(out)
+    assert _mtype(out, "/README.TXT") == b"other text"
+
+
+@pytest.mark.parametrize("bits", SIZES)
+def test_a_folder_grows_by_many_long_names(bits: int, tmp_path: Path) -> None:
+    image, _ = _volume(bits, tmp_path)
+    names = [f"/Grown/a name that takes several entries {number:03}.text" for number in range(120)]
+    changes: list[Change] = [MakeFolder("/Grown"), *(Put(name, Content.of(name.encode())) for name in names)]
+    out = tmp_path / "out.img"
+    change(image, changes, out)
+    found = holds(out)
+    assert [path for path in found if path.startswith("/Grown/")] == names
+    with reading(out) as files:
+        shorts = {entry.short_name for entry in files.listdir("/Grown")}
+    assert len(shorts) == len(names)
+    _sound(out)
+    again = tmp_path / "again.img"
+    change(out, [Remove("/Grown")], again)
+    assert not any(path.startswith("/Grown") for path in holds(again))
+    _sound(again)
+
+
+def test_random_changes_hold_what_a_dictionary_would(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    image, content = _volume(16, tmp_path)
+    model = dict(content)
+    changes: list[Change] = [MakeFolder(f"/d{number}") for number in range(4)]
+    for number in range(150):
+        if model and rng.random() < 0.4:
+            gone = rng.choice(sorted(model))
+            changes.append(Remove(gone))
+            del model[gone]
+        else:
+            path = f"/d{rng.randrange(4)}/file {number}{'x' * rng.randrange(30)}.bin"
+            data = rng.randbytes(rng.choice([0, 1, 2048, 2049, 9000]))
+            changes.append(Put(path, Content.of(data)))
+            model[path] = data
+    # What was put in this very run is no longer removed in it: only what was there before can be looked up.
+    made = {change_.path for change_ in changes if isinstance(change_, Put)}
+    kept = [each for each in changes if not (isinstance(each, Remove) and each.path in made)]
+    model |= {each.path: each.content.read(0, each.content.size) for each in kept if isinstance(each, Put)}
+    out = tmp_path / "out.img"
+    change(image, kept, out)
+    assert {path: data for path, data in holds(out).items() if data is not None} == model
+    _sound(out)
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+    image, _ = _volume(16, tmp_path)
+    out = tmp_path / "out.img"
+    with pytest.raises(MissingError):
+        change(image, [Remove("/not there")], out)
+    with pytest.raises(UsageError):
+        change(image, [Put("/Sub Directory", Content.of(b""))], out)
+    with pytest.raises(UsageError):
+        change(image, [Put("/bad*name", Content.of(b""))], out)
+    with pytest.raises(UsageError):
+        change(image, [Remove("/")], out)
+    with pytest.raises(UnsupportedError) as caught:
+        change(image, [Put("/huge", Content(30 << 20, lambda offset, length: bytes(length)))], out)
+    assert "no room" in str(caught.value)
+    assert not out.exists()
+
+
+def test_a_dirty_volume_is_refused(tmp_path: Path) -> None:
+    image, _ = _volume(16, tmp_path)
+    data = bytearray(image.read_bytes())
+    data[0x25] |= 1
+    image.write_bytes(data)
+    with pytest.raises(UnsupportedError) as caught:
+        change(image, [Remove("/README.TXT")], tmp_path / "out.img")
+    assert "dirty" in str(caught.value)

@@ -1,0 +1,114 @@
+"""Components as data: what ships is well-formed, and what isn't is refused by field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from byre.errors import MissingError, UsageError
+from byre.windows.components import Component, Places, built_in_components, parse_components, read_components
+from byre.windows.components.component import PROFILES, SYSTEMS, owner_of
+from byre.windows.components.loading import check_components
+
+GOOD = """
+[[component]]
+id = "games"
+title = "games"
+systems = ["winxp"]
+profile = "lite"
+consequence = "no games"
+source = "sysoc.inf"
+files = ["{system32}/sol*.exe", "{programs}/Games/**"]
+marks = ["sol.exe"]
+"""
+
+
+@pytest.mark.parametrize("component", built_in_components(), ids=lambda each: each.id)
+def test_a_component_that_ships_is_well_formed(component: Component) -> None:
+    assert component.profile in PROFILES
+    assert set(component.systems) <= set(SYSTEMS)
+    assert not component.consequence.endswith(".")
+    assert component.source
+    # Marks lie among the files: else a component that is there could be called absent after its removal.
+    places = Places()
+    folders = [pattern.rpartition("/")[0] for pattern in component.files]
+    for mark in component.marks:
+        there = [folder.replace("**", "x") for folder in folders]
+        paths = [f"{_fill(folder, places)}/{mark}" for folder in there]
+        assert any(component.owns(path, places) for path in paths) or _elsewhere(component, mark), mark
+
+
+def _fill(folder: str, places: Places) -> str:
+    for name, value in places.values().items():
+        folder = folder.replace("{" + name + "}", value)
+    return folder
+
+
+def _elsewhere(component: Component, mark: str) -> bool:
+    """Marks in system32 of components whose own files are a folder's."""
+    return any(f"{{system32}}/{mark}" == pattern for pattern in component.files)
+
+
+def test_ids_are_used_once_and_no_two_components_share_a_service() -> None:
+    components = built_in_components()
+    services = [service.lower() for each in components for service in each.services]
+    assert len({each.id for each in components}) == len(components) > 50
+    assert len(services) == len(set(services))
+
+
+def test_patterns_match_in_any_case_and_stay_in_their_folder() -> None:
+    (component,) = parse_components(GOOD, path="x.toml")
+    places = Places("/WINNT", "/Programme")
+    assert component.owns("/winnt/System32/SOL.EXE", places)
+    assert component.owns("/PROGRAMME/games/a/b.dll", places)
+    assert not component.owns("/WINNT/system32/drivers/sol.exe", places)
+    assert not component.owns("/WINDOWS/system32/sol.exe", places)
+    assert owner_of([component], "/Programme/Games/x", places) is component
+    assert component.absent({"calc.exe"})
+    assert not component.absent({"sol.exe"})
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("id", ('id = "games"', 'id = "Games!"')),
+        ("profile", ('"lite"', '"huge"')),
+        ("systems", ('["winxp"]', '["dos"]')),
+        ("files", ('"{system32}/sol*.exe"', '"{system32}/../../boot.ini"')),
+        ("files", ('"{system32}/sol*.exe"', '"C:/sol.exe"')),
+        ("marks", ('["sol.exe"]', '["a/sol.exe"]')),
+        ("marks", ('["sol.exe"]', "[]")),
+        ("source", ('"sysoc.inf"', "7")),
+        ("colour", ("marks", "colour = 1\nmarks")),
+    ],
+)
+def test_a_wrong_field_is_named(field: str, change: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"'{field}' is not right") as caught:
+        parse_components(GOOD.replace(*change), path="own.toml")
+    assert caught.value.path == "own.toml"
+
+
+@pytest.mark.parametrize("text", ["", "x = 1", "[[component]", "component = 1", "a = 1\n" + GOOD])
+def test_what_is_no_list_of_components_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_components(text, path="own.toml")
+
+
+def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    with pytest.raises(MissingError):
+        read_components(path)
+    path.write_text(GOOD)
+    assert [each.id for each in read_components(path)] == ["games"]
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="UTF-8"):
+        read_components(path)
+
+
+def test_two_of_one_id_and_needs_that_are_not_there_are_refused() -> None:
+    pair = parse_components(GOOD, path="x")
+    with pytest.raises(UsageError, match="two components"):
+        check_components((*pair, *pair), path="x")
+    with pytest.raises(UsageError, match="needs 'cards'"):
+        check_components(parse_components(GOOD + 'needs = ["cards"]\n', path="x"), path="x")
