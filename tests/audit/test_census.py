@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pefile
 import pytest
@@ -69,7 +68,7 @@ def test_a_program_in_a_named_stream_is_found() -> None:
     class Streams(MemoryFiles):
         def _entry(self, key: str) -> Entry:
             entry = super()._entry(key)
-            return replace(entry, streams=(Stream("x", len(PROGRAM), 0),)) if key == "/a.txt" else entry
+            return entry._replace(streams=(Stream("x", len(PROGRAM), 0),)) if key == "/a.txt" else entry
 
         def read(self, entry: Entry, stream: str = "", offset: int = 0, length: int | None = None) -> bytes:
             data = PROGRAM if stream else super().read(entry)
@@ -85,7 +84,7 @@ def test_hard_links_are_read_once_and_told_under_each_name() -> None:
 
         def _entry(self, key: str) -> Entry:
             entry = super()._entry(key)
-            return entry if entry.is_dir else replace(entry, id=7, links=2)
+            return entry if entry.is_dir else entry._replace(id=7, links=2)
 
         def read(self, entry: Entry, stream: str = "", offset: int = 0, length: int | None = None) -> bytes:
             Linked.reads += 1
