@@ -209,6 +209,20 @@ def test_control_sets_and_services() -> None:
     assert read_control_sets(hive(Node())) is None
 
 
+def test_a_password_in_the_command_of_a_service_is_hidden() -> None:
+    root = xp.system_hive()
+    root.at(r"ControlSet001\Services\agent").values = {
+        "Type": 16,
+        "Start": 2,
+        "ImagePath": r"C:\agent.exe -url https://joe:x1y2@host/?token=x1y2 -password x1y2",
+    }
+    control = hive(root).key("ControlSet001")
+    assert control is not None
+    (agent,) = (each for each in read_services(control, PATHS) if each.name == "agent")
+    assert agent.file == "/agent.exe"
+    assert agent.image_path == r"C:\agent.exe -url https://(hidden)@host/?(hidden) -password (hidden)"
+
+
 def test_accounts_tell_administrators_and_blank_passwords() -> None:
     accounts = {a.name: a for a in read_accounts(hive(xp.sam_hive((("a", 500, True), ("g", 501, False)))))}
     assert accounts["a"].administrator is True

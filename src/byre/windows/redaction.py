@@ -41,8 +41,15 @@ _BEARER = re.compile(r"(?P<name>\b(?:bearer|basic)\s+)(?P<value>[a-z0-9._~+/=-]{
 _MAY_HOLD = re.compile(rf"://|{_WORD}|\bnet\d?(?:\.exe)?\"?\s+use|[-/](?:p|pw|rp)[: ]|bearer|basic", re.IGNORECASE)
 
 
+MAX_TEXT = 1 << 15
+"""Windows' own limit for a command line, characters. What lies behind isn't searched, so it isn't shown either."""
+
+
 def redact_text(text: str) -> str:
-    """The text with what may be a secret in it replaced by ``(hidden)``."""
+    """The text with what may be a secret in it replaced by ``(hidden)``, and cut where it is longer than any
+    command."""
+    if len(text) > MAX_TEXT:
+        return f"{redact_text(text[:MAX_TEXT])}... ({len(text) - MAX_TEXT} more characters)"
     if _MAY_HOLD.search(text) is None:
         return text
     found = _URL.sub(_url, text)
