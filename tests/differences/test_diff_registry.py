@@ -89,3 +89,23 @@ def test_a_loop_of_keys_ends() -> None:
     assert HiveComparison("SOFTWARE", "x", Problems()).compare(loop, loop) == []
     found = HiveComparison("SOFTWARE", "x", Problems()).compare(hive, loop)
     assert 0 < len(found) < 100
+
+
+def test_names_of_snmp_communities_are_hidden() -> None:
+    old, new = Node(), Node()
+    snmp = r"ControlSet001\Services\SNMP\Parameters"
+    old.at(rf"{snmp}\ValidCommunities").values = {}
+    new.at(rf"{snmp}\ValidCommunities").values = {"s3cret": 4}
+    new.at(rf"{snmp}\TrapConfiguration\s3cret").values = {"1": "10.0.0.1"}
+    changes = compare(old, new, hive="SYSTEM")
+    assert "s3cret" not in repr(changes)
+    told = {change.path.rpartition("\\")[2]: [value.name for value in change.values] for change in changes}
+    assert told["ValidCommunities"] == ["(hidden)"] and told["(hidden)"] == ["1"]
+
+
+def test_passwords_inside_values_are_hidden_and_still_counted_as_changes() -> None:
+    old, new = tree(), tree()
+    old.at(r"A\Run").values = {"u": "http://a:one@h/", "v": "x.exe /password:one"}
+    new.at(r"A\Run").values = {"u": "http://a:two@h/", "v": "x.exe /password:two"}
+    (change,) = compare(old, new)
+    assert [value.after for value in change.values] == ["http://(hidden)@h/", "x.exe /password:(hidden)"]

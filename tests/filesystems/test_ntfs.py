@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_file
 from byre.filesystems.ntfs import NtfsFileSystem
 from byre.filesystems.ntfs.logfile import parse_log
 from byre.filesystems.ntfs.lznt1 import decompress
+from byre.filesystems.ntfs.runs import decode_runs
 from oracles import run_tool
 
 pytestmark = pytest.mark.oracle
@@ -226,6 +228,45 @@ def test_check_finds_clusters_that_two_files_claim(rich_ntfs: Manifest) -> None:
 def test_check_finds_nothing_wrong_in_a_sound_volume(rich: Manifest) -> None:
     report = open_ntfs(rich.image).check()
     assert (report.corruptions, report.leaks, report.problems) == (0, 0, ())
+
+
+def test_check_finds_names_that_only_the_index_or_only_the_mft_has(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    entry = fs.lookup("/WINDOWS/system32/hal.dll")
+    start = fs.mft.place(entry.id & 0xFFFFFFFF)
+    name = "hal.dll".encode("utf-16-le")
+    at = data.index(name, start, start + 1024)
+    data[at : at + 2] = b"H\0"
+    damaged = open_filesystem(memory_disk(data))
+    told = {problem.code: problem.message for problem in damaged.check().problems}
+    assert set(told) == {"ntfs.index-lacks", "ntfs.index-extra"}
+    assert "'Hal.dll'" in told["ntfs.index-lacks"] and "'hal.dll'" in told["ntfs.index-extra"]
+
+
+def test_check_reports_a_torn_index_block_and_nothing_that_follows_from_it(rich_ntfs: Manifest) -> None:
+    data = bytearray(rich_ntfs.image.read_bytes())
+    fs = open_filesystem(memory_disk(data))
+    assert isinstance(fs, NtfsFileSystem)
+    folder = fs.lookup("/WINDOWS/system32")
+    block = next(each for each in fs.attributes(folder.id & 0xFFFFFFFF) if each.type == 0xA0)
+    lcn = decode_runs(block.value, 0, fs.boot.clusters)[0][1]
+    data[lcn * fs.boot.cluster_size + 510] ^= 0xFF
+    report = open_filesystem(memory_disk(data)).check()
+    assert [problem.code for problem in report.problems] == ["ntfs.index"]
+    assert f"record {folder.id & 0xFFFFFFFF} " in report.problems[0].message
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_check_of_random_damage_to_indexes_ends_with_problems_only(rich_ntfs: Manifest, seed: int) -> None:
+    source = random.Random(seed)
+    data = bytearray(rich_ntfs.image.read_bytes())
+    blocks = [at for at in range(0, len(data), 4096) if data[at : at + 4] == b"INDX"]
+    for at in source.sample(blocks, min(len(blocks), 8)):
+        for _ in range(source.randrange(1, 12)):
+            data[at + source.randrange(24, 4096)] = source.randrange(256)
+    open_filesystem(memory_disk(data)).check()
 
 
 def test_pyfsntfs_sees_the_same_files_sizes_and_times(rich: Manifest) -> None:

@@ -173,6 +173,28 @@ def test_a_cut_task_file_is_an_error_wherever_it_is_cut() -> None:
             parse_job(whole[:length], path="x.job")
 
 
+def test_the_default_of_freeldr_names_one_of_its_systems() -> None:
+    text = b"[FREELOADER]\nDefaultOS=ReactOS\nTimeOut=5\n[ReactOS]\nBootType=Windows2003\nSystemPath=x\n"
+    ini = parse_freeldr_ini(text)
+    assert ini.default in ini.systems and ini.timeout == 5
+
+
+def test_an_xml_task_starts_by_itself_with_its_passwords_hidden() -> None:
+    task = (
+        b"<Task><RegistrationInfo><Author>me</Author></RegistrationInfo><Triggers><LogonTrigger/></Triggers><Actions>"
+        rb"<Exec><Command>%windir%\gone.exe</Command><Arguments>/password:x1y2</Arguments></Exec></Actions></Task>"
+    )
+    folder = "/WINDOWS/system32/Tasks/Vendor"
+    off = task.replace(b"<Actions>", b"<Settings><Enabled>false</Enabled></Settings><Actions>")
+    files = {**xp.clean_files(), f"{folder}/Updater": task, f"{folder}/Off": off, f"{folder}/Broken": b"<Task>"}
+    rows = {row.name: row for row in autostarts_of(files) if row.kind == "task" and row.location == folder}
+    assert rows["Updater"].command == r"%windir%\gone.exe /password:(hidden)"
+    assert rows["Updater"].missing == ("/WINDOWS/gone.exe",)
+    assert (rows["Updater"].author, rows["Updater"].triggers, rows["Updater"].enabled) == ("me", ("Logon",), True)
+    assert (rows["Off"].enabled, rows["Off"].missing) == (False, ())
+    assert "can't be read" in rows["Broken"].command
+
+
 def test_control_sets_and_services() -> None:
     system = hive(xp.system_hive())
     sets = read_control_sets(system)
@@ -185,6 +207,20 @@ def test_control_sets_and_services() -> None:
     assert services["atapi"].is_driver
     assert services["wscsvc"].service_dll == "/WINDOWS/System32/wscsvc.dll"
     assert read_control_sets(hive(Node())) is None
+
+
+def test_a_password_in_the_command_of_a_service_is_hidden() -> None:
+    root = xp.system_hive()
+    root.at(r"ControlSet001\Services\agent").values = {
+        "Type": 16,
+        "Start": 2,
+        "ImagePath": r"C:\agent.exe -url https://joe:x1y2@host/?token=x1y2 -password x1y2",
+    }
+    control = hive(root).key("ControlSet001")
+    assert control is not None
+    (agent,) = (each for each in read_services(control, PATHS) if each.name == "agent")
+    assert agent.file == "/agent.exe"
+    assert agent.image_path == r"C:\agent.exe -url https://(hidden)@host/?(hidden) -password (hidden)"
 
 
 def test_accounts_tell_administrators_and_blank_passwords() -> None:

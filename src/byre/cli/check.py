@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_image, add_write_options, open_image
 from byre.cli.output import Output, printable
-from byre.disks.disk import CheckedDisk, CheckReport
+from byre.disks.disk import CheckedDisk, CheckReport, Problem
 from byre.errors import UnsupportedError, UsageError
 from byre.units import format_size
 
@@ -22,20 +23,25 @@ Check an image's own metadata: references, refcounts, flags, overlaps, snapshots
 --repair leaks gives back clusters that nothing uses. --repair all also mends refcounts and flags. A repair is
 planned first (--dry-run shows the plan and changes nothing), is crash-safe, and leaves what would need a guess.
 
+--files looks inside instead: are the file systems sound? Tables and directories are read, no file's data.
+
 --for PLACE asks something else: would that place take this file as it is? Each of its rules gets a verdict."""
 EXAMPLES = """
   byre check xp.qcow2
   byre check xp.qcow2 --repair all --dry-run
   byre check xp.qcow2 --repair all
+  byre check xp.vmdk --files
   byre check xp.vhd --for azure
 """
 VERDICTS = """\
    0 sound   2 corrupt   3 leaked clusters only (with --repair: the state after it)
+   with --files: the worst of its file systems
    with --for: 0 every rule holds   1 some can't be told here   2 one is broken"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_image(parser, snapshot=False)
+    parser.add_argument("--files", action="store_true", help="check the file systems inside; IMAGE@SNAPSHOT too")
     parser.add_argument("--repair", choices=("leaks", "all"), help="mend it in place")
     parser.add_argument("-n", "--dry-run", action="store_true", help="with --repair: only show what it would do")
     parser.add_argument("--for", dest="target_name", metavar="PLACE", help="check the rules of one of 'byre targets'")
@@ -50,6 +56,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--dry-run belongs to --repair")
     for left in stale_parts(args.image):
         out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
+    if args.files:
+        if args.repair or args.target_name is not None:
+            raise UsageError("--files goes with neither --repair nor --for")
+        return _check_files(args, out)
     if args.target_name is not None:
         if args.repair:
             raise UsageError("--repair and --for exclude each other")
@@ -93,6 +103,50 @@ def _check_other(args: argparse.Namespace, out: Output, title: str) -> int:
         if args.repair:
             raise UnsupportedError(f"{title} images can be checked but not repaired", path=args.image)
         return _say(args, out, disk.check())
+
+
+def _check_files(args: argparse.Namespace, out: Output) -> int:
+    from byre.filesystems.opening import open_volumes
+
+    with open_image(args, out=out) as disk:
+        rows: list[dict[str, Any]] = []
+        reports: list[CheckReport] = []
+        for volume in open_volumes(disk):
+            row: dict[str, Any] = {"partition": volume.partition.index, "type": volume.type, "reason": None}
+            if volume.filesystem is None:
+                row["reason"] = str(volume.reason) if volume.reason else None
+            else:
+                report = volume.filesystem.check()
+                facts = volume.filesystem.facts()
+                row |= _as_json(report) | {"dirty": facts.dirty, "log": facts.log}
+                reports.append(report)
+            rows.append(row)
+        if not reports:
+            raise UnsupportedError("no file system that Byre reads", path=args.image)
+        worst = 2 if any(each.corruptions for each in reports) else 3 if any(each.leaks for each in reports) else 0
+        out.result("check-files", {"image": args.image, "volumes": rows}, lambda console: _print_files(console, rows))
+    return worst
+
+
+def _print_files(console: Printer, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        name = f"partition {row['partition']}" if row["partition"] else "the disk"
+        if "verdict" not in row:
+            console.print(f"{name}: not checked: {printable(row['reason'] or 'nothing recognised')}")
+            continue
+        _print_problems(console, row["problems"])
+        said = {
+            "sound": "sound",
+            "leaks": f"sound, but {_count(row['leaks'], 'cluster')} lost (in use, and no file's)",
+            "corrupt": f"damaged: {_count(row['corruptions'], 'error')}",
+        }[row["verdict"]]
+        state = ", marked dirty" if row["dirty"] else ""
+        state += (
+            ", its log unclean: what Windows replays at the next start isn't counted"
+            if row["log"] == "unclean"
+            else ""
+        )
+        console.print(f"{name}: {str(row['type']).upper()}, {said}{state}")
 
 
 def _check_for(args: argparse.Namespace, out: Output) -> int:
@@ -171,10 +225,7 @@ def _print(
         if before is not None:
             console.print(f"{name}: {_verdict(before)}")
         _print_plan(console, plan, dry_run=args.dry_run)
-    for problem in report.problems:
-        where = "" if problem.offset is None else f", first at {problem.offset:#x}"
-        times = "" if problem.count == 1 else f" ({problem.count} times)"
-        console.print(f"  {problem.kind}: {printable(problem.message)}{times}{where}  [{problem.code}]")
+    _print_problems(console, report.problems)
     console.print(f"{name}: {_verdict(report)}")
     if report.allocated_blocks is not None and report.total_blocks:
         fragmented = report.details.get("fragmented_clusters")
@@ -187,6 +238,13 @@ def _print(
         console.print(text)
     if report.image_end is not None:
         console.print(f"  image ends at {report.image_end} ({format_size(report.image_end)})")
+
+
+def _print_problems(console: Printer, problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        where = "" if problem.offset is None else f", first at {problem.offset:#x}"
+        times = "" if problem.count == 1 else f" ({problem.count} times)"
+        console.print(f"  {problem.kind}: {printable(problem.message)}{times}{where}  [{problem.code}]")
 
 
 def _print_plan(console: Printer, plan: RepairPlan, *, dry_run: bool) -> None:

@@ -14,6 +14,7 @@ from byre.units import format_size
 if TYPE_CHECKING:
     from byre.cli.output import Printer
     from byre.storage.base import Storage
+    from byre.windows.autostarts import Autostart
     from byre.windows.fact import Fact
     from byre.windows.guest import Guest
     from byre.windows.inspection import Inspection
@@ -184,7 +185,7 @@ def _print_guest(console: Printer, guest: Guest, *, whole: bool) -> None:
         ],
     )
     rows = [
-        [a.kind, a.name or "(default)", a.command, "missing" if a.missing else ""]
+        [a.kind, a.name or "(default)", a.command, _file_state(a)]
         for a in guest.autostarts.value or ()
         if a.kind in _SHOWN_KINDS
     ]
@@ -261,6 +262,11 @@ def _services(guest: Guest) -> str:
     auto = sum(1 for service in guest.services.value if service.start == 2)
     others = len(guest.services.value) - len(drivers)
     return f"{len(drivers)} drivers ({boot} at boot), {others} services, {auto} start by themselves"
+
+
+def _file_state(row: Autostart) -> str:
+    """What is worth a word: a task that is switched off, or a file that isn't there."""
+    return "switched off" if row.enabled is False else "missing" if row.missing else ""
 
 
 def _secrets(guest: Guest) -> str:

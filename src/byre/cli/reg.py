@@ -225,9 +225,12 @@ def _class_name(found: Located) -> str | None:
 
 
 def _values_json(found: Located) -> list[dict[str, Any]]:
-    from byre.windows.secrets import is_secret
+    from byre.windows.secrets import HIDDEN, is_secret, is_secret_name
 
-    return [_value_json(value, is_secret(found.kind, found.relative, value.name)) for value in found.key.values()]
+    rows = [_value_json(value, is_secret(found.kind, found.relative, value.name)) for value in found.key.values()]
+    if is_secret_name(found.kind, found.relative):
+        rows = [{**row, "name": HIDDEN} for row in rows]
+    return rows
 
 
 def _value_json(value: Value, hidden: bool) -> dict[str, Any]:

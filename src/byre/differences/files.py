@@ -68,7 +68,7 @@ class FileComparison:
     def changes(self) -> list[FileChange]:
         """All of them by path; what is folded away is there too, with its ``noise``."""
         left, right = (list(files.walk(system=True)) for files in (self.old, self.new))
-        self.untouched.learn(left, right)
+        self.untouched.learn()
         before = {entry.path: entry for entry in left if self._is_wanted(entry.path)}
         after = {entry.path: entry for entry in right if self._is_wanted(entry.path)}
         found: list[FileChange] = []

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from byre.differences.noise import value_noise
 from byre.volumes.problems import Problems
+from byre.windows.redaction import redact_text
 from byre.windows.registry import Hive, Key, Value
 from byre.windows.registry.layout import MAX_DEPTH
-from byre.windows.secrets import HIDDEN, is_secret
+from byre.windows.secrets import HIDDEN, is_secret, is_secret_name, shown_path
 
 MAX_CHANGES = 100_000
 """Keys told of one hive: more than this is another hive, not a change."""
@@ -96,7 +97,17 @@ class HiveComparison:
         if not security:
             noise = "last-written time only" if not values else _common(value.noise for value in values)
         self.found.append(
-            KeyChange("changed", self.shown, path, values, old.last_written, new.last_written, security, False, noise)
+            KeyChange(
+                "changed",
+                self.shown,
+                shown_path(self.name, path),
+                values,
+                old.last_written,
+                new.last_written,
+                security,
+                False,
+                noise,
+            )
         )
 
     def _values(self, path: str, old: tuple[Value, ...], new: tuple[Value, ...]) -> tuple[ValueChange, ...]:
@@ -120,7 +131,7 @@ class HiveComparison:
         secret = is_secret(self.name, path, either.name)
         return ValueChange(
             kind,
-            either.name,
+            HIDDEN if is_secret_name(self.name, path) else redact_text(either.name),
             either.type_name,
             None if old is None else HIDDEN if secret else shown(old),
             None if new is None else HIDDEN if secret else shown(new),
@@ -142,7 +153,7 @@ class HiveComparison:
                 KeyChange(
                     kind,
                     self.shown,
-                    where,
+                    shown_path(self.name, where),
                     values,
                     written if kind == "removed" else None,
                     written if kind == "added" else None,
@@ -169,4 +180,5 @@ def shown(value: Value) -> str:
     else:
         text = decoded[: MAX_SHOWN // 3].hex(" ")
         return text if len(decoded) <= MAX_SHOWN // 3 else f"{text} ... ({len(decoded)} bytes)"
+    text = redact_text(text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"

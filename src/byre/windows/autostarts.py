@@ -12,11 +12,15 @@ from byre.errors import ByreError, CorruptImageError
 from byre.filesystems.base import FileSystem
 from byre.windows.hives import Hives, list_folder
 from byre.windows.paths import SystemPaths, command_targets
+from byre.windows.redaction import redact_text
 from byre.windows.registry import Hive, Key
 
 _WINDOWS = r"Microsoft\Windows\CurrentVersion"
 _NT = r"Microsoft\Windows NT\CurrentVersion"
 MAX_ROWS = 20_000
+MAX_TASKS = 2000
+"""Windows 7 has about eighty."""
+MAX_TASK_FOLDERS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,9 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Autostart:
     """One command that starts by itself. ``files`` are the guest paths of what it runs, as far as they can be
-    told; ``missing`` those of them that are not there."""
+    told; ``missing`` those of them that are not there. In ``command`` passwords are ``(hidden)``.
+
+    ``author``, ``triggers`` and ``enabled`` are what an XML task says; None and empty elsewhere."""
 
     kind: str
     location: str
@@ -46,6 +52,9 @@ class Autostart:
     user: str | None = None
     files: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    author: str | None = None
+    triggers: tuple[str, ...] = ()
+    enabled: bool | None = None
 
 
 def _run_keys(hive: str, prefix: str = "") -> tuple[Place, ...]:
@@ -128,6 +137,7 @@ def read_autostarts(
         rows += _network(control_set, files, paths)
     rows += _startup_folders(files, hives, paths)
     rows += _task_files(files, paths)
+    rows += _xml_tasks(files, paths, classes)
     return tuple(rows[:MAX_ROWS])
 
 
@@ -187,7 +197,7 @@ def _row(
     place: Place, location: str, name: str, command: str, user: str | None, files: FileSystem, paths: SystemPaths
 ) -> Autostart:
     found, missing = ((), ()) if place.kind in _NO_FILES else _look(command, place.kind, files, paths)
-    return Autostart(place.kind, location, name, command, user, found, missing)
+    return Autostart(place.kind, location, name, redact_text(command), user, found, missing)
 
 
 def _look(command: str, kind: str, files: FileSystem, paths: SystemPaths) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -282,6 +292,41 @@ def _task_files(files: FileSystem, paths: SystemPaths) -> Iterator[Autostart]:
             yield Autostart("task", folder, entry.name, f"(can't be read: {error.what})")
             continue
         found, missing = _look(f'"{job.program}"', "task", files, paths)
-        yield Autostart(
-            "task", folder, entry.name, f"{job.program} {job.parameters}".strip(), job.user, found, missing
-        )
+        command = redact_text(f"{job.program} {job.parameters}".strip())
+        yield Autostart("task", folder, entry.name, command, job.user, found, missing)
+
+
+def _xml_tasks(files: FileSystem, paths: SystemPaths, classes: Key | None) -> Iterator[Autostart]:
+    """The tasks of Vista and later, folder by folder. What is switched off is told, but its files aren't looked
+    for: it doesn't start."""
+    from byre.windows.xml_tasks import MAX_TASK, parse_xml_task
+
+    waiting = [f"{paths.root}/system32/Tasks"]
+    count = 0
+    while waiting:
+        folder = waiting.pop()
+        for entry in list_folder(files, folder):
+            if entry.is_dir:
+                if entry.reparse is None and folder.count("/") < MAX_TASK_FOLDERS:
+                    waiting.append(f"{folder}/{entry.name}")
+                continue
+            count += 1
+            if count > MAX_TASKS:
+                return
+            try:
+                task = parse_xml_task(files.read(entry, length=MAX_TASK + 1), path=entry.path)
+            except ByreError as error:
+                yield Autostart("task", folder, entry.name, f"(can't be read: {error.what})")
+                continue
+            for action in task.actions:
+                program = (
+                    _server_of(action.class_id, classes) if action.class_id else action.command.strip().strip('"')
+                )
+                found, missing = _look(f'"{program}"', "task", files, paths) if task.enabled else ((), ())
+                command = redact_text(f"{program} {action.arguments}".strip())
+                yield Autostart(
+                    *("task", folder, entry.name, command, task.user or None, found, missing),
+                    author=task.author or None,
+                    triggers=task.triggers,
+                    enabled=task.enabled,
+                )

@@ -99,7 +99,8 @@ def parse_boot_ini(data: bytes) -> BootIni:
 
 @dataclass(frozen=True, slots=True)
 class FreeldrIni:
-    """freeldr.ini: the section that starts by default, and each system's path and options."""
+    """freeldr.ini: the section that starts by default, and each system's path and options. Names of sections are
+    in lower case, ``default`` too: the loader doesn't tell the cases apart."""
 
     timeout: int | None
     default: str | None
@@ -115,9 +116,10 @@ def parse_freeldr_ini(data: bytes) -> FreeldrIni:
     loader = sections.get("freeloader", {})
     timeout = loader.get("timeout", "")
     systems = {name: values for name, values in sections.items() if "systempath" in values or "boottype" in values}
+    default = loader.get("defaultos")
     return FreeldrIni(
         timeout=int(timeout) if re.fullmatch(r"-?\d{1,9}", timeout) else None,
-        default=loader.get("defaultos"),
+        default=None if default is None else default.lower(),
         systems=systems,
     )
 

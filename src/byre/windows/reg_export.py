@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from byre.windows.registry import Key, Value
 from byre.windows.registry.layout import ValueType
-from byre.windows.secrets import is_secret
+from byre.windows.secrets import is_secret, is_secret_name
 
 HEADER = "Windows Registry Editor Version 5.00"
 WRAP_AT = 76
@@ -30,7 +30,8 @@ def export_key(key: Key, shown: str, kind: str, relative: str) -> Iterator[str]:
     yield f"[{shown}]"
     for value in key.values():
         if is_secret(kind, relative, value.name):
-            yield f"; {_name(_escaped(value.name))} is hidden: a secret"
+            name = "a value" if is_secret_name(kind, relative) else _name(_escaped(value.name))
+            yield f"; {name} is hidden: a secret"
         elif _LINE_BREAKING.search(value.name):
             yield f"; left out: a value whose name holds control characters, {_escaped(value.name)}"
         else:

@@ -125,6 +125,22 @@ def is_secret_class(hive: str, key_path: str) -> bool:
     return kind in ("SYSTEM", "") and _BOOT_KEY.fullmatch(_plain(key_path)) is not None
 
 
+_COMMUNITIES = re.compile(rf"{_SET}\\services\\snmp\\parameters\\validcommunities", re.DOTALL)
+_TRAPS = re.compile(rf"({_SET}\\services\\snmp\\parameters\\trapconfiguration\\)([^\\]+)", re.IGNORECASE | re.DOTALL)
+
+
+def is_secret_name(hive: str, key_path: str) -> bool:
+    """Whether the *names* of a key's values are secrets: those of SNMP communities, which serve as passwords."""
+    return _kind(hive) in ("SYSTEM", "") and _COMMUNITIES.fullmatch(_plain(key_path)) is not None
+
+
+def shown_path(hive: str, key_path: str) -> str:
+    """A key's path without the names in it that are secrets: SNMP traps keep a community's name as a key."""
+    if _kind(hive) not in ("SYSTEM", "") or "\\" not in key_path:
+        return key_path
+    return _TRAPS.sub(lambda match: match[1] + HIDDEN, key_path, count=1)
+
+
 def _kind(hive: str) -> str:
     """One of ``_KINDS``, or empty for a hive that may be anything."""
     name = hive.upper()

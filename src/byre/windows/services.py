@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from byre.windows.paths import SystemPaths, command_targets, driver_path, relative_to_root
+from byre.windows.redaction import redact_text
 from byre.windows.registry import Hive, Key
 
 KERNEL_DRIVER, FILE_SYSTEM_DRIVER = 0x1, 0x2
@@ -124,7 +125,7 @@ def _service(key: Key, paths: SystemPaths) -> Service | None:
         error_control=0 if control is None else control,
         group=text("group"),
         tag=tag,
-        image_path=image_path,
+        image_path=None if image_path is None else redact_text(image_path),
         file=file,
         service_dll=None if dll is None or dll.text is None else paths.resolve(dll.text),
         account=text("objectname"),

@@ -1,4 +1,4 @@
-"""A consistency check that goes beyond a walk: mirror, bitmaps, and clusters that two files claim."""
+"""A consistency check that goes beyond a walk: mirror, bitmaps, indexes, and clusters that two files claim."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from byre.disks.disk import CheckReport
 from byre.errors import ByreError
 from byre.filesystems.ntfs.allocation import OWNED, owned_runs
+from byre.filesystems.ntfs.indexes import check_indexes
 from byre.filesystems.ntfs.names import IN_USE
 from byre.filesystems.ntfs.table import SOUND
 
@@ -21,7 +22,7 @@ def check(fs: NtfsFileSystem) -> CheckReport:
     for _ in fs.walk(system=True):
         pass
     used = 0
-    for step in (_mirror, _mft_bitmap):
+    for step in (_mirror, _mft_bitmap, check_indexes):
         try:
             step(fs)
         except ByreError as error:

@@ -287,6 +287,10 @@ class NtfsFileSystem:
         """Which file every used cluster belongs to (``allocation.OWNED``), for telling block differences as files."""
         return owned_runs(self.mft, self.problems)
 
+    def mft_runs(self, problems: Problems) -> Iterator[Table]:
+        """As ``owned_runs``; what is malformed goes to ``problems`` of the caller's own."""
+        return owned_runs(self.mft, problems)
+
     def mft_bitmap(self) -> bytes:
         """$MFT's own bitmap: one bit for each record, in use or not."""
         return self._system_bytes(MFT, BITMAP, "", self.mft.count // 8 + 8)

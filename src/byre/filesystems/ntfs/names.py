@@ -37,16 +37,17 @@ class NameIndex:
         )
         names, facts = table.names, table.facts
         count = len(facts)
-        alive = _alive(facts)[names["record"]]
-        self.dos = _dos_names(names, alive, count)
-        listed = alive & _is_listed(names, self.dos, count)
+        living = alive(facts)
+        used = living[names["record"]]
+        self.dos = _dos_names(names, used, count)
+        listed = used & _is_listed(names, self.dos, count)
         parent = names["parent"]
         inside = parent < count
         at = np.where(inside, parent, 0)
         # A name counts only while its parent is the same directory as when it was written.
         attached = (
             inside
-            & _alive(facts)[at]
+            & living[at]
             & (facts["flags"][at] & IS_DIRECTORY != 0)
             & ((facts["sequence"][at] == names["parent_sequence"]) | (names["parent_sequence"] == 0))
         )
@@ -99,17 +100,18 @@ class _Upcase:
         return self._capitals[unit]
 
 
-def _alive(facts: Table) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def alive(facts: Table) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which records are files or directories in use, not parts of another."""
     sound = facts["marks"] & (SOUND | IS_EXTENSION) == SOUND
-    alive: np.ndarray[tuple[int], np.dtype[np.bool_]] = sound & (facts["flags"] & IN_USE != 0)
-    return alive
+    living: np.ndarray[tuple[int], np.dtype[np.bool_]] = sound & (facts["flags"] & IN_USE != 0)
+    return living
 
 
 def _dos_names(
-    names: Table, alive: np.ndarray[tuple[int], np.dtype[np.bool_]], count: int
+    names: Table, used: np.ndarray[tuple[int], np.dtype[np.bool_]], count: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """For each record the row of its 8.3 name, or -1."""
-    rows = np.flatnonzero(alive & (names["space"] == DOS))
+    rows = np.flatnonzero(used & (names["space"] == DOS))
     dos = np.full(count, -1, dtype=np.int64)
     dos[names["record"][rows]] = rows
     return dos

@@ -36,6 +36,8 @@ _VALUE_CELL = struct.Struct("<i2sHIIIH")
 """A vk cell with its size in front: signature, name length, data size, data cell, type, flags."""
 _KEY_CELL = struct.Struct("<i2sHQ4xII4xI4xIIII20xHH")
 """An nk cell with its size in front, of ``layout.KEY_NODE`` only what a Key holds, in a Key's order."""
+_WORDS = tuple(struct.Struct(f"<{count}I") for count in range(129))
+"""For lists of a few cells: making a format string each time took as long as reading it."""
 _CHILD_LISTS = {b"lf": 8, b"lh": 8, b"li": 4}
 
 
@@ -252,7 +254,9 @@ class Hive:
         start = cell + _KEY_CELL.size
         if start > len(bins) or cell & 7:
             return None
-        cell_size, magic, flags, *numbers, name_length, class_length = _KEY_CELL.unpack_from(bins, cell)
+        fields = _KEY_CELL.unpack_from(bins, cell)
+        cell_size, magic, flags = fields[:3]
+        name_length, class_length = fields[-2:]
         stop = cell - cell_size
         if magic != b"nk" or stop < start or stop > len(bins):
             return None
@@ -262,7 +266,7 @@ class Hive:
             self.report(cell, "a key's name is cut off")
         raw = bins[start:stop]
         name = raw.decode("latin-1") if flags & NAME_IS_LATIN1_KEY else utf16(raw)
-        return tuple.__new__(Key, (self, cell, name, flags, *numbers, class_length, recovered))
+        return tuple.__new__(Key, (self, cell, name, *fields[2:-2], class_length, recovered))
 
     def subkeys_of(self, key: Key) -> tuple[Key, ...]:
         if not key.subkey_count:
@@ -298,7 +302,7 @@ class Hive:
         bins, end = self._bins, len(self._bins)
         new, unpack, size_at = tuple.__new__, _VALUE_CELL.unpack_from, _I32.unpack_from
         found: list[Value] = []
-        for cell in struct.unpack_from(f"<{count}I", listed):
+        for cell in _words(listed, 0, count):
             if cell + 24 > end or cell & 7:
                 self._report_value(cell, key)
                 continue
@@ -368,7 +372,7 @@ class Hive:
             return False
         count_read = min(count, (len(data) - 4) // width, wanted - len(out))
         step = width // 4
-        out.extend(struct.unpack_from(f"<{count_read * step}I", data, 4)[::step])
+        out.extend(_words(data, 4, count_read * step)[::step])
         return count_read == count
 
     @cached_property
@@ -424,6 +428,12 @@ def open_hive(data: bytes, *, path: str, logs: Sequence[tuple[str, bytes]] = ())
     if base.bins_size + BINS_START > len(content):
         hive.report(0, f"the hive is cut off: {len(content)} of {base.bins_size + BINS_START} bytes")
     return hive
+
+
+def _words(data: bytes, start: int, count: int) -> tuple[int, ...]:
+    """``count`` 32-bit numbers from ``start``, which must be there."""
+    layout = _WORDS[count] if count < len(_WORDS) else struct.Struct(f"<{count}I")
+    return layout.unpack_from(data, start)
 
 
 def utf16(data: bytes) -> str:
