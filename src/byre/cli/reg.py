@@ -8,10 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from byre.cli.changing import add_destination
 from byre.cli.guest_paths import opened
 from byre.cli.layout import table, title
 from byre.cli.options import add_image
 from byre.cli.output import Output, printable
+from byre.cli.reg_edit import ACTIONS, TYPES, run_edit
 from byre.errors import StorageError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +21,20 @@ if TYPE_CHECKING:
     from byre.windows.reg_paths import Located, Registry
     from byre.windows.registry import Hive, Value
 
-SUMMARY = "Look into the guest's registry, or into a hive file; secrets are never shown."
+SUMMARY = """\
+Look into the guest's registry, or into a hive file; secrets are never shown. With set, delete or import: change it.
+
+A change goes to a new image (-o) or, for qcow2, in place behind a snapshot (--in-place); hives keep their size where
+there is room in them. Passwords and activation aren't changed."""
 EXAMPLES = r"""
   byre reg xp.qcow2                                       the hives
   byre reg xp.qcow2 'HKLM\SYSTEM\CurrentControlSet\Services\atapi'
   byre reg xp.qcow2 'HKU\operator\Software' --recursive --json
   byre reg xp.qcow2 'HKLM\SOFTWARE\Acme' --format reg -o acme.reg
   byre reg /recovered/SYSTEM 'Select'                     a bare hive
+  byre reg xp.qcow2 set 'HKLM\SYSTEM\CurrentControlSet\Services\intelppm' Start 4 --type dword --in-place
+  byre reg xp.qcow2 delete 'HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Run' Updater --in-place
+  byre reg xp.qcow2 import mergeide.reg -o movable.qcow2
 """
 VERDICTS = "   0 shown\n   1 shown as far as the hive can be read: it is damaged, and where is on stderr"
 MAX_SHOWN_BYTES = 32
@@ -37,18 +46,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "key", metavar="KEY", nargs="?", help=r"HKLM\..., HKU\USER\... or HKCR\...; in a bare hive from its root"
     )
+    parser.add_argument(
+        "words",
+        metavar="...",
+        nargs="*",
+        help="after 'set': KEY NAME DATA; after 'delete': KEY [NAME]; after 'import': FILE.reg",
+    )
+    parser.add_argument("--type", choices=TYPES, default="sz", help="with set: the value's type, default sz")
     parser.add_argument("--partition", type=int, metavar="N", help="the system on this partition")
     parser.add_argument("-r", "--recursive", action="store_true", help="with everything below the key")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="with '--format reg', which exports KEY and all below it as regedit does: write FILE, in UTF-16",
+    add_destination(
+        parser,
+        "a change: a new image there, IMAGE is only read; with '--format reg', which exports KEY and all below it as "
+        "regedit does: that file, in UTF-16",
     )
-    parser.add_argument("--force", action="store_true", help="replace FILE where it is there already")
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
+    if args.key in ACTIONS and args.words:
+        return run_edit(args, out)
+    if args.words or args.in_place or args.dry_run:
+        raise UsageError("only set, delete and import take more words or --in-place", hint="See 'byre reg --help'.")
     regedit = _wants_export(args, out)
     hive = bare_hive(args.image)
     if hive is not None:

@@ -1,0 +1,181 @@
+"""What the verbs that change a guest share: where the result goes, and doing it all or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from byre.cli.options import add_write_options, open_image
+from byre.cli.output import Output, printable
+from byre.errors import ExistsError, UsageError
+from byre.units import format_size
+
+if TYPE_CHECKING:
+    from byre.disks.disk import Disk
+    from byre.disks.scratch import ScratchDisk
+    from byre.filesystems.opening import OpenVolume
+    from byre.lite.changes import Applied, Change
+    from byre.windows.inspection import Inspection
+
+CHANGE_VERDICTS = "   0 done"
+
+
+def add_destination(
+    parser: argparse.ArgumentParser, output_help: str = "a new image there; IMAGE is only read"
+) -> None:
+    """``-o OUT`` or ``--in-place``, and ``--dry-run``."""
+    group = parser.add_argument_group("where the result goes")
+    group.add_argument("-o", "--output", metavar="OUT", help=output_help)
+    group.add_argument(
+        "--in-place",
+        action="store_true",
+        help="IMAGE itself (qcow2 only): a snapshot of it is taken first, and the change shows all at once",
+    )
+    group.add_argument("--keep-as", metavar="NAME", help="with --in-place: the snapshot's name")
+    group.add_argument("--force", action="store_true", help="replace what is at OUT")
+    group.add_argument("-n", "--dry-run", action="store_true", help="only say what would change")
+    add_write_options(group)  # type: ignore[arg-type]
+
+
+def check_destination(args: argparse.Namespace) -> None:
+    """UsageError, or ExistsError, before any work."""
+    if bool(args.output) == args.in_place and not (args.dry_run and not args.output):
+        raise UsageError(
+            "say where the result goes",
+            hint="-o OUT.qcow2 writes a new image; --in-place changes IMAGE behind a snapshot.",
+        )
+    if args.keep_as and not args.in_place:
+        raise UsageError("--keep-as belongs to --in-place")
+    if args.force and not args.output:
+        raise UsageError("--force belongs to -o")
+    if args.output and not args.force and not args.dry_run and os.path.lexists(args.output):
+        raise ExistsError("exists already", path=args.output, hint="Choose another name, or say --force.")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Where the result went. ``snapshot`` names what the image was before, where it was changed in place."""
+
+    path: str | None
+    snapshot: str | None
+    applied: tuple[Applied, ...]
+
+    def payload(self) -> dict[str, Any]:
+        return {
+            "output": self.path,
+            "snapshot": self.snapshot,
+            "removed": [path for each in self.applied for path in each.removed],
+            "written": [path for each in self.applied for path in each.written],
+            "freed": sum(each.freed for each in self.applied),
+            "confined": next((each.confined for each in self.applied if each.confined), None),
+        }
+
+
+@contextmanager
+def changing(args: argparse.Namespace) -> Iterator[tuple[Disk, ScratchDisk, Inspection]]:
+    """The image, a scratch disk over it, and a look inside. Nothing of the scratch disk stays."""
+    from byre.disks.scratch import open_scratch
+    from byre.windows.inspection import Inspection
+
+    with open_image(args, writable=args.in_place and not args.dry_run) as disk:
+        if args.in_place:
+            from byre.lite.saving import refuse_in_place
+
+            if not args.dry_run:
+                refuse_in_place(disk)
+        folder = os.path.dirname(os.path.abspath(args.output or args.image))  # noqa: PTH100, PTH120
+        work = open_scratch(disk, folder)
+        try:
+            yield disk, work, Inspection(disk, name=args.image, partition=getattr(args, "partition", None))
+        finally:
+            work.close()
+
+
+def apply_plan(
+    work: ScratchDisk, plan: Sequence[tuple[OpenVolume, Sequence[Change]]], out: Output
+) -> tuple[Applied, ...]:
+    """Make every volume's changes on the scratch disk."""
+    from byre.lite.applying import apply_changes
+
+    total = sum(len(changes) for _, changes in plan)
+    with out.progress("changing", total) as bar:
+        return tuple(apply_changes(work, volume, changes, advance=bar.advance) for volume, changes in plan)
+
+
+def save(
+    args: argparse.Namespace, disk: Disk, work: ScratchDisk, applied: tuple[Applied, ...], out: Output, *, verb: str
+) -> Saved:
+    """Publish the scratch disk as OUT, or as the image's new state."""
+    if args.output:
+        from byre.convert.convert import convert_image
+        from byre.disks.formats import format_for_suffix, format_named
+
+        entry = format_for_suffix(args.output) or format_named("qcow2")
+        with out.progress("writing", work.size) as bar:
+            convert_image(work, args.output, entry, force=args.force, advance=bar.advance)
+        return Saved(args.output, None, applied)
+    from byre.lite.saving import refuse_in_place, save_in_place
+
+    name = args.keep_as or f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    total = sum(stop - start for start, stop in work.changes())
+    with out.progress("writing", total) as bar:
+        kept = save_in_place(refuse_in_place(disk), work, name, advance=bar.advance)
+    return Saved(args.image, kept.name, applied)
+
+
+def run_change(
+    args: argparse.Namespace,
+    out: Output,
+    verb: str,
+    plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
+) -> int:
+    """The whole of a simple verb: plan, apply, save, tell."""
+    check_destination(args)
+    with changing(args) as (disk, work, guest):
+        steps = plan(guest)
+        if args.dry_run:
+            rows = [_said(change) for _, changes in steps for change in changes]
+            payload = {"image": args.image, "dry_run": True, "changes": rows}
+            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
+            return 0
+        saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
+    tell(args, out, verb, saved)
+    return 0
+
+
+def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:
+    payload = {"image": args.image, "dry_run": False, **saved.payload()}
+    removed, written = len(payload["removed"]), len(payload["written"])
+    parts = []
+    if removed:
+        parts.append(f"removed {_count(removed)}, {format_size(payload['freed'])}")
+    if written:
+        parts.append(f"wrote {_count(written)}")
+    text = "; ".join(parts) or "nothing to change"
+    if saved.snapshot is not None:
+        out.notice(
+            f"the image as it was is the snapshot {saved.snapshot!r}; "
+            f"go back with: byre snapshot revert {args.image} '{saved.snapshot}'"
+        )
+    out.result(verb, payload, lambda console: console.print(printable(f"{text}: {saved.path}")))
+
+
+def _count(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
+
+
+def _said(change: Change) -> str:
+    from byre.lite.changes import MakeFolder, Put, Remove
+
+    if isinstance(change, Remove):
+        return printable(f"remove {change.path}")
+    if isinstance(change, MakeFolder):
+        return printable(f"make the folder {change.path}")
+    if isinstance(change, Put):
+        return printable(f"write {change.path}, {format_size(change.content.size)}")
+    return printable(f"change {change.path} in place, {format_size(len(change.data))}")

@@ -1,0 +1,114 @@
+"""``byre reg IMAGE set|delete|import``: the guest's registry changed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from byre.cli.changing import run_change
+from byre.cli.output import Output
+from byre.errors import MissingError, StorageError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from byre.filesystems.opening import OpenVolume
+    from byre.lite.changes import Change
+    from byre.lite.hive_editor import Edit
+    from byre.windows.inspection import Inspection
+
+ACTIONS = ("set", "delete", "import")
+TYPES = ("sz", "expand_sz", "multi_sz", "dword", "qword", "binary", "none")
+MAX_REG_FILE = 64 << 20
+
+
+def run_edit(args: argparse.Namespace, out: Output) -> int:
+    """Carry out ``args.key`` (an action) with the words after it."""
+    edits = {"set": _set, "delete": _delete, "import": _import}[args.key](args)
+
+    def plan(guest: Inspection) -> list[tuple[OpenVolume, list[Change]]]:
+        from byre.lite.registry_changes import hive_changes
+
+        if not guest.roots:
+            raise UnsupportedError("holds no installed Windows or ReactOS", path=args.image)
+        volume, root = guest.roots[0]
+        assert volume.filesystem is not None
+        return [(volume, hive_changes(volume.filesystem, root, edits, image=args.image))]
+
+    return run_change(args, out, "reg", plan)
+
+
+def _set(args: argparse.Namespace) -> list[Edit]:
+    from byre.lite.hive_editor import MakeKey, SetValue
+
+    words = args.words
+    if len(words) == 1:
+        return [MakeKey(words[0])]
+    if len(words) != 3:
+        raise UsageError("set takes KEY, or KEY NAME DATA", hint="NAME @ is the key's default value.")
+    key, name, text = words
+    kind, data = value_data(args.type, text)
+    return [SetValue(key, "" if name == "@" else name, kind, data)]
+
+
+def _delete(args: argparse.Namespace) -> list[Edit]:
+    from byre.lite.hive_editor import DeleteKey, DeleteValue
+
+    words = args.words
+    if len(words) == 1:
+        return [DeleteKey(words[0])]
+    if len(words) != 2:
+        raise UsageError("delete takes KEY, which goes with all below it, or KEY NAME")
+    return [DeleteValue(words[0], "" if words[1] == "@" else words[1])]
+
+
+def _import(args: argparse.Namespace) -> list[Edit]:
+    from byre.lite.hive_editor import DeleteKey, DeleteValue, MakeKey, SetValue
+    from byre.windows.reg_import import decode_reg, parse_reg
+
+    if len(args.words) != 1:
+        raise UsageError("import takes one FILE.reg")
+    path = Path(args.words[0])
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_REG_FILE + 1)
+    except FileNotFoundError as error:
+        raise MissingError("no such file", path=path) from error
+    except OSError as error:
+        raise StorageError(f"can't be read: {error.strerror}", path=path) from error
+    if len(raw) > MAX_REG_FILE:
+        raise UsageError("is too large for a registry file", path=path)
+    edits: list[Edit] = []
+    for row in parse_reg(decode_reg(raw), path=str(path)):
+        if row.name is None:
+            edits.append(DeleteKey(row.key) if row.data is None else MakeKey(row.key))
+        elif row.data is None:
+            edits.append(DeleteValue(row.key, row.name))
+        else:
+            edits.append(SetValue(row.key, row.name, row.type, row.data))
+    return edits
+
+
+def value_data(kind: str, text: str) -> tuple[int, bytes]:
+    """(REG_* number, bytes) of a value typed on the command line; UsageError where it doesn't fit the type."""
+    from byre.windows.registry.layout import ValueType
+
+    number = ValueType[kind.upper()]
+    if number in (ValueType.SZ, ValueType.EXPAND_SZ):
+        return number, text.encode("utf-16-le", "surrogatepass") + b"\0\0"
+    if number == ValueType.MULTI_SZ:
+        parts = text.split("|") if text else []
+        return number, "".join(part + "\0" for part in parts).encode("utf-16-le", "surrogatepass") + b"\0\0"
+    if number in (ValueType.DWORD, ValueType.QWORD):
+        width = 4 if number == ValueType.DWORD else 8
+        try:
+            return number, int(text, 0).to_bytes(width, "little")
+        except (ValueError, OverflowError) as error:
+            raise UsageError(
+                f"not a number of {width} bytes", found=repr(text), hint="For example 4 or 0x1f."
+            ) from error
+    digits = re.sub(r"[\s,:]", "", text)
+    try:
+        return number, bytes.fromhex(digits)
+    except ValueError as error:
+        raise UsageError("not bytes in hexadecimal", found=repr(text), hint="For example 01,ff,00.") from error

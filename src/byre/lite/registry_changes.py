@@ -1,0 +1,74 @@
+"""Edits of the registry of an installed system, as changes of its hive files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from byre.errors import MissingError, UsageError
+from byre.filesystems.base import FileSystem
+from byre.lite.changes import Change, Content, Overwrite, Put, Remove
+from byre.lite.guards import refuse_registry
+from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, SetValue, edited
+from byre.windows.reg_paths import Mount, Registry, find_key, split_key
+
+_EPOCH_AS_FILETIME = 116_444_736_000_000_000
+"""1970 in units of 100 ns since 1601."""
+
+
+def hive_changes(files: FileSystem, root: str, edits: Iterable[Edit], *, image: str) -> list[Change]:
+    r"""The edits, whose keys begin with ``HKLM\`` or ``HKU\``, as whole hives: overwritten in place where the size
+    stays, else put anew. A hive's own logs are removed where it was dirty: what they held is in it by then.
+
+    Raises MissingError for what isn't there, UnsupportedError for passwords and activation, CorruptImageError for a
+    damaged hive.
+    """
+    registry = Registry(files, root)
+    by_mount: dict[Mount, list[Edit]] = {}
+    for edit in edits:
+        mount, key = _place(registry, edit.key)
+        name = edit.name if isinstance(edit, (SetValue, DeleteValue)) else None
+        refuse_registry(mount.kind, key, name, image=image)
+        if isinstance(edit, DeleteKey) and not key:
+            raise UsageError("a whole hive isn't deleted", path=image, found=edit.key)
+        by_mount.setdefault(mount, []).append(replace(edit, key=key))
+    changes: list[Change] = []
+    for mount, own in by_mount.items():
+        changes += _changes_of(registry, mount, own)
+    return changes
+
+
+def _place(registry: Registry, path: str) -> tuple[Mount, str]:
+    """The hive that a typed path lies in, and the path in it; CurrentControlSet becomes the set of the next boot."""
+    root, names = split_key(path)
+    if root == "HKCR":
+        root, names = "HKLM", ["SOFTWARE", "Classes", *names]
+    located = registry.locate("\\".join([root, *names[:1]]))
+    mount = next(each for each in registry.mounts() if each.path == located.hive.path)
+    rest = names[1:]
+    if mount.kind == "SYSTEM" and rest and rest[0].lower() == "currentcontrolset":
+        _, relative = find_key(located.hive, rest[:1], system=True)
+        rest = [*relative.split("\\"), *rest[1:]]
+    return mount, "\\".join(rest)
+
+
+def _changes_of(registry: Registry, mount: Mount, edits: list[Edit]) -> list[Change]:
+    fact = registry.hive(mount)
+    if fact.value is None:
+        raise MissingError(f"has no hive {mount.path}", path=mount.shown, found=fact.reason)
+    hive = fact.value
+    entry = registry.files.lookup(mount.path)
+    base_block = registry.files.read(entry, length=4096)
+    now = _EPOCH_AS_FILETIME + time.time_ns() // 100
+    data = edited(hive, base_block, edits, written=now)
+    changes: list[Change] = []
+    if hive.replayed is not None:
+        for suffix in (".LOG", ".LOG1", ".LOG2"):
+            try:
+                changes.append(Remove(registry.files.lookup(mount.path + suffix).path))
+            except MissingError:
+                continue
+    same = len(data) == entry.size
+    changes.append(Overwrite(entry.path, data) if same else Put(entry.path, Content.of(data)))
+    return changes
