@@ -24,7 +24,17 @@ def test_the_demo_runs_to_its_end_and_leaves_what_it_says(tmp_path: Path) -> Non
         [sys.executable, ROOT / "tools" / "demo.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for verb in ("audit", "diff", "info", "snapshot create", "snapshot revert", "convert", "compare", "check", "export"):
+    for verb in (
+        "audit",
+        "diff",
+        "info",
+        "snapshot create",
+        "snapshot revert",
+        "convert",
+        "compare",
+        "check",
+        "export",
+    ):
         assert f"$ byre {verb} " in done.stdout
     assert "Now your own image" in done.stdout and "Traceback" not in done.stdout + done.stderr
     names = sorted(path.name for path in (tmp_path / "demo").iterdir())
