@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from byre.cli.main import main
 from byre.disks.opening import open_disk
 from byre.disks.scratch import ScratchDisk
 from byre.filesystems.opening import open_partition
-from byre.lite.changes import Content, MakeFolder, Put, Remove
+from byre.lite.changes import Content, MakeFolder, Overwrite, Put, Remove
 from byre.lite.hive_editor import DeleteKey, SetValue
 from byre.lite.mending.boot_code import MASTER_CODE
 from byre.windows.inspection import Inspection
 from byre.windows.reg_paths import Registry
+from byre.windows.registry.layout import base_block_checksum
 from oracles import require_tool, run_tool
 
 pytestmark = pytest.mark.oracle
@@ -276,3 +278,75 @@ def test_what_does_not_go_together_is_said_before_any_work(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert byre(capsys, SPECIMEN, *words)[0] == 64
+
+
+def _unfinished(hive: bytes, done: bytes) -> tuple[bytes, bytes]:
+    """(hive, log) as Windows XP leaves them when the machine goes off between log and hive: ``done`` is what the log
+    makes of the hive."""
+    assert len(hive) == len(done)
+    before = bytearray(hive)
+    (sequence,) = struct.unpack_from("<I", before, 4)
+    struct.pack_into("<I", before, 4, sequence + 1)
+    struct.pack_into("<I", before, 508, base_block_checksum(before))
+    base = bytearray(done[:512])
+    struct.pack_into("<II", base, 4, sequence + 1, sequence + 1)
+    struct.pack_into("<I", base, 28, 1)
+    struct.pack_into("<I", base, 508, base_block_checksum(base))
+    sectors = range(4096, len(done), 512)
+    dirty = [done[at : at + 512] != hive[at : at + 512] for at in sectors]
+    octets = [dirty[at : at + 8] for at in range(0, len(dirty), 8)]
+    bits = b"DIRT" + bytes(sum(bit << place for place, bit in enumerate(octet)) for octet in octets)
+    pages = b"".join(done[at : at + 512] for at, bit in zip(sectors, dirty, strict=True) if bit)
+    return bytes(before), bytes(base) + bits.ljust(-(-len(bits) // 512) * 512, b"\0") + pages
+
+
+def test_a_log_is_written_into_its_hive_together_with_other_edits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/WINDOWS/system32/config/SYSTEM"
+    started = SetValue(rf"{_SERVICES}\Beep", "Start", 4, (2).to_bytes(4, "little"))
+    edited = planted(tmp_path / "edited.qcow2", [], [started])
+    hive, log = _unfinished(_holds(SPECIMEN, path), _holds(edited, path))
+    image = planted(tmp_path / "x.qcow2", [Overwrite(path, hive), Put(f"{path}.LOG", Content.of(log))])
+    assert "SOUND-009" in _rules(image)
+    for words in (("hives",), ("hives", "intelppm")):
+        out = tmp_path / f"{len(words)}.qcow2"
+        status, told = byre(capsys, image, *words, "-o", out)
+        assert (status, told["left"]) == (0, [])
+        assert "SOUND-009" not in _rules(out)
+        assert _value(out, rf"{_SERVICES}\Beep", "Start") == 2
+        assert [each for each in told["removed"] if each.endswith(".LOG")] == [f"{path}.LOG"]
+    assert _value(out, rf"{_SERVICES}\intelppm", "Start") == 4
+    _others_are_content(out, tmp_path)
+
+
+def test_a_dirty_volume_is_left_to_its_own_autochk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def unclean(work: ScratchDisk) -> None:
+        sector = bytearray(work.read(0, 512))
+        sector[:440] = bytes(440)
+        work.write(0, sector)
+        data = next(_flags_of_volume(work))
+        work.write(data, (int.from_bytes(work.read(data, 2), "little") | 1).to_bytes(2, "little"))
+
+    image, out = planted(tmp_path / "x.qcow2", sectors=unclean), tmp_path / "out.qcow2"
+    status, told = byre(capsys, image, "intelppm", "--dry-run")
+    assert status == 1
+    assert "dirty" in told["obstacle"]
+    assert byre(capsys, image, "intelppm", "-o", out)[0] == 69
+    assert byre(capsys, image, "boot", "-o", out)[1]["left"] == []  # sector 0 isn't the volume's
+    with open_disk(out) as disk:
+        assert disk.read(0, 440) == MASTER_CODE
+
+
+def _flags_of_volume(work: ScratchDisk) -> Iterator[int]:
+    """Where the flags of $VOLUME_INFORMATION lie on the disk: in record 3 of the MFT."""
+    boot = work.read(63 * 512, 512)
+    cluster = boot[13] * 512
+    (mft,) = struct.unpack_from("<Q", boot, 0x30)
+    record = 63 * 512 + mft * cluster + 3 * 1024
+    data, at = work.read(record, 1024), 0
+    (at,) = struct.unpack_from("<H", data, 20)
+    while (kind := int.from_bytes(data[at : at + 4], "little")) != 0xFFFFFFFF:
+        if kind == 0x70:
+            yield record + at + int.from_bytes(data[at + 20 : at + 22], "little") + 10
+        at += int.from_bytes(data[at + 4 : at + 8], "little")
