@@ -80,10 +80,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     with changing(args) as (disk, work, _):
         prepared = _prepare(args, out, work, mends, options)
         if not args.what or args.dry_run:
-            return _tell(args, out, prepared, None, ())
-        steps = sum(len(each.plan.steps) for each in prepared.mendings)
-        if not steps:
-            return _tell(args, out, prepared, None, _findings(prepared))
+            return _tell(args, out, prepared, None, None)
+        if not any(each.plan.steps for each in prepared.mendings):
+            return _tell(args, out, prepared, None, left_over(work, prepared, image=args.image))
         with out.progress("changing", max(1, sum(len(changes) for _, changes in prepared.volumes))) as bar:
             applied = carry_out(work, prepared, advance=bar.advance)
         left = left_over(work, prepared, image=args.image)
@@ -123,13 +122,10 @@ def _prepare(
         )
 
 
-def _findings(prepared: Prepared) -> tuple[Finding, ...]:
-    return tuple(finding for each in prepared.mendings for finding in each.findings)
-
-
 def _tell(
-    args: argparse.Namespace, out: Output, prepared: Prepared, saved: Saved | None, left: tuple[Finding, ...]
+    args: argparse.Namespace, out: Output, prepared: Prepared, saved: Saved | None, left: tuple[Finding, ...] | None
 ) -> int:
+    """``left``: what the audit finds afterwards; None where nothing was to be carried out."""
     obstacle: str | None = None
     if saved is None and any(each.plan.steps for each in prepared.mendings):
         try:
@@ -138,11 +134,11 @@ def _tell(
             obstacle = str(error)
     payload: dict[str, Any] = {
         "image": args.image,
-        "dry_run": saved is None,
+        "dry_run": left is None,
         "mends": [_row(each) for each in prepared.mendings],
         "obstacle": obstacle,
         **(saved.payload() if saved is not None else {}),
-        "left": [_finding(each) for each in left] if saved is not None else None,
+        "left": None if left is None else [_finding(each) for each in left],
     }
     out.result("mend", payload, lambda console: _show(args, console, prepared, saved, left, obstacle))
     if saved is not None and saved.snapshot is not None:
@@ -183,7 +179,7 @@ def _show(
     console: Printer,
     prepared: Prepared,
     saved: Saved | None,
-    left: tuple[Finding, ...],
+    left: tuple[Finding, ...] | None,
     obstacle: str | None,
 ) -> None:
     def say(text: str) -> None:
@@ -208,10 +204,12 @@ def _show(
             say(f"         {refusal.remedy}")
     if obstacle is not None:
         say(f"\nnot yet: {obstacle}")
+    for line in _found(left or ()):
+        say(f"still    {line}")
     if saved is not None:
-        for line in _found(left):
-            say(f"still    {line}")
         say(f"mended: {saved.path}")
+    elif left is not None:
+        say("nothing was written")
 
 
 def _found(findings: tuple[Finding, ...]) -> list[str]:
