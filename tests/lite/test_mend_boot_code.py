@@ -24,6 +24,48 @@ _LOADER = bytes.fromhex(
     "f4"  # hlt
 )
 
+_WITHOUT_LBA = """
+bits 16
+org 0x8000
+    xor ax,ax
+    mov ds,ax
+    mov es,ax
+    mov ss,ax
+    mov sp,0x7c00
+    mov si,sp
+    mov di,0x8000
+    mov cx,256
+    rep movsw
+    jmp 0:moved
+moved:
+    mov eax,[0x4c]
+    mov [old],eax
+    mov word [0x4c],hook
+    mov word [0x4e],0
+    mov ax,0x0201
+    mov bx,0x7c00
+    mov cx,2
+    mov dh,0
+    int 0x13
+    jmp 0:0x7c00
+hook:
+    cmp ah,0x41
+    je refuse
+    cmp ah,0x42
+    je refuse
+    jmp far [cs:old]
+refuse:
+    push bp
+    mov bp,sp
+    or byte [bp+6],1
+    pop bp
+    iret
+old dd 0
+times 510-($-$$) db 0
+dw 0xaa55
+"""
+"""Makes the BIOS one that knows no LBA, then starts the second sector as if it were the first."""
+
 
 def _entry(active: int, start: int) -> bytes:
     return struct.pack("<B3sB3sII", active, b"\x01\x01\x00", 0x07, b"\xfe\xff\xff", start, 64)
@@ -68,6 +110,20 @@ def test_a_partition_beyond_what_chs_reaches_starts(tmp_path: Path) -> None:
     start = 40 << 21  # 40 GiB
     disk = _disk(tmp_path / "d.img", _entry(0x80, start + 7), at=start + 7, size=41 << 30)
     assert _starts(disk) == b"B\x80\x80\x07"
+
+
+@pytest.mark.oracle
+def test_a_bios_without_lba_is_asked_for_the_entry_s_cylinder_head_and_sector(tmp_path: Path) -> None:
+    require_tool("nasm")
+    source, stage = tmp_path / "stage.asm", tmp_path / "stage.bin"
+    source.write_text(_WITHOUT_LBA)
+    run_tool("nasm", "-f", "bin", source, "-o", stage)
+    disk = _disk(tmp_path / "d.img", _entry(0x80, 63), at=63)
+    with disk.open("r+b") as file:
+        master = file.read(512)
+        file.seek(0)
+        file.write(stage.read_bytes() + master)
+    assert _starts(disk) == b"B\x80\x80?"
 
 
 @pytest.mark.oracle

@@ -257,9 +257,20 @@ def test_a_session_is_given_up_only_on_demand(tmp_path: Path, capsys: pytest.Cap
     assert (status, _row(told, "hibernation")["steps"]) == (1, [])
     assert byre(capsys, image, "hibernation", "--discard-session", "-o", out)[0] == 0
     assert "SOUND-007" not in _rules(out)
+    both = tmp_path / "both.qcow2"
+    assert byre(capsys, image, "hibernation", "intelppm", "--discard-session", "-o", both)[0] == 0
+    assert not {"SOUND-007", "PORT-006"} & _rules(both)
     status, error = byre(capsys, image, "intelppm", "-o", tmp_path / "no.qcow2")
     assert (status, error["error"]) == (69, "unsupported")
     assert not (tmp_path / "no.qcow2").exists()
+
+
+def test_a_disk_without_a_system_says_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty.img"
+    empty.write_bytes(bytes(1 << 20))
+    status, told = byre(capsys, empty, "all", "-o", tmp_path / "out.qcow2")
+    assert (status, [each["what"] for each in told["refused"]]) == (1, ["the system"])
+    assert not (tmp_path / "out.qcow2").exists()
 
 
 @pytest.mark.parametrize(

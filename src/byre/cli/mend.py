@@ -15,21 +15,13 @@ if TYPE_CHECKING:
     from byre.audit.finding import Finding
     from byre.disks.scratch import ScratchDisk
     from byre.lite.mending.carrying import Mending, Prepared
-    from byre.lite.mending.plan import Mend, Options
+    from byre.lite.mending.plan import Mend, Options, Refusal
 
 SHOWN = 12
 """Steps of one mend that are shown without --all-steps; the JSON has all."""
 SUMMARY = """\
 Mend what the audit found, by a plan that is shown: without WHAT, all that could be mended; with it, on a copy or
 behind a snapshot.
-
-  boot         boot code, active partition, fields of the boot sector, NTLDR, NTDETECT.COM, boot.ini
-  hives        what the registry's logs hold, written into the hives
-  portable     every common IDE controller known to the guest (Microsoft KB 314082), so that it meets no STOP 0x7B
-  intelppm     Intel's processor driver off, for hosts with another maker's processor
-  hibernation  a hibernated session given up; only with --discard-session
-  autostart    with --autostart NAME: disabled and kept, not deleted
-  all          the first four
 
 Afterwards the audit is asked again. Passwords and product activation are not touched."""
 EXAMPLES = r"""
@@ -47,7 +39,13 @@ VERDICTS = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_image(parser, snapshot=False)
-    parser.add_argument("what", metavar="WHAT", nargs="*", help="what to mend; without it, only a list")
+    parser.add_argument(
+        "what",
+        metavar="WHAT",
+        nargs="*",
+        help="boot: what starts before the kernel; hives: registry logs; portable: IDE controllers, against 0x7B; "
+        "intelppm: Intel's processor driver off; all: these four; hibernation and autostart with their options",
+    )
     parser.add_argument(
         "--drivers",
         metavar="DIR",
@@ -136,6 +134,7 @@ def _tell(
         "image": args.image,
         "dry_run": left is None,
         "mends": [_row(each) for each in prepared.mendings],
+        "refused": [_refused(each) for each in prepared.refusals],
         "obstacle": obstacle,
         **(saved.payload() if saved is not None else {}),
         "left": None if left is None else [_finding(each) for each in left],
@@ -146,7 +145,11 @@ def _tell(
             f"the image as it was is the snapshot {saved.snapshot!r}; "
             f"go back with: byre snapshot revert {args.image} '{saved.snapshot}'"
         )
-    unmended = any(each.plan.refusals for each in prepared.mendings) or bool(left) or obstacle is not None
+    unmended = (
+        any(each.plan.refusals for each in prepared.mendings)
+        or bool(prepared.refusals or left)
+        or obstacle is not None
+    )
     return 1 if args.what and unmended else 0
 
 
@@ -158,10 +161,12 @@ def _row(mending: Mending) -> dict[str, Any]:
         "findings": [_finding(each) for each in mending.findings],
         "steps": list(mending.plan.said),
         "notes": list(mending.plan.notes),
-        "refused": [
-            {"what": each.what, "reason": each.reason, "remedy": each.remedy} for each in mending.plan.refusals
-        ],
+        "refused": [_refused(each) for each in mending.plan.refusals],
     }
+
+
+def _refused(refusal: Refusal) -> dict[str, str]:
+    return {"what": refusal.what, "reason": refusal.reason, "remedy": refusal.remedy}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -202,6 +207,8 @@ def _show(
         for refusal in plan.refusals:
             say(f"  can't  {refusal.what}: {refusal.reason}")
             say(f"         {refusal.remedy}")
+    for refusal in prepared.refusals:
+        say(f"can't    {refusal.what}: {refusal.reason}; {refusal.remedy}")
     if obstacle is not None:
         say(f"\nnot yet: {obstacle}")
     for line in _found(left or ()):

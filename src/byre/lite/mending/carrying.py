@@ -18,6 +18,7 @@ from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remov
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
 from byre.lite.mending.disk import plan_disk
 from byre.lite.mending.plan import Mend, Options, Patient, Plan, Refusal, Step, WriteSector
+from byre.lite.mending.sessions import plan_session
 from byre.lite.mending.sources import GuestSources
 from byre.lite.registry_changes import hive_changes
 from byre.windows.inspection import Inspection
@@ -42,9 +43,11 @@ class Mending:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was found and planned. ``volumes``: what is to be done in each, by the disk as it is now."""
+    """What was found and planned. ``refusals`` are about the disk as a whole; ``volumes``: what is to be
+    done in each, by the disk as it is now."""
 
     mendings: tuple[Mending, ...]
+    refusals: tuple[Refusal, ...]
     volumes: tuple[tuple[OpenVolume, tuple[Change, ...]], ...]
     sectors: tuple[WriteSector, ...]
 
@@ -67,11 +70,14 @@ def prepare(
     """Look, and plan. What lies below the file systems is written to ``work`` at once, since the rest can be seen
     only then; nothing else is."""
     findings = breaches(work, mends, image=image, progress=progress)
-    below = _mend_disk(work, options) if any(mend.name == "boot" for mend in mends) else Plan()
+    names = [mend.name for mend in mends]
+    below = _mend_disk(work, options) if "boot" in names else Plan()
+    session = _discard_session(work, options, image) if "hibernation" in names else Plan()
     facts = gather(work, name=image, progress=progress)
     inspection = Inspection(work, name=image)
     system = next((pair for pair in inspection.roots if _is(pair, facts.guest)), None)
     plans = {mend.name: Plan() for mend in mends}
+    refusals: tuple[Refusal, ...] = ()
     if system is not None:
         volume, root = system
         active = next((each for each in inspection.volumes if each.partition.active and each.filesystem), volume)
@@ -79,17 +85,19 @@ def prepare(
         source = GuestSources(volume.filesystem, root, drivers)
         patient = Patient(facts, volume.filesystem, active.filesystem, root, source, options)
         plans = {mend.name: mend.plan(patient) for mend in mends}
-    elif mends:
+    else:
         reason = "no installed Windows or ReactOS was found"
         remedy = "see 'byre inspect' and 'byre audit' for what can't be read"
-        plans[mends[-1].name] = Plan((), (Refusal("the system", reason, remedy),))
+        refusals = (Refusal("the system", reason, remedy),)
     if "boot" in plans:
         plans["boot"] = below + plans["boot"]
+    if session.steps:
+        plans["hibernation"] = session
     mendings = tuple(Mending(mend, _of(findings, mend), plans[mend.name]) for mend in mends)
     steps = [step for each in mendings for step in each.plan.steps]
     sectors = tuple(step.action for step in steps if isinstance(step.action, WriteSector))
     volumes = _by_volume(steps, system, inspection, image) if system is not None else ()
-    return Prepared(mendings, volumes, sectors)
+    return Prepared(mendings, refusals, volumes, sectors)
 
 
 def _is(pair: tuple[OpenVolume, str], guest: object) -> bool:
@@ -110,6 +118,17 @@ def _mend_disk(work: ScratchDisk, options: Options) -> Plan:
             assert isinstance(step.action, WriteSector)
             work.write(step.action.offset, step.action.data)
     return whole
+
+
+def _discard_session(work: ScratchDisk, options: Options, image: str) -> Plan:
+    """Written at once as well: as long as a session is there, its volume is not changed."""
+    roots = Inspection(work, name=image).roots
+    files = roots[0][0].filesystem if roots else None
+    plan = plan_session(files, options) if files is not None else Plan()
+    for step in plan.steps:
+        assert isinstance(step.action, WriteSector)
+        work.write(step.action.offset, step.action.data)
+    return plan
 
 
 def _by_volume(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from byre.errors import ByreError, MissingError
 from byre.extents import Kind
-from byre.lite.mending.plan import Patient, Plan, Refusal, Step, WriteSector
+from byre.filesystems.base import FileSystem
+from byre.lite.mending.plan import Options, Patient, Plan, Refusal, Step, WriteSector
 from byre.lite.registry_changes import replayed_changes
 from byre.units import SECTOR
 
@@ -27,17 +28,20 @@ def plan_hives(patient: Patient) -> Plan:
 
 
 def plan_hibernation(patient: Patient) -> Plan:
+    """The session of the system's volume; see ``plan_session``."""
+    return plan_session(patient.files, patient.options)
+
+
+def plan_session(files: FileSystem, options: Options) -> Plan:
     """The first bytes of hiberfil.sys zeroed, which is how Windows itself gives a session up."""
-    facts = patient.files.facts()
-    if not facts.hibernated:
+    if not files.facts().hibernated:
         return Plan()
-    if not patient.options.discard_session:
+    if not options.discard_session:
         reason = "what was open in it would be lost"
         remedy = "start the guest and shut it down from inside; or --discard-session gives it up"
         return Plan((), (Refusal("the hibernated session", reason, remedy),))
     try:
-        entry = patient.files.lookup("/hiberfil.sys")
-        extents = patient.files.extents(entry)
+        extents = files.extents(files.lookup("/hiberfil.sys"))
     except MissingError:
         return Plan()
     first = extents[0] if len(extents) else None
