@@ -115,7 +115,7 @@ class _Chain:
 
     def _judge(self, wanted: DeliveryTarget, file: str) -> None:
         """The files stand in the folder under their own names, and the folder under none as yet."""
-        before = [entry.file for entry in self.entries]
+        before = [self._folder / entry.file for entry in self.entries]
         report = verify_file(self._folder / file, file, self._entry, wanted, delivered=before)
         refuse_failures(report)
         self.reports.append(report)
@@ -136,6 +136,12 @@ def _check(
     for name in _REFUSED:
         if options.get(name) is not None:
             raise UsageError(f"every file of a chain needs an identity of its own: no {name}", path=path)
+    if options.get("subformat") == "streamOptimized":
+        raise UsageError(
+            "a streamOptimized VMDK can't have a parent, so there is no chain of them",
+            path=path,
+            hint="Convert one state (IMAGE@SNAPSHOT), or choose another subformat.",
+        )
     size = states[-1].disk.size
     for state in states:
         if state.disk.size != size:
