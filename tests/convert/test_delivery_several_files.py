@@ -116,6 +116,29 @@ def test_snapshots_inside_one_file_are_verified_too(
         assert said["snapshots"] == 1 and said["for"]["passed"]
 
 
+@pytest.mark.parametrize("subformat", ["monolithicFlat", "streamOptimized"])
+def test_a_chain_of_a_kind_without_parents_is_refused_by_the_folders_name(
+    states: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], subformat: str
+) -> None:
+    options = ["-O", "vmdk", "--with-snapshots", "-o", f"subformat={subformat}"]
+    assert main(["convert", str(states), str(tmp_path / "chain"), *options]) == 64
+    assert f"{tmp_path / 'chain'}: a {subformat} VMDK can't have a parent" in capsys.readouterr().err
+
+
+@pytest.mark.oracle
+def test_bitmaps_are_said_to_be_lost_only_where_they_are(
+    states: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["qemu-img", "bitmap", "--add", states, "mark"], check=True)
+    for number, (options, lost) in enumerate([([], True), (["--with-snapshots"], False)]):
+        capsys.readouterr()
+        out = tmp_path / f"out{number}.qcow2"
+        assert main(["convert", str(states), str(out), *options]) == 0
+        assert ("dirty bitmap" in capsys.readouterr().err) == lost
+        with open_disk(out) as disk:
+            assert bool(disk.describe().bitmaps) != lost
+
+
 def test_a_chain_keeps_sectors_of_4096_bytes(tmp_path: Path) -> None:
     write_image(tmp_path / "base.vhdx", "vhdx", b"x" * (4 * MIB), sector_size=4096)
     child = tmp_path / "child.vhdx"

@@ -23,6 +23,7 @@ CHAIN_FORMATS = ("vdi", "vhd", "vhdx", "vmdk")
 _STEP = 1 << 20
 _REFUSED = ("uuid", "keep_uuid", "disk_guid", "data_guid", "cid", "parent_cid", "parent_uuid", "parent_guid")
 """Each file of a chain has an identity of its own."""
+_CHILDLESS = ("streamOptimized", "monolithicFlat")
 
 
 def write_chain(
@@ -136,9 +137,9 @@ def _check(
     for name in _REFUSED:
         if options.get(name) is not None:
             raise UsageError(f"every file of a chain needs an identity of its own: no {name}", path=path)
-    if options.get("subformat") == "streamOptimized":
+    if options.get("subformat") in _CHILDLESS:
         raise UsageError(
-            "a streamOptimized VMDK can't have a parent, so there is no chain of them",
+            f"a {options['subformat']} VMDK can't have a parent, so there is no chain of them",
             path=path,
             hint="Convert one state (IMAGE@SNAPSHOT), or choose another subformat.",
         )
@@ -157,8 +158,8 @@ def _check(
         raise UnsupportedError(
             f"has the dirty bitmap {bitmaps[0].name!r}, which no {entry.title} can hold",
             path=states[-1].disk.files[0].name,
-            found=f"{len(bitmaps)} bitmaps",
-            hint="Convert it to qcow2 with --with-snapshots first: that leaves bitmaps behind.",
+            found=", ".join(repr(bitmap.name) for bitmap in bitmaps[:8]),
+            hint="Take each out of a copy first: qemu-img bitmap --remove COPY NAME.",
         )
 
 

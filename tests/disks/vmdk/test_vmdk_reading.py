@@ -266,8 +266,9 @@ def test_missing_parent_is_named(tmp_path: Path) -> None:
     base = monolithic(tmp_path / "base.vmdk", b"base" * 1000)
     child = delta(tmp_path, base, hint="base.vmdk")
     base.unlink()
-    with pytest.raises(MissingError, match=r"base\.vmdk"):
+    with pytest.raises(MissingError, match=r"base\.vmdk") as error:
         open_disk(child)
+    assert error.value.hint == "Say where it is: --parent FILE or --parent FOLDER."
     with open_disk(child, with_backing=False) as disk:
         backing = disk.describe().backing
         assert backing is not None

@@ -29,7 +29,6 @@ from byre.errors import (
     MissingError,
     RefusedReferenceError,
     UnsupportedError,
-    UsageError,
 )
 from byre.storage.base import Storage
 from byre.units import SECTOR, ceil_div
@@ -309,13 +308,15 @@ def find_parent(descriptor: Descriptor, image: str, context: OpenContext) -> Pat
         )
     try:
         return context.resolve(hint, "parent", image=image)
-    except (RefusedReferenceError, MissingError, UnsupportedError):
-        if not last or last == hint:
-            raise
-        try:
-            return context.resolve(last, "parent", image=image)
-        except (ByreError, UsageError):
-            pass
+    except (RefusedReferenceError, MissingError, UnsupportedError) as error:
+        if last and last != hint:
+            try:
+                return context.resolve(last, "parent", image=image)
+            except ByreError:
+                pass
+        if isinstance(error, MissingError):
+            where = "Say where it is: --parent FILE or --parent FOLDER."
+            raise MissingError(error.what, path=error.path, expected=error.expected, hint=where) from None
         raise
 
 
