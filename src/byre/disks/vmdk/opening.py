@@ -86,7 +86,14 @@ def read_source(storage: Storage) -> tuple[Source, Descriptor, SparseHeader | No
         return Source(storage, offset, length, header, footer, trailing), descriptor, header
     if head.startswith(layout.COWD) or head[:8] == layout.SE_CONSTANT_MAGIC.to_bytes(8, "little"):
         raise _mere_extent(name)
-    if storage.size > MAX_SEPARATE or not looks_like_descriptor(head):
+    if storage.size > MAX_SEPARATE and looks_like_descriptor(head):
+        raise CorruptImageError(
+            "has a descriptor of absurd length",
+            path=name,
+            found=f"{storage.size} bytes",
+            expected=f"at most {MAX_SEPARATE}",
+        )
+    if not looks_like_descriptor(head):
         raise CorruptImageError(
             "is no VMDK: neither a sparse header nor a descriptor",
             path=name,
