@@ -98,6 +98,12 @@ def names_of(components: tuple[Component, ...]) -> re.Pattern[str]:
     return re.compile("|".join(sorted(found)) or r"(?!)", re.DOTALL)
 
 
+@lru_cache(maxsize=16)
+def files_of(components: tuple[Component, ...], places: Places) -> re.Pattern[str]:
+    """What matches every path in lower case that any of the components owns: one question for each of many files."""
+    return _pattern(tuple(pattern for each in components for pattern in each.files), places)
+
+
 def owner_of(components: Iterable[Component], path: str, places: Places) -> Component | None:
     """The first component that a guest path belongs to."""
     return next((each for each in components if each.owns(path, places)), None)

@@ -1,0 +1,148 @@
+"""slim as a user tries it; results judged by ntfsfix, The Sleuth Kit, qemu-img and our own check."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import byre as package
+from builders.qemu import assert_sound
+from byre.disks.opening import open_disk
+from byre.disks.scratch import open_scratch
+from byre.errors import CorruptImageError
+from byre.filesystems.opening import open_volumes
+from byre.lite.changes import Applied
+from byre.lite.proof import prove_files
+from oracles import run_tool
+from programs import byre, byre_json
+
+SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
+CLEAN = f"{SPECIMEN}@clean"
+pytestmark = pytest.mark.oracle
+
+
+def _judge(image: Path, folder: Path) -> set[str]:
+    """The names that The Sleuth Kit finds, after ntfsfix and our check have agreed."""
+    raw = folder / "judged.raw"
+    run_tool("qemu-img", "convert", "-O", "raw", image, raw)
+    volume = folder / "judged.ntfs"
+    with raw.open("rb") as source, volume.open("wb") as target:
+        with open_disk(image) as disk:
+            partition = open_volumes(disk)[0].partition
+        source.seek(partition.start)
+        target.write(source.read(partition.stop - partition.start))
+    run_tool("ntfsfix", "-n", volume)
+    rows = run_tool("fls", "-r", "-p", "-u", volume).splitlines()
+    byre("check", image, "--files")
+    raw.unlink()
+    return {"/" + row.split("\t", 1)[1] for row in rows if "\t" in row}
+
+
+def test_safe_takes_what_windows_makes_anew(tmp_path: Path) -> None:
+    before = SPECIMEN.read_bytes()
+    out = tmp_path / "out.qcow2"
+    page = tmp_path / "report.html"
+    said = byre_json("slim", CLEAN, "-o", out, "--compress", "--report", page)
+    assert SPECIMEN.read_bytes() == before
+    gone = {"/pagefile.sys", "/WINDOWS/Temp/setup.log", "/WINDOWS/Prefetch/NOTEPAD.EXE-336351A9.pf"}
+    assert set(said["removed"]) == gone
+    assert said["proof"]["gone"] == 3 and said["proof"]["compared"] > 100
+    assert said["after"] == out.stat().st_size < said["before"]
+    names = _judge(out, tmp_path)
+    assert not names & gone
+    assert {"/WINDOWS/Temp", "/WINDOWS/system32/ntdll.dll"} <= names
+    assert_sound(out)
+    assert "page-file" in page.read_text() and "<script" not in page.read_text()
+
+
+def test_lite_disables_the_services_of_what_went(tmp_path: Path) -> None:
+    out = tmp_path / "out.qcow2"
+    said = byre_json("slim", CLEAN, "--profile", "lite", "-o", out)
+    assert said["services"] == ["Spooler", "sr", "wscsvc", "wuauserv"]
+    assert said["proof"]["written"] == 1
+    names = _judge(out, tmp_path)
+    assert "/WINDOWS/system32/spoolsv.exe" not in names
+    hive = byre_json("reg", out, r"HKLM\SYSTEM\CurrentControlSet\Services\Spooler")["values"]
+    assert next(int(row["data"]) for row in hive if row["name"] == "Start") == 4
+    assert byre_json("audit", out, "--only", "complete", status=None)["predictions"][0]["starts"] is not False
+
+
+def test_in_place_keeps_what_was_and_says_how_space_comes_back(tmp_path: Path) -> None:
+    image = Path(shutil.copyfile(SPECIMEN, tmp_path / "s.qcow2"))
+    done = byre("slim", image, "--in-place", "--keep-as", "fat", "--json")
+    assert json.loads(done.stdout)["snapshot"] == "fat"
+    assert f"byre snapshot delete {image} 'fat'" in done.stderr
+    assert "/pagefile.sys" not in _judge(image, tmp_path)
+    assert byre("stat", f"{image}@fat", "/pagefile.sys").returncode == 0
+    assert_sound(image)
+
+
+def test_a_planted_dependence_stops_the_plan(tmp_path: Path) -> None:
+    """instrument.exe imports comdlg32.dll, which nothing of the start imports."""
+    out = tmp_path / "out.qcow2"
+    arguments = ("slim", CLEAN, "--profile", "none", "--drop", r"C:\WINDOWS\system32\shlwapi.dll", "-o", out)
+    said = byre_json(*arguments, status=1)
+    assert said["refused"] and not out.exists()
+    chains = [row["chain"] for row in said["reasons"]]
+    wanted = "the program /Program Files/Instrument/instrument.exe"
+    chain = next(chain for chain in chains if chain[0] == wanted)
+    assert chain[-1] == "/WINDOWS/system32/shlwapi.dll" and len(chain) == 3
+
+
+def test_a_planted_use_in_the_registry_stops_the_plan(tmp_path: Path) -> None:
+    image = Path(shutil.copyfile(SPECIMEN, tmp_path / "s.qcow2"))
+    byre("snapshot", "revert", image, "clean")
+    run = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Run"
+    byre("reg", image, "set", run, "planted", r"C:\WINDOWS\system32\spoolsv.exe", "--in-place")
+    said = byre_json("slim", image, "--profile", "lite", "--dry-run", status=1)
+    assert [row["component"] for row in said["reasons"]] == ["printing"]
+    assert "planted" in said["reasons"][0]["chain"][0]
+    kept = byre_json("slim", image, "--profile", "lite", "--keep-needed", "--dry-run")
+    assert [row["component"] for row in kept["kept"]] == ["printing"]
+    assert "printing" not in [row["id"] for row in kept["parts"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "what"), [("NTLDR", "loader"), (r"WINDOWS\system32\config\SYSTEM", "registry"), (r"WINDOWS", "kernel")]
+)
+def test_the_boot_path_is_never_dropped(path: str, what: str) -> None:
+    said = byre_json("slim", CLEAN, "--profile", "none", "--drop", f"C:\\{path}", "-n", status=1)
+    assert any(what in row["chain"][0] for row in said["reasons"])
+
+
+def test_a_recipe_says_it_all(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        '[[component]]\nid = "instrument"\ntitle = "instrument"\nsystems = ["winxp"]\nprofile = "lite"\n'
+        'consequence = "no instrument"\nsource = "us"\n'
+        'files = ["{programs}/Instrument/**"]\nmarks = ["instrument.exe"]\n'
+    )
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('profile = "none"\ndrop = ["instrument"]\ncomponents = ["own.toml"]\n')
+    out = tmp_path / "out.qcow2"
+    said = byre_json("slim", CLEAN, "--recipe", recipe, "-o", out)
+    assert [row["id"] for row in said["parts"]] == ["instrument"]
+    uninstall = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall\Instrument Control"
+    assert byre("reg", SPECIMEN, uninstall).returncode == 0
+    assert byre("reg", out, uninstall, status=66).returncode == 66
+    recipe.write_text('profil = "none"\n')
+    assert byre_json("slim", CLEAN, "--recipe", recipe, "-n", status=64)["found"] == "'no such field'"
+
+
+def test_a_result_that_differs_from_its_plan_is_not_proved(tmp_path: Path) -> None:
+    with open_disk(CLEAN) as disk:
+        work = open_scratch(disk, tmp_path)
+        try:
+            files = open_volumes(disk)[0].filesystem
+            assert files is not None
+            assert prove_files(disk, work, 1, [], Applied((), (), 0)).compared > 100
+            place = int(files.extents(files.lookup("/WINDOWS/system32/ntdll.dll"))["disk"][0])
+            work.write(place + 100, b"changed")
+            with pytest.raises(CorruptImageError, match="ntdll"):
+                prove_files(disk, work, 1, [], Applied((), (), 0))
+            with pytest.raises(CorruptImageError, match="still there"):
+                prove_files(disk, disk, 1, [], Applied(("/pagefile.sys",), (), 0))
+        finally:
+            work.close()
