@@ -286,5 +286,7 @@ def _tell_what_stays_behind(disk: Disk, out: Output, *, snapshots: bool) -> None
         count = len(description.snapshots)
         which = f"{count} internal snapshot{'s' if count > 1 else ''}"
         out.notice(f"{name}: {which} will not be in the new image (--with-snapshots keeps them)")
-    if description.bitmaps:
+    # With its snapshots a qcow2 image keeps its bitmaps too; from a chain of images only the disks are taken.
+    kept = snapshots and (bool(description.snapshots) or description.backing is None)
+    if description.bitmaps and not kept:
         out.notice(f"{name}: {len(description.bitmaps)} dirty bitmap(s) will not be in the new image")

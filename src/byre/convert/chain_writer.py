@@ -23,6 +23,7 @@ CHAIN_FORMATS = ("vdi", "vhd", "vhdx", "vmdk")
 _STEP = 1 << 20
 _REFUSED = ("uuid", "keep_uuid", "disk_guid", "data_guid", "cid", "parent_cid", "parent_uuid", "parent_guid")
 """Each file of a chain has an identity of its own."""
+_CHILDLESS = ("streamOptimized", "monolithicFlat")
 
 
 def write_chain(
@@ -115,7 +116,7 @@ class _Chain:
 
     def _judge(self, wanted: DeliveryTarget, file: str) -> None:
         """The files stand in the folder under their own names, and the folder under none as yet."""
-        before = [entry.file for entry in self.entries]
+        before = [self._folder / entry.file for entry in self.entries]
         report = verify_file(self._folder / file, file, self._entry, wanted, delivered=before)
         refuse_failures(report)
         self.reports.append(report)
@@ -136,6 +137,12 @@ def _check(
     for name in _REFUSED:
         if options.get(name) is not None:
             raise UsageError(f"every file of a chain needs an identity of its own: no {name}", path=path)
+    if options.get("subformat") in _CHILDLESS:
+        raise UsageError(
+            f"a {options['subformat']} VMDK can't have a parent, so there is no chain of them",
+            path=path,
+            hint="Convert one state (IMAGE@SNAPSHOT), or choose another subformat.",
+        )
     size = states[-1].disk.size
     for state in states:
         if state.disk.size != size:
@@ -151,8 +158,8 @@ def _check(
         raise UnsupportedError(
             f"has the dirty bitmap {bitmaps[0].name!r}, which no {entry.title} can hold",
             path=states[-1].disk.files[0].name,
-            found=f"{len(bitmaps)} bitmaps",
-            hint="Convert it to qcow2 with --with-snapshots first: that leaves bitmaps behind.",
+            found=", ".join(repr(bitmap.name) for bitmap in bitmaps[:8]),
+            hint="Take each out of a copy first: qemu-img bitmap --remove COPY NAME.",
         )
 
 

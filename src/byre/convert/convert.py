@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from byre.convert.delivery import made_for, uuid_options
@@ -71,8 +70,7 @@ def convert_image(
     if keep_backing:
         _refuse_far_backing(source, path, allow_paths)
     chosen = _chosen_options(source, path, entry, options or {}, keep_backing=keep_backing, keep_uuid=keep_uuid)
-    chain = with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing)
-    if chain:
+    if with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing):
         _refuse_with_chain(path, keep_backing=keep_backing, left_out=left_out)
         return convert_states(
             states_of(source),
@@ -88,56 +86,45 @@ def convert_image(
     _keep_sectors(source, entry, chosen)
     if for_target is not None:
         source = _padded(source, for_target, with_snapshots=with_snapshots)
-    copy = partial(
-        _copy_snapshots if with_snapshots else _copy_one,
-        source,
-        entry=entry,
-        options=chosen,
-        keep_backing=keep_backing,
-        left_out=left_out,
-        threads=threads,
-        advance=advance,
-        cancelled=cancelled,
-    )
+    how = _Copying(keep_backing, left_out, threads, advance, cancelled)
+    copy = _copy_snapshots if with_snapshots else _copy_one
     with Publication(path, force=force, keep_off=source.files) as target:
-        copied, count, files = copy(target)
-        actual = target.flush()
+        copied, count, files = copy(source, target, entry, chosen, how)
         report = None if for_target is None else made_for(for_target, target, files, entry)
-        if for_target is not None and not for_target.sparse:
-            actual = target.flush()  # the holes are filled
+        actual = target.flush()
     return Converted(os.fspath(path), entry.name, source.size, actual, copied, count, report)
 
 
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """How one image is filled: what ``convert_image`` was asked for."""
+
+    keep_backing: bool
+    left_out: Sequence[Int64Array]
+    threads: int | None
+    advance: Callable[[int], None] | None
+    cancelled: Callable[[], bool] | None
+
+
 def _copy_one(
-    source: Disk,
-    target: Publication,
-    *,
-    entry: Format,
-    options: Mapping[str, object],
-    left_out: Sequence[Int64Array],
-    keep_backing: bool,
-    threads: int | None,
-    advance: Callable[[int], None] | None,
-    cancelled: Callable[[], bool] | None,
+    source: Disk, target: Publication, entry: Format, options: Mapping[str, object], how: _Copying
 ) -> tuple[Copied, int, tuple[Storage, ...]]:
     """One state of the disk: what was copied, no snapshots, the files of the new image."""
-    disk = LeftOutDisk(source, left_out[0]) if left_out else source
+    disk = LeftOutDisk(source, how.left_out[0]) if how.left_out else source
     writer = entry.load().create(target, source.size, options)
-    copied = copy_disk(disk, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled)
+    copied = copy_disk(
+        disk,
+        writer,
+        keep_backing=how.keep_backing,
+        threads=how.threads,
+        advance=how.advance,
+        cancelled=how.cancelled,
+    )
     return copied, 0, writer.files
 
 
 def _copy_snapshots(
-    source: Disk,
-    target: Publication,
-    *,
-    entry: Format,
-    options: Mapping[str, object],
-    left_out: Sequence[Int64Array],
-    keep_backing: bool,
-    threads: int | None,
-    advance: Callable[[int], None] | None,
-    cancelled: Callable[[], bool] | None,
+    source: Disk, target: Publication, entry: Format, options: Mapping[str, object], how: _Copying
 ) -> tuple[Copied, int, tuple[Storage, ...]]:
     """All states of a qcow2 image, cluster by cluster: what was copied, how many snapshots, the new image's file."""
     from byre.convert.snapshots import copy_with_snapshots
@@ -146,11 +133,11 @@ def _copy_snapshots(
         source,
         target,
         options,
-        keep_backing=keep_backing,
-        left_out=left_out,
-        threads=threads,
-        advance=advance,
-        cancelled=cancelled,
+        keep_backing=how.keep_backing,
+        left_out=how.left_out,
+        threads=how.threads,
+        advance=how.advance,
+        cancelled=how.cancelled,
     )
     return copied, count, (target.storage,)
 
@@ -251,9 +238,9 @@ def convert_states(
 
         with Publication(path, force=force, keep_off=newest.files) as target:
             copied = write_states(states, target, chosen, threads=threads, advance=advance, cancelled=cancelled)
-            actual = target.flush()
             if for_target is not None:
                 report = made_for(for_target, target, (target.storage,), entry)
+            actual = target.flush()
     else:
         from byre.convert.chain_writer import write_chain
 

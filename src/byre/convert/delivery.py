@@ -11,6 +11,7 @@ from byre.convert.padding import fill_holes
 from byre.convert.target_rules import FileFacts, Target
 from byre.convert.targets import TargetReport, gather, verify
 from byre.disks.formats import Format, format_for_suffix, format_named
+from byre.disks.opening import open_disk
 from byre.errors import UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.storage.publish import Publication
@@ -57,19 +58,24 @@ def made_for(wanted: Target, image: Publication, files: Sequence[Storage], entry
 
 
 def verify_file(
-    path: Path, shown: str, entry: Format, target: Target, *, delivered: Collection[str] = ()
+    path: Path, shown: str, entry: Format, target: Target, *, delivered: Collection[Path] = ()
 ) -> TargetReport:
     """The target's verdict on a finished file at ``path``, which is, or will be, called ``shown``.
 
-    A parent among ``delivered``, names of files that go there together with it, doesn't stay behind.
+    A parent among ``delivered``, files that go there together with it, doesn't stay behind.
     """
-    from byre.disks.opening import open_disk
-
     with open_disk(path, format=entry.name, with_backing=False, force_share=True) as disk:
         facts = gather(disk, shown)
-    if facts.backing in delivered:
+    if facts.backing is not None and _parent_of(path, entry) in {os.path.realpath(each) for each in delivered}:
         facts = replace(facts, backing=None)
     return verify(facts, target)
+
+
+def _parent_of(path: Path, entry: Format) -> str | None:
+    """Where the parent lies that the image really opens with: formats name it by path, by UUID or by both."""
+    with open_disk(path, format=entry.name, force_share=True) as disk:
+        backing = disk.describe().backing
+    return None if backing is None or backing.resolved is None else os.path.realpath(backing.resolved)
 
 
 def worst_of(reports: Sequence[TargetReport], path: str) -> TargetReport:
