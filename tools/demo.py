@@ -44,6 +44,7 @@ def main() -> int:
     bring_back()
     move_on()
     hand_over()
+    slim_down()
     closing(time.monotonic() - began)
     return 0
 
@@ -152,6 +153,11 @@ def hand_over() -> None:
     )
     run("export", MACHINE, "--to", "virtualbox")
     run("export", MACHINE, "--to", "kubevirt", expected=(69,))
+
+
+def slim_down() -> None:
+    step(10, "Make it lean", "What can go, and what needs it; gone on a copy, and every other file proved untouched.")
+    run("slim", f"{MACHINE}@clean", "--profile", "lite", "-o", "lean.qcow2", "--compress")
 
 
 def closing(seconds: float) -> None:

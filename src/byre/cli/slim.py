@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
 from byre.cli.options import add_image
 from byre.cli.output import Output, Printer
-from byre.errors import ByreError, UnsupportedError, UsageError
+from byre.errors import ByreError, StorageError, UnsupportedError, UsageError
 from byre.units import format_size
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class _Run:
         if self.args.report is not None:
             from byre.reports.slim_page import slim_page
 
-            self.args.report.write_text(slim_page(payload), encoding="utf-8")
+            _write(self.args.report, slim_page(payload))
         self.out.result("slim", payload, lambda console: _print_result(console, payload))
         return 1 if plan.reasons else 0
 
@@ -238,6 +238,13 @@ def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ..
     mine = {each.id for each in own}
     listed = (*own, *(each for each in built_in_components() if each.id not in mine))
     return tuple(each for each in listed if system in each.systems)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"the report can't be written: {error.strerror}", path=path) from error
 
 
 def _list_payload(args: argparse.Namespace, parts: tuple[Part, ...]) -> dict[str, Any]:
