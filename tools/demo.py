@@ -151,7 +151,7 @@ def hand_over() -> None:
         "Disk and settings in its own words, nothing plugged in. A start that would fail is refused beforehand.",
     )
     run("export", MACHINE, "--to", "virtualbox")
-    run("export", MACHINE, "--to", "kubevirt", expected=69)
+    run("export", MACHINE, "--to", "kubevirt", expected=(69,))
 
 
 def closing(seconds: float) -> None:

@@ -52,7 +52,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="after 'set': KEY NAME DATA; after 'delete': KEY [NAME]; after 'import': FILE.reg",
     )
-    parser.add_argument("--type", choices=TYPES, default="sz", help="with set: the value's type, default sz")
+    parser.add_argument(
+        "--type",
+        metavar="TYPE",
+        choices=TYPES,
+        default="sz",
+        help=f"with set: the value's type, one of {', '.join(TYPES)}; default sz",
+    )
     parser.add_argument("--partition", type=int, metavar="N", help="the system on this partition")
     parser.add_argument("-r", "--recursive", action="store_true", help="with everything below the key")
     add_destination(
