@@ -14,7 +14,7 @@ compares the two. A rule's id never changes and is never used again.
 
 `byre audit IMAGE` holds an image against these rules without booting it. `byre explain RULE` prints one of them. \
 A source that says "unchecked" was named from memory: \
-the rule is then as good as its tests.
+the rule is then as good as its tests. So were the titles after "MSDN:".
 
 **Versions.** Every report names the version that it was made with. The second number grows when rules are added or \
 a severity changes, the first when the meaning of a verdict or of a grade does. A rule that is given up stays on \
