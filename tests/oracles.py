@@ -27,7 +27,7 @@ def find_tool(name: str) -> str | None:
 
 def require_tool(name: str) -> str:
     """The tool's path, or the test is skipped with the package that has it. ``python3:NAME`` is a module of the
-    system's own interpreter, whose path it then is."""
+    system's own interpreter, whose path it then is; a path from the root is a file, a loader's code perhaps."""
     interpreter, _, module = name.partition(":")
     if module:
         system = f"/usr/bin/{interpreter}"
@@ -35,6 +35,8 @@ def require_tool(name: str) -> str:
         if Path(system).exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
             return system
     path = find_tool(name)
+    if name.startswith("/") and Path(name).exists():
+        path = name
     if path is None:
         pytest.skip(f"{name} is missing: install {PACKAGES.get(name, name)}")
     return path

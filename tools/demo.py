@@ -147,7 +147,7 @@ def move_on() -> None:
 
 def hand_over() -> None:
     step(
-        9,
+        10,
         "Hand the machine to a hypervisor",
         "Disk and settings in its own words, nothing plugged in. A start that would fail is refused beforehand.",
     )

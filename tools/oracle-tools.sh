@@ -2,12 +2,13 @@
 # Sees that the programs that the oracle tests compare with are there: installs them with apt where it may, else says
 # what is missing and how to get it. Never fails: a test whose tool is missing says so itself, and fails under CI.
 set -u
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit 0
 PATH="$PATH:/usr/sbin:/sbin"
 
 there() {
     case $1 in
     python3:*) /usr/bin/python3 -c "import ${1#python3:}" 2>/dev/null ;;
+    /*) [ -e "$1" ] ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
@@ -36,7 +37,7 @@ if command -v apt-get >/dev/null 2>&1; then
 fi
 
 apt() {
-    # shellcheck disable=SC2086 -- $as_root is no word or two words
+    # shellcheck disable=SC2086 # $as_root is no word or two words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@" </dev/null >/dev/null
 }
 
@@ -44,7 +45,7 @@ install() { apt install -y --no-install-recommends "$@"; }
 
 if [ "$as_root" != none ]; then
     echo "make: installing what the oracle tests compare with:$packages" >&2
-    # shellcheck disable=SC2086 -- a list of words
+    # shellcheck disable=SC2086 # a list of words
     if ! install $packages 2>/dev/null; then
         apt update || echo "make: apt-get update failed; going on with what is known." >&2
         # One package that this release doesn't have must not keep the others away.
@@ -61,7 +62,11 @@ fi
     elif command -v dnf >/dev/null 2>&1; then
         paths=''
         for command in $commands; do
-            case $command in python3:*) paths="$paths python3-${command#python3:}" ;; *) paths="$paths '*bin/$command'" ;; esac
+            case $command in
+            python3:*) paths="$paths python3-${command#python3:}" ;;
+            /*) paths="$paths $command" ;;
+            *) paths="$paths '*bin/$command'" ;;
+            esac
         done
         echo "      get them with: sudo dnf install --skip-unavailable$paths"
     else

@@ -76,9 +76,8 @@ def test_clamd_finds_what_it_knows_and_nothing_else(daemon: str) -> None:
 @pytest.mark.oracle
 def test_the_verb_asks_clamd_and_says_so(daemon: str) -> None:
     payload = byre_json("audit", SPECIMEN, "--only", "clean", "--clamd", daemon)
-    clean = next(row for row in payload["questions"] if row["question"] == "clean")
-    assert any(row.startswith("ClamAV: ClamAV") for row in clean["checked"])
-    assert not any(row.startswith("ClamAV: no clamd") for row in clean["not_checked"])
+    row = next(each for each in payload["guest"]["looked"] if each["name"] == "ClamAV")
+    assert (row["state"], row["about"].startswith("ClamAV"), row["problem"]) == ("used", True, None)
 
 
 def test_a_daemon_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def with_wine(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
             yield place, data
 
 
+@pytest.mark.field
 @pytest.mark.slow
 def test_wines_programs_are_found_whole_and_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every one of its programs is a service that starts by itself: their libraries are followed down to exports."""

@@ -13,14 +13,16 @@ from builders.audited import Plant, facts_of
 from builders.defects import mbr
 from byre.audit import catalogue
 from byre.audit.catalogue import OWN, Check
-from byre.audit.facts import Facts
+from byre.audit.clean_autostarts import _Judge
+from byre.audit.facts import Facts, Scan, Skipped
 from byre.audit.finding import Finding, Unread
 from byre.audit.judging import Answer, Report, judge
 from byre.audit.platforms import Platform, platform_named
 from byre.audit.rule import QUESTIONS, Rule
 from byre.errors import MissingError, UsageError
 from byre.reports.audit_markdown import as_markdown
-from byre.windows.fact import unknown
+from byre.windows.fact import known, unknown
+from byre.windows.signed_data import Trust
 
 
 @cache
@@ -179,3 +181,23 @@ def test_a_prediction_says_what_to_change() -> None:
     assert "attach the disk to an IDE controller" in (told["vmware:lsi"].remedy or "")
     gone = judge(facts_of(Plant(remove=("/NTLDR",)))).predictions[0]
     assert gone.remedy == catalogue.rule_named(gone.rule or "").remedy
+
+
+def test_files_that_a_scanner_passed_over_are_named() -> None:
+    facts = facts_of(Plant())
+    scan = Scan("clamav", used=True, about="ClamAV", skipped=(Skipped("/big.iso", "too large"),), skipped_count=5)
+    report = judge(replace(facts, census=replace(facts.census, scans=(scan,))))
+    assert any("ClamAV did not look into /big.iso (too large) and 2 more" in each for each in report.notices)
+
+
+def test_a_catalog_whose_signature_is_not_proven_is_told_where_it_vouches() -> None:
+    facts = facts_of(Plant())
+    assert facts.programs.value is not None
+    programs = tuple(replace(each, known="own.cat") for each in facts.programs.value)
+    guest = facts.guest
+    assert guest is not None
+    row = next(each for each in guest.autostarts.value or () if each.files and not each.missing)
+    for verdict, told in (("trusted", False), ("unsigned", True), ("unknown root", True)):
+        census = replace(facts.census, catalogs=(("own.cat", Trust(verdict)),))
+        judged = _Judge(replace(facts, programs=known(programs), census=census), guest)
+        assert ("(a catalog whose signature isn't proven)" in judged.told(row)) is told

@@ -108,8 +108,8 @@ def test_the_verb_from_import_to_removal(tmp_path: Path) -> None:
     byre("known", "import", source, "--name", "NSRL", "--db", store, status=73)
     assert "NSRL" in byre("known", "list", "--db", store).stdout
     assert byre_json("known", "info", "NSRL", "--db", store)["lists"][0]["dated"] == "2024-03-01 00:00:00"
-    clean = byre_json("audit", SPECIMEN, "--only", "clean", "--known", store)["questions"][2]
-    assert any("2024-03-01" in each for each in clean["checked"])
+    looked = byre_json("audit", SPECIMEN, "--only", "clean", "--known", store)["guest"]["looked"]
+    assert any("2024-03-01" in (each["date"] or "") for each in looked if each["name"] == "known hashes")
     byre("known", "remove", "NSRL", "--db", store)
     assert byre_json("known", "list", "--db", store)["lists"] == []
     byre("audit", SPECIMEN, "--known", tmp_path / "none", status=66)

@@ -10,7 +10,7 @@ import pytest
 import byre
 from byre.volumes import boot_code
 from byre.volumes.boot_code import recognise_master, recognise_volume
-from oracles import run_tool
+from oracles import require_tool, run_tool
 
 SAMPLES = Path(byre.__file__).parent / "samples"
 CODE = b"\x33\xc0\x8e\xd0\xbc\x00\x7c\xfb" + b"\x90" * 40 + b"\xcd\x13"
@@ -93,9 +93,7 @@ def test_the_samples_have_known_code() -> None:
     ],
 )
 def test_the_loaders_of_debian_are_known(path: str, loader: str) -> None:
-    if not Path(path).exists():
-        pytest.skip(f"{path} isn't there (Debian: syslinux-common, grub-pc-bin)")
-    assert recognise_master(Path(path).read_bytes()[:440]).loader == loader
+    assert recognise_master(Path(require_tool(path)).read_bytes()[:440]).loader == loader
 
 
 @pytest.mark.oracle

@@ -60,6 +60,7 @@ class _Judge:
         self.programs: Mapping[str, ProgramFile] = {each.path.lower(): each for each in facts.programs.value or ()}
         self.catalogued = facts.census.catalog_digests >= ENOUGH_CATALOGUED
         kernel = self.programs.get(f"{self.root}/system32/ntoskrnl.exe".lower())
+        self.unproven = {name for name, trust in facts.census.catalogs if trust.verdict != "trusted"}
         self.maker = (kernel.company or "").strip().lower() if kernel is not None else ""
 
     def program(self, path: str) -> ProgramFile | None:
@@ -89,6 +90,8 @@ class _Judge:
             if program is None:
                 continue
             vouch = f"listed in {program.known}" if program.known else "vouched for by nobody"
+            # The guest's own catalogs are whoever's who can write there: a reader must know which were proven.
+            vouch += " (a catalog whose signature isn't proven)" if program.known in self.unproven else ""
             signed = ", with a signature inside" if program.signed else ""
             notes.append(f"{path}: by {program.company or 'nobody that it names'}, {vouch}{signed}")
         return f"{row.command} ({'; '.join(notes)})" if notes else row.command

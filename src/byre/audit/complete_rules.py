@@ -6,7 +6,9 @@ from byre.audit.rule import Rule
 
 _KB_BOOT = "Microsoft KB 314477 and KB 102873; measured on ReactOS 0.4.16"
 _RUNS = "measured on ReactOS 0.4.16 under QEMU 7.2 (blue screens of removed files)"
-_KB_SERVICES = "Microsoft KB 103000 (keys below CurrentControlSet\\Services); measured on real Windows XP hives"
+_KB_SERVICES = (
+    "Microsoft KB 103000 (unchecked: keys below CurrentControlSet\\Services); measured on real Windows XP hives"
+)
 _MEDIA = "take it from the same service pack's media"
 _NT5 = ("nt5",)
 _NT = ("nt5", "reactos")
@@ -66,7 +68,7 @@ RULES = (
         "medium",
         "sectors for each track and heads at 0x18 and 0x1A",
         "NT 5's boot code divides by them when the firmware lacks extended reads",
-        "Microsoft KB 314057 (the Heads value in the BIOS parameter block)",
+        "Microsoft KB 314057 (unchecked: the Heads value in the BIOS parameter block)",
         "'NTLDR is missing', or 'A disk read error occurred'",
         "set them to what the target's firmware reports, usually 63 and 255",
         _NT5,
@@ -88,7 +90,8 @@ RULES = (
         "critical",
         "NTLDR and NTDETECT.COM; bootmgr and Boot\\BCD; freeldr.sys and freeldr.ini, by kind of guest",
         "the boot sector loads them by name",
-        "Microsoft KB 318728 (NTLDR, NTDETECT.COM and boot.ini); the layout that Setup makes for the others",
+        "Microsoft KB 318728 (unchecked: NTLDR, NTDETECT.COM and boot.ini); the layout that Setup "
+        "makes for the others",
         "'NTLDR is missing', 'NTDETECT failed', 'BOOTMGR is missing'",
         _MEDIA,
         ("nt5", "nt6", "reactos"),
@@ -122,7 +125,7 @@ RULES = (
         "critical",
         "system32\\config\\SYSTEM",
         "the loader takes the list of drivers from it",
-        "Microsoft KB 307545 (recovering from a corrupted registry), which names the message",
+        "Microsoft KB 307545 (unchecked: recovering from a corrupted registry), which names the message",
         "'\\system32\\config\\system missing or corrupt', or STOP 0x00000074",
         "take it from a snapshot, a restore point or the repair folder",
     ),
@@ -132,7 +135,7 @@ RULES = (
         "critical",
         "Select\\Default and the ControlSetNNN that it names",
         "the loader takes services and settings from that one",
-        "Microsoft KB 102984 (the Select subkey); measured on real Windows XP hives",
+        "Microsoft KB 102984 (unchecked: the Select subkey); measured on real Windows XP hives",
         "STOP 0x00000074, or the loader's message on the SYSTEM hive",
         "set Select\\Default to a control set that is there, or choose Last Known Good",
     ),
@@ -183,7 +186,7 @@ RULES = (
         "critical",
         "ntfs.sys or fastfat.sys; its Start is 4 in a healthy hive and doesn't count",
         "the loader takes it whatever its Start says",
-        "Microsoft KB 822800; measured on real Windows XP hives",
+        "Microsoft KB 822800 (unchecked); measured on real Windows XP hives",
         "the loader's 'missing or corrupt', or STOP 0x0000007B",
         _MEDIA,
         _NT,
@@ -281,7 +284,7 @@ RULES = (
         "low",
         "Select: Current, Default and Failed",
         "where they differ, the last start failed or another one was chosen",
-        "Microsoft KB 102984 (the Select subkey)",
+        "Microsoft KB 102984 (unchecked: the Select subkey)",
         "settings as they were at an earlier time",
         "start it once and look at the event log",
         required=False,

@@ -57,7 +57,8 @@ RULES = (
         "the evaluation that the kernel noted (Session Manager\\Executive\\PriorityQuantumMatrix: 12 bytes, the "
         "middle four its length in minutes), ProductName and EditionID",
         "an evaluation copy stops every hour when its time is over",
-        "Microsoft KB 173507 and KB 250920; the value's layout measured on a real Windows XP hive",
+        "Microsoft KB 173507 (unchecked) and KB 250920 (unchecked); the value's layout measured on "
+        "a real Windows XP hive",
         "'The evaluation period for this installation of Windows has expired', then STOP 0x00000098",
         "install a licensed copy; an evaluation's clock can't be honestly turned back",
         _NT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -11,7 +11,7 @@ from byre.audit.facts import Facts
 from byre.audit.finding import Finding, Stage, Unread
 from byre.audit.genuine import summary
 from byre.audit.platforms import DEFAULT, PLATFORMS, Platform
-from byre.audit.profile import Profile, profile_of
+from byre.audit.profile import SCANNERS, Profile, profile_of
 from byre.audit.rule import COVERED, GRADED, QUESTIONS, STANDARD, Rule, rank
 
 GRADES = {None: "A", "low": "B", "medium": "C", "high": "D", "critical": "F"}
@@ -33,10 +33,6 @@ class Answer:
     worst: str | None
     sentence: str
     unread: tuple[Unread, ...] = ()
-    checked: tuple[str, ...] = ()
-    """What was used beside the rules, with its date."""
-    not_checked: tuple[str, ...] = ()
-    """What could have been and wasn't; lowers nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +143,6 @@ def judge(
         _with_origin(_answer(question, asked[question], offered, findings, unread, rules), facts)
         for question in QUESTIONS
     )
-    answers = tuple(_with_scans(each, facts) if asked[each.question] else each for each in answers)
     grade, extra, reason = _grade(answers)
     return Report(
         standard=STANDARD,
@@ -160,7 +155,7 @@ def judge(
         answers=answers,
         predictions=tuple(_predict(platform, every[platform.name], rules) for platform in PLATFORMS),
         findings=findings,
-        notices=(*notices, *(f"not audited: {other}" for other in facts.others)),
+        notices=(*notices, *(f"not audited: {other}" for other in facts.others), *_passed_over(facts)),
         profile=profile_of(facts),
     )
 
@@ -231,29 +226,16 @@ def _with_origin(answer: Answer, facts: Facts) -> Answer:
     return answer if origin is None else replace(answer, sentence=_clip(f"{answer.sentence}; {origin}"))
 
 
-_SCANS = {"yara": "YARA", "clamav": "ClamAV", "known": "Known hashes"}
-
-
-def _with_scans(answer: Answer, facts: Facts) -> Answer:
-    """Clean says what looked into the files, and what didn't."""
-    if answer.question != "clean":
-        return answer
-    used, unused = [], []
+def _passed_over(facts: Facts) -> Iterator[str]:
+    """Files that a scanner that was used didn't look into, and those that nobody could read."""
     for scan in facts.census.scans:
-        title = _SCANS.get(scan.name, scan.name)
-        if scan.used:
-            used.append(f"{title}: {scan.about}" + (f", of {scan.date}" if scan.date else ""))
-        else:
-            unused.append(f"{title}: {scan.problem or 'not used'}")
-        if scan.skipped_count:
+        if scan.used and scan.skipped:
             first = ", ".join(f"{each.path} ({each.reason})" for each in scan.skipped[:3])
             more = f" and {scan.skipped_count - 3} more" if scan.skipped_count > 3 else ""
-            unused.append(_clip(f"{title}: {first}{more}"))
+            yield _clip(f"{SCANNERS.get(scan.name, scan.name)} did not look into {first}{more}")
     if facts.census.skipped_count:
-        unused.append(
-            _clip(f"{facts.census.skipped_count} files can't be read, {facts.census.skipped[0].path} first")
-        )
-    return replace(answer, checked=tuple(used), not_checked=tuple(unused))
+        unread = facts.census.skipped[0]
+        yield _clip(f"{facts.census.skipped_count} files can't be read, {unread.path} first ({unread.reason})")
 
 
 def _grade(answers: Sequence[Answer]) -> tuple[str, bool, str]:

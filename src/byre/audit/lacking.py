@@ -80,7 +80,7 @@ RULES = (
         False,
         "DependOnService of services that start by themselves; a service on demand is a note",
         "a service whose dependence isn't there doesn't start",
-        "Microsoft KB 103000 (keys below CurrentControlSet\\Services); error 1075",
+        "Microsoft KB 103000 (unchecked: keys below CurrentControlSet\\Services); error 1075",
         "'At least one service or driver failed during system startup'; error 1075",
         "put the other service back, or disable this one",
         _NT5,

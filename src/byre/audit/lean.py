@@ -27,7 +27,8 @@ RULES = (
         "page file, dumps, temporary files, caches, prefetch, downloaded updates and uninstallers, restore points, "
         "recycle bin, help, logs: bytes on the volume",
         "it takes room in every copy of the image",
-        "Microsoft KB 310312 (Disk Cleanup), KB 956324 (hotfix uninstall folders), KB 314482 (paging files)",
+        "Microsoft KB 310312 (Disk Cleanup), KB 956324 (hotfix uninstall folders), KB 314482 "
+        "(paging files): unchecked",
         "nothing but what the finding says",
         "Disk Cleanup in the guest, then zero free space and 'byre compact'",
     ),
@@ -39,7 +40,7 @@ RULES = (
         False,
         "dllcache, service pack files, update branches, setup sources, the installer cache, hibernation file",
         "it takes room, and removing it costs something that may be wanted one day",
-        "Microsoft KB 222193 (Windows File Protection and dllcache), KB 301224 (System Restore)",
+        "Microsoft KB 222193 (Windows File Protection and dllcache), KB 301224 (unchecked: System Restore)",
         "nothing but what the finding says",
         "remove it only where the finding's cost doesn't matter",
     ),

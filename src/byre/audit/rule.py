@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STANDARD = "EQ 1.0 draft"
+STANDARD = "EQ 1.0"
 SEVERITIES = ("low", "medium", "high", "critical")
 QUESTIONS = {
     "sound": "Is the image whole: container, partitions, file systems, hives, program files?",

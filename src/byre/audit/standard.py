@@ -14,7 +14,11 @@ compares the two. A rule's id never changes and is never used again.
 
 `byre audit IMAGE` holds an image against these rules without booting it. `byre explain RULE` prints one of them. \
 A source that says "unchecked" was named from memory: \
-the rule is then as good as its tests.
+the rule is then as good as its tests. So were the titles after "MSDN:".
+
+**Versions.** Every report names the version that it was made with. The second number grows when rules are added or \
+a severity changes, the first when the meaning of a verdict or of a grade does. A rule that is given up stays on \
+this page, with what took its place; compare grades of one version only.
 
 ## The questions
 """
@@ -35,6 +39,12 @@ never a pass |
 Clean says "no sign found", never "clean": what nothing looks for isn't found. YARA, ClamAV \
 and lists of known hashes are optional: the report says what was used, with its date, and "not checked" where it \
 wasn't or where a file was too large; that lowers nothing.
+
+A file is *vouched for* where a security catalog inside the guest, or an imported list of good hashes, has its \
+digest. A catalog whose signature is broken vouches for nothing. One that nobody signed, or whose signature leads to \
+no root that Byre knows, still does, since healthy systems carry such catalogs: the evidence of an autostart says \
+so, and CLEAN-106 names the unsigned. Somebody who may write to the guest may add such a catalog; `--reference` and \
+`byre known` don't depend on what the guest says of itself.
 
 ## Grades
 

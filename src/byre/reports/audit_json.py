@@ -40,8 +40,6 @@ def as_json(report: Report) -> dict[str, Any]:
                 "worst": each.worst,
                 "sentence": each.sentence,
                 "unread": [{"rule": row.rule, "reason": row.reason, "target": row.target} for row in each.unread],
-                "checked": list(each.checked),
-                "not_checked": list(each.not_checked),
             }
             for each in report.answers
         ],

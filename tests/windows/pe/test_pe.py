@@ -113,7 +113,7 @@ def wine_files() -> list[Path]:
     return sorted(path for path in WINE.iterdir() if path.suffix in (".dll", ".sys", ".exe", ".drv"))[::9]
 
 
-@pytest.mark.oracle
+@pytest.mark.field
 def test_wine_files_have_the_imports_exports_and_versions_that_pefile_sees(wine_files: list[Path]) -> None:
     import pefile
 
