@@ -164,8 +164,12 @@ def test_states_of_different_size_are_refused_by_name(tmp_path: Path) -> None:
 def test_a_bitmap_is_refused_by_name(tmp_path: Path) -> None:
     image = history(tmp_path)
     qemu_img("bitmap", "--add", image, "changed")
-    with open_disk(image) as disk, pytest.raises(UnsupportedError, match="'changed'"):
+    with open_disk(image) as disk, pytest.raises(UnsupportedError, match="'changed'") as refused:
         convert_image(disk, tmp_path / "chain", "vdi", with_snapshots=True)
+    assert refused.value.hint == "Take each out of a copy first: qemu-img bitmap --remove COPY NAME."
+    qemu_img("bitmap", "--remove", image, "changed")  # and the hint helps
+    with open_disk(image) as disk:
+        assert convert_image(disk, tmp_path / "chain", "vdi", with_snapshots=True).snapshots
 
 
 def test_an_image_that_is_one_state_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Source: clamd(8), "COMMANDS". clamd is a program of its own (Debian: clamav-daem
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
@@ -67,7 +68,8 @@ def command(address: str, name: bytes) -> str:
     """The answer to a command without data."""
     try:
         with _connect(address) as link:
-            link.sendall(b"z" + name + b"\0")
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before that counts
+                link.sendall(b"z" + name + b"\0")
             return _reply(link)
     except OSError as error:
         raise StorageError(

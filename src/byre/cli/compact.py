@@ -140,8 +140,9 @@ def _other(args: argparse.Namespace, out: Output, plans: list[Unneeded] | None) 
     disk: Disk = open_image(args, writable=True)
     try:
         if not isinstance(disk, CompactableDisk):
+            kind = " ".join(word for word in (disk.describe().subformat, disk.format) if word)
             raise UnsupportedError(
-                f"{disk.format} images can't be packed in place", path=args.image, hint="Convert it: byre convert."
+                f"{kind} images can't be packed in place", path=args.image, hint="Convert it: byre convert."
             )
         if args.dry_run:
             raise UnsupportedError(f"{disk.format} images have no --dry-run here", path=args.image)

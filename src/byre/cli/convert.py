@@ -95,8 +95,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     if args.threads is not None and not 1 <= args.threads <= 64:
         raise UsageError("--threads is out of range", found=args.threads, expected="1 to 64")
-    if args.with_snapshots and (args.target_name or args.keep_uuid):
-        raise UsageError("--with-snapshots goes with neither --for nor --keep-uuid", path=args.target)
+    if args.with_snapshots and args.keep_uuid:
+        raise UsageError(
+            "--with-snapshots doesn't go with --keep-uuid: each state is a disk of its own", path=args.target
+        )
     place = _place(args)
     entry = target_format(args.target, args.output_format) if place is None else _format_for(place, args)
     options = collect_options(args, entry)
@@ -151,8 +153,16 @@ def _convert(
             open_chain(args.image, force_share=args.force_share) as (disk, states),
             out.progress("converting", None) as bar,
         ):
+            _tell_what_changes(disk, entry, place, options, out)
             done = convert_states(
-                states, args.target, entry, options, force=args.force, threads=args.threads, advance=bar.advance
+                states,
+                args.target,
+                entry,
+                options,
+                force=args.force,
+                for_target=place,
+                threads=args.threads,
+                advance=bar.advance,
             )
             return done, disk.format, None
     with open_image(args, out=out) as disk:
@@ -276,5 +286,7 @@ def _tell_what_stays_behind(disk: Disk, out: Output, *, snapshots: bool) -> None
         count = len(description.snapshots)
         which = f"{count} internal snapshot{'s' if count > 1 else ''}"
         out.notice(f"{name}: {which} will not be in the new image (--with-snapshots keeps them)")
-    if description.bitmaps:
+    # With its snapshots a qcow2 image keeps its bitmaps too; from a chain of images only the disks are taken.
+    kept = snapshots and (bool(description.snapshots) or description.backing is None)
+    if description.bitmaps and not kept:
         out.notice(f"{name}: {len(description.bitmaps)} dirty bitmap(s) will not be in the new image")

@@ -47,6 +47,7 @@ VERBS: dict[str, str] = {
     "cp": "files and trees out of the guest",
     "put": "a file or folder of the host into the guest",
     "rm": "remove files and folders of the guest",
+    "mend": "what keeps the guest from booting elsewhere, put right",
     "hash": "digests of files inside the guest",
     "reg": "the guest's registry, or a hive file: look, export as regedit does, set, delete, import",
     "pe": "a program or DLL: imports, exports, version, signature; what it needs and what is missing",

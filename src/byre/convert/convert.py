@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from byre.convert.padding import PaddedDisk, fill_holes
+from byre.convert.delivery import made_for, uuid_options
+from byre.convert.padding import PaddedDisk
 from byre.convert.pipeline import Copied, copy_disk
 from byre.convert.states import State, states_of
 from byre.convert.target_rules import Target as DeliveryTarget
@@ -16,8 +17,9 @@ from byre.disks.disk import Disk
 from byre.disks.formats import Format, format_named
 from byre.disks.layers import layers_of
 from byre.disks.left_out import LeftOutDisk
-from byre.disks.writer import ImageWriter, Int64Array
+from byre.disks.writer import Int64Array
 from byre.errors import MissingError, RefusedReferenceError, UnsupportedError, UsageError
+from byre.storage.base import Storage
 from byre.storage.publish import Publication
 
 
@@ -69,55 +71,109 @@ def convert_image(
         _refuse_far_backing(source, path, allow_paths)
     chosen = _chosen_options(source, path, entry, options or {}, keep_backing=keep_backing, keep_uuid=keep_uuid)
     if with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing):
-        if keep_backing:
-            raise UsageError("--keep-backing and a chain's snapshots exclude each other", path=path)
-        if left_out:
-            raise UnsupportedError(
-                "what the guest doesn't need is left out of one image, not of a chain",
-                path=path,
-                hint="Convert the chain to a qcow2 with snapshots first: then 'byre compact --drop-free -o OUT'.",
-            )
+        _refuse_with_chain(path, keep_backing=keep_backing, left_out=left_out)
         return convert_states(
             states_of(source),
             path,
             entry,
             chosen,
             force=force,
+            for_target=for_target,
             threads=threads,
             advance=advance,
             cancelled=cancelled,
         )
-    if source.sector_size != 512 and "sector_size" in entry.options:
-        chosen.setdefault("sector_size", source.sector_size)
+    _keep_sectors(source, entry, chosen)
     if for_target is not None:
-        source = PaddedDisk(source, for_target.round_size(source.size))
-    report: TargetReport | None = None
+        source = _padded(source, for_target, with_snapshots=with_snapshots)
+    how = _Copying(keep_backing, left_out, threads, advance, cancelled)
+    copy = _copy_snapshots if with_snapshots else _copy_one
     with Publication(path, force=force, keep_off=source.files) as target:
-        if with_snapshots:
-            from byre.convert.snapshots import copy_with_snapshots
-
-            copied, count = copy_with_snapshots(
-                source,
-                target,
-                chosen,
-                keep_backing=keep_backing,
-                left_out=left_out,
-                threads=threads,
-                advance=advance,
-                cancelled=cancelled,
-            )
-        else:
-            disk = LeftOutDisk(source, left_out[0]) if left_out else source
-            writer = entry.load().create(target, source.size, chosen)
-            count = 0
-            copied = copy_disk(
-                disk, writer, keep_backing=keep_backing, threads=threads, advance=advance, cancelled=cancelled
-            )
-            if for_target is not None:
-                report = _made_for(for_target, target, writer, entry)
-        target.storage.flush()
-        actual = target.storage.allocated
+        copied, count, files = copy(source, target, entry, chosen, how)
+        report = None if for_target is None else made_for(for_target, target, files, entry)
+        actual = target.flush()
     return Converted(os.fspath(path), entry.name, source.size, actual, copied, count, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """How one image is filled: what ``convert_image`` was asked for."""
+
+    keep_backing: bool
+    left_out: Sequence[Int64Array]
+    threads: int | None
+    advance: Callable[[int], None] | None
+    cancelled: Callable[[], bool] | None
+
+
+def _copy_one(
+    source: Disk, target: Publication, entry: Format, options: Mapping[str, object], how: _Copying
+) -> tuple[Copied, int, tuple[Storage, ...]]:
+    """One state of the disk: what was copied, no snapshots, the files of the new image."""
+    disk = LeftOutDisk(source, how.left_out[0]) if how.left_out else source
+    writer = entry.load().create(target, source.size, options)
+    copied = copy_disk(
+        disk,
+        writer,
+        keep_backing=how.keep_backing,
+        threads=how.threads,
+        advance=how.advance,
+        cancelled=how.cancelled,
+    )
+    return copied, 0, writer.files
+
+
+def _copy_snapshots(
+    source: Disk, target: Publication, entry: Format, options: Mapping[str, object], how: _Copying
+) -> tuple[Copied, int, tuple[Storage, ...]]:
+    """All states of a qcow2 image, cluster by cluster: what was copied, how many snapshots, the new image's file."""
+    from byre.convert.snapshots import copy_with_snapshots
+
+    copied, count = copy_with_snapshots(
+        source,
+        target,
+        options,
+        keep_backing=how.keep_backing,
+        left_out=how.left_out,
+        threads=how.threads,
+        advance=how.advance,
+        cancelled=how.cancelled,
+    )
+    return copied, count, (target.storage,)
+
+
+def _refuse_with_chain(path: str | os.PathLike[str], *, keep_backing: bool, left_out: Sequence[Int64Array]) -> None:
+    """What the states of a chain can't be converted with."""
+    if keep_backing:
+        raise UsageError("--keep-backing and a chain's snapshots exclude each other", path=path)
+    if left_out:
+        raise UnsupportedError(
+            "what the guest doesn't need is left out of one image, not of a chain",
+            path=path,
+            hint="Convert the chain to a qcow2 with snapshots first: then 'byre compact --drop-free -o OUT'.",
+        )
+
+
+def _keep_sectors(source: Disk, entry: Format, options: dict[str, object]) -> None:
+    """The source's sector size for the new image, where its format can say one and the caller said none."""
+    if source.sector_size != 512 and "sector_size" in entry.options:
+        options.setdefault("sector_size", source.sector_size)
+
+
+def _padded(source: Disk, wanted: DeliveryTarget, *, with_snapshots: bool) -> Disk:
+    """The disk, with zeros up to the size that the target wants."""
+    size = wanted.round_size(source.size)
+    if size == source.size:
+        return source
+    if with_snapshots:
+        raise UnsupportedError(
+            f"{wanted.title} wants a longer disk, and an image that keeps its snapshots as they are has one size",
+            path=source.files[0].name,
+            found=source.size,
+            expected=size,
+            hint=f"Grow a copy first: 'byre resize COPY {size}'.",
+        )
+    return PaddedDisk(source, size)
 
 
 def _chosen_options(
@@ -147,32 +203,12 @@ def _chosen_options(
     else:
         _refuse_parent(chosen, path)
     if keep_uuid:
-        from byre.convert.delivery import uuid_options
-
         chosen |= uuid_options(entry, source.describe().details, path)
     elif _keeps_uuid(chosen):
         own = source.describe().details.get("uuid")
         if own is not None:
             chosen.setdefault("uuid", own)
     return chosen
-
-
-def _made_for(wanted: DeliveryTarget, target: Publication, writer: ImageWriter, entry: Format) -> TargetReport:
-    """Fill holes where there must be none, and let the target's rules judge the file before it is published."""
-    from byre.convert.delivery import refuse_failures, verify_file
-
-    if not wanted.sparse:
-        for storage in writer.files:
-            fill_holes(storage)
-    if target.storage.path is None or len(writer.files) > 1:
-        raise UnsupportedError(
-            "an image of several files, or on a device, can't be verified before it is published",
-            path=target.name,
-            hint=f"Convert it without --for and run 'byre check --for {wanted.name}' then.",
-        )
-    report = verify_file(target.storage.path, target.name, entry, wanted)
-    refuse_failures(report)
-    return report
 
 
 def convert_states(
@@ -182,29 +218,43 @@ def convert_states(
     options: Mapping[str, object] | None = None,
     *,
     force: bool = False,
+    for_target: DeliveryTarget | None = None,
     threads: int | None = None,
     advance: Callable[[int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Converted:
     """Write all states of a disk, oldest first: as one qcow2 image with internal snapshots, or, in any other
-    format, as a folder with a chain of differencing images and a manifest. Raises any ByreError."""
+    format, as a folder with a chain of differencing images and a manifest. ``for_target`` as in ``convert_image``,
+    for every file of the chain. Raises any ByreError."""
     entry = format_named(format) if isinstance(format, str) else format
     chosen = dict(options or {})
+    _keep_sectors(states[-1].disk, entry, chosen)
+    if for_target is not None:
+        states = [replace(state, disk=_padded(state.disk, for_target, with_snapshots=False)) for state in states]
     newest = states[-1].disk
+    report: TargetReport | None = None
     if entry.name == "qcow2":
         from byre.convert.state_writer import write_states
 
         with Publication(path, force=force, keep_off=newest.files) as target:
             copied = write_states(states, target, chosen, threads=threads, advance=advance, cancelled=cancelled)
-            target.storage.flush()
-            actual = target.storage.allocated
+            if for_target is not None:
+                report = made_for(for_target, target, (target.storage,), entry)
+            actual = target.flush()
     else:
         from byre.convert.chain_writer import write_chain
 
-        copied, actual = write_chain(
-            states, path, entry, chosen, threads=threads, advance=advance, cancelled=cancelled
+        copied, actual, report = write_chain(
+            states,
+            path,
+            entry,
+            chosen,
+            for_target=for_target,
+            threads=threads,
+            advance=advance,
+            cancelled=cancelled,
         )
-    return Converted(os.fspath(path), entry.name, newest.size, actual, copied, len(states) - 1)
+    return Converted(os.fspath(path), entry.name, newest.size, actual, copied, len(states) - 1, report)
 
 
 def _copies_clusters(source: Disk, entry: Format, *, keep_backing: bool) -> bool:

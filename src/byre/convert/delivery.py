@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
+from byre.convert.padding import fill_holes
 from byre.convert.target_rules import FileFacts, Target
 from byre.convert.targets import TargetReport, gather, verify
 from byre.disks.formats import Format, format_for_suffix, format_named
+from byre.disks.opening import open_disk
 from byre.errors import UnsupportedError, UsageError
+from byre.storage.base import Storage
+from byre.storage.publish import Publication
 
 
 def format_for_target(target: Target, path: str, named: str | None) -> Format:
@@ -38,12 +43,49 @@ def options_for_target(target: Target, entry: Format) -> dict[str, object]:
     return {name: value for name, value in target.options.items() if name == "sparse" and name in entry.options}
 
 
-def verify_file(path: Path, shown: str, entry: Format, target: Target) -> TargetReport:
-    """The target's verdict on a finished file at ``path``, which is, or will be, called ``shown``."""
-    from byre.disks.opening import open_disk
+def made_for(wanted: Target, image: Publication, files: Sequence[Storage], entry: Format) -> TargetReport:
+    """Fill holes where there must be none, and let the target's rules judge an image before it is published.
 
+    Raises UnsupportedError for a broken rule, and where the files can't be looked at before that.
+    """
+    if not wanted.sparse:
+        for storage in files:
+            fill_holes(storage)
+    with image.staged() as path:
+        report = verify_file(path, image.name, entry, wanted)
+    refuse_failures(report)
+    return report
+
+
+def verify_file(
+    path: Path, shown: str, entry: Format, target: Target, *, delivered: Collection[Path] = ()
+) -> TargetReport:
+    """The target's verdict on a finished file at ``path``, which is, or will be, called ``shown``.
+
+    A parent among ``delivered``, files that go there together with it, doesn't stay behind.
+    """
     with open_disk(path, format=entry.name, with_backing=False, force_share=True) as disk:
-        return verify(gather(disk, shown), target)
+        facts = gather(disk, shown)
+    if facts.backing is not None and _parent_of(path, entry) in {os.path.realpath(each) for each in delivered}:
+        facts = replace(facts, backing=None)
+    return verify(facts, target)
+
+
+def _parent_of(path: Path, entry: Format) -> str | None:
+    """Where the parent lies that the image really opens with: formats name it by path, by UUID or by both."""
+    with open_disk(path, format=entry.name, force_share=True) as disk:
+        backing = disk.describe().backing
+    return None if backing is None or backing.resolved is None else os.path.realpath(backing.resolved)
+
+
+def worst_of(reports: Sequence[TargetReport], path: str) -> TargetReport:
+    """One report for a set of files: of each rule the worst verdict, and which file it is about."""
+    results = []
+    for rows in zip(*(report.results for report in reports), strict=True):
+        at = min(range(len(rows)), key=lambda index: ("fail", "unknown", "pass").index(rows[index].verdict))
+        found = f"{PurePath(reports[at].path).name}: {rows[at].found}"
+        results.append(replace(rows[at], found=found))
+    return TargetReport(reports[0].target, path, tuple(results))
 
 
 def refuse_failures(report: TargetReport) -> None:

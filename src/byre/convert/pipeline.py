@@ -19,7 +19,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from byre.convert.plan import Batch, buffer_positions, plan_batches
+from byre.convert.plan import Batch, buffer_positions, live_bytes, plan_batches
 from byre.convert.reading import fill
 from byre.disks.disk import Disk
 from byre.disks.writer import BoolArray, Encoder, ImageWriter, Int64Array, Placement
@@ -32,17 +32,23 @@ PLAIN_BATCH = 2 << 20
 ENCODED_BATCH = 1 << 20
 """Compression takes so much longer than the hand-over that smaller pieces keep more workers busy."""
 MAX_THREADS = 16
+IN_FLIGHT = 128 << 20
+"""The most bytes of buffers, where one alone isn't more: blocks of differencing images are moved whole, and VHDX
+has them of 256 MiB."""
 _ZEROS = bytes(2 << 20)
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy did, in bytes of the disk: ``read`` looked at, ``written`` stored (compressed size), ``zeros``
-    found among what was read."""
+    """What a copy did, in bytes: ``read`` of the disk looked at, ``zeros`` of those in blocks that held nothing
+    else and weren't stored, ``written`` stored (the compressed size of what is compressed)."""
 
     read: int
     written: int
     zeros: int
+
+    def __add__(self, other: Copied) -> Copied:
+        return Copied(self.read + other.read, self.written + other.written, self.zeros + other.zeros)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class _Ready:
     read: int
     blocks: Int64Array
     zeros: Int64Array
+    zero_bytes: int
+    """Of what was read, the bytes in the blocks of ``zeros``."""
     data: list[Buffer] | None
     positions: Int64Array
     stored: Int64Array
@@ -84,12 +92,13 @@ def copy_disk(
     is asked between batches and ends the copy with InterruptedByUserError.
     """
     count = threads or default_threads()
-    batch_bytes = ENCODED_BATCH if writer.encode else PLAIN_BATCH
+    batch_bytes = max(ENCODED_BATCH if writer.encode else PLAIN_BATCH, writer.block_size)
+    most = min(2 * count, IN_FLIGHT // batch_bytes)
     batches = plan_batches(
         source.extents(0, source.size),
         size=source.size,
         block_size=writer.block_size,
-        batch_blocks=max(1, batch_bytes // writer.block_size),
+        batch_blocks=batch_bytes // writer.block_size,
         keep_backing=keep_backing,
     )
     pool = ThreadPoolExecutor(count, thread_name_prefix="byre")
@@ -105,7 +114,7 @@ def copy_disk(
                 writer.place_zero(batch.zeros)
                 continue
             run.submit(batch)
-            while run.busy > 2 * count:
+            while run.busy > most:
                 run.step()
         run.drain()
     finally:
@@ -173,7 +182,7 @@ class _Run:
     def _place_one(self, ready: _Ready) -> None:
         if self._keep_backing and len(ready.zeros):
             self._writer.place_zero(ready.zeros)
-        self._zeros += len(ready.zeros) * self._writer.block_size
+        self._zeros += ready.zero_bytes
         if not len(ready.blocks):
             self._finished(ready)
             return
@@ -221,7 +230,9 @@ def _prepare(
         ]
         stored = np.array([len(piece) for piece in data], dtype=np.int64)
         compressed = np.array([entry.compressed for entry in encoded], dtype=np.bool_)
-    return _Ready(buffer, read, blocks, batch.blocks[empty], data, positions, stored, compressed)
+    zeros = batch.blocks[empty]
+    zero_bytes = live_bytes(batch.rows, zeros, block_size)
+    return _Ready(buffer, read, blocks, zeros, zero_bytes, data, positions, stored, compressed)
 
 
 def zero_blocks(view: memoryview, block_size: int) -> BoolArray:
@@ -234,8 +245,10 @@ def zero_blocks(view: memoryview, block_size: int) -> BoolArray:
         return empty
     for index in suspects.tolist():
         # startswith is a memcmp, which stops at the first difference and runs at over 20 GB/s.
-        at = index * block_size
-        empty[index] = _ZEROS.startswith(view[at : at + block_size])
+        at, stop = index * block_size, (index + 1) * block_size
+        empty[index] = all(
+            _ZEROS.startswith(view[start : min(start + len(_ZEROS), stop)]) for start in range(at, stop, len(_ZEROS))
+        )
     return empty
 
 

@@ -82,6 +82,21 @@ def buffer_positions(batch: Batch, block_size: int) -> Int64Array:
     return positions
 
 
+def live_bytes(rows: ExtentTable, blocks: Int64Array, block_size: int) -> int:
+    """How many bytes of the rows (ascending) lie in these blocks."""
+    if not len(rows) or not len(blocks):
+        return 0
+    starts, lengths = np.ascontiguousarray(rows["start"]), rows["length"]
+    before = np.cumsum(lengths) - lengths
+
+    def up_to(offsets: Int64Array) -> Int64Array:
+        index = np.maximum(np.searchsorted(starts, offsets, side="right") - 1, 0)
+        reached: Int64Array = before[index] + np.clip(offsets - starts[index], 0, lengths[index])
+        return reached
+
+    return int((up_to((blocks + 1) * block_size) - up_to(blocks * block_size)).sum())
+
+
 def _whole_blocks(slices: Iterable[ExtentTable], size: int, block_size: int) -> Iterator[ExtentTable]:
     """The same rows, re-sliced so that no block of the target lies in two slices."""
     carry: ExtentTable | None = None

@@ -77,10 +77,9 @@ def write_states(
     image = _Image(target.storage, chosen, len(states))
     total = Copied(0, 0, 0)
     for number, state in enumerate(states):
-        done = image.add(
+        total += image.add(
             state, newest=number == len(states) - 1, threads=threads, advance=advance, cancelled=cancelled
         )
-        total = Copied(total.read + done.read, total.written + done.written, total.zeros + done.zeros)
     image.finish(last.size)
     return total
 

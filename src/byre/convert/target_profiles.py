@@ -8,12 +8,14 @@ from byre.convert.target_rules import (
     MBR_LARGEST,
     VHD_LARGEST,
     VHDX_LARGEST,
+    Check,
     Rule,
     Target,
     format_is,
     name_of_ascii,
     not_encrypted,
     not_sparse,
+    one_file,
     sectors_of_512,
     self_contained,
     stream_ends_at_marker,
@@ -29,8 +31,8 @@ from byre.convert.target_rules import (
 from byre.units import MIB
 
 
-def _whole(prefix: str) -> tuple[Rule, ...]:
-    """What holds wherever one file is all that arrives."""
+def _whole(prefix: str, check: Check = one_file) -> tuple[Rule, ...]:
+    """What holds wherever one file is all that arrives; ``self_contained`` lets the extents of a VMDK come along."""
     return (
         Rule(
             f"{prefix}.whole",
@@ -38,7 +40,7 @@ def _whole(prefix: str) -> tuple[Rule, ...]:
             "a parent or data file that stays behind is missing at the target, and its part of the disk with it",
             "follows from moving one file",
             "unchecked",
-            self_contained,
+            check,
         ),
         Rule(
             f"{prefix}.plain",
@@ -151,7 +153,7 @@ _VIRTUALBOX = Target(
             vdi_has_uuid,
         ),
         _sectors("virtualbox"),
-        *_whole("virtualbox"),
+        *_whole("virtualbox", self_contained),
     ),
     notes=("Two media with one UUID are refused: a copy gets a new one unless --keep-uuid is given.",),
 )

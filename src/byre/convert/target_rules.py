@@ -34,6 +34,8 @@ class FileFacts:
     snapshots: int
     head: bytes
     tail: bytes
+    extents: tuple[str, ...] = ()
+    """The names of the other files that hold the disk itself: those of a split or flat VMDK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,14 @@ def self_contained(facts: FileFacts) -> Verdict:
     return Verdict(needs is None, f"needs {needs}" if needs else "whole")
 
 
+def one_file(facts: FileFacts) -> Verdict:
+    """As ``self_contained``, and the disk isn't spread over several files either."""
+    if facts.extents:
+        more = f" and {len(facts.extents) - 1} more" if len(facts.extents) > 1 else ""
+        return Verdict(False, f"needs {facts.extents[0]}{more}")
+    return self_contained(facts)
+
+
 def not_encrypted(facts: FileFacts) -> Verdict:
     return Verdict(not facts.encrypted, "encrypted" if facts.encrypted else "plain")
 
@@ -191,8 +201,11 @@ def vdi_has_uuid(facts: FileFacts) -> Verdict:
 
 
 def name_of_ascii(facts: FileFacts) -> Verdict:
-    good = all(letter.isascii() and (letter.isalnum() or letter in " -.+=_") for letter in PurePath(facts.name).name)
-    return Verdict(good, PurePath(facts.name).name)
+    names = [PurePath(facts.name).name, *facts.extents]
+    bad = [
+        name for name in names if not all(each.isascii() and (each.isalnum() or each in " -.+=_") for each in name)
+    ]
+    return Verdict(not bad, (bad or names)[0])
 
 
 # Limits that several rules name.

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from byre.convert.target_profiles import TARGETS
 from byre.convert.target_rules import HEAD_BYTES, TAIL_BYTES, FileFacts, Rule, Target
@@ -81,7 +83,7 @@ def target_named(name: str) -> Target:
 
 
 def gather(disk: Disk, path: str) -> FileFacts:
-    """The facts of an open image's own file; ``path`` is what it is, or will be, called."""
+    """The facts of an image's own files, opened without its parents; ``path`` is what it is, or will be, called."""
     description = disk.describe()
     storage = disk.files[0]
     size = storage.size
@@ -93,14 +95,21 @@ def gather(disk: Disk, path: str) -> FileFacts:
         virtual_size=description.virtual_size,
         sector_size=description.sector_size,
         file_size=size,
-        has_holes=_has_holes(storage),
+        has_holes=_have_holes(disk.files),
         backing=description.backing.name if description.backing else None,
         data_file=description.data_file,
         encrypted=description.encryption is not None,
         snapshots=len(description.snapshots),
         head=storage.read(0, min(HEAD_BYTES, size)),
         tail=storage.read(size - tail, tail),
+        extents=() if description.data_file else tuple(PurePath(each.name).name for each in disk.files[1:]),
     )
+
+
+def _have_holes(files: Sequence[Storage]) -> bool | None:
+    """Whether any of the files has holes; None where there is none found and one can't be asked."""
+    found = [_has_holes(storage) for storage in files]
+    return True if True in found else None if None in found else False
 
 
 def _has_holes(storage: Storage) -> bool | None:

@@ -264,6 +264,8 @@ class _Server:
         self.advance = advance
         self.done = 0
         self._buffer = b""
+        self._ready = select.poll()  # select() can't wait for a descriptor above 1023
+        self._ready.register(self.output, select.POLLIN)
 
     def serve(self) -> dict[str, object]:
         while True:
@@ -329,8 +331,7 @@ class _Server:
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            ready, _, _ = select.select([self.output], [], [], SILENCE)
-            if not ready:
+            if not self._ready.poll(SILENCE * 1000):
                 raise StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
             piece = self.output.read1(1 << 20)  # type: ignore[attr-defined]
             if not piece:

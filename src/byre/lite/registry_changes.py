@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from byre.errors import MissingError, UsageError
+from byre.errors import ByreError, CorruptImageError, MissingError, UsageError
 from byre.filesystems.base import FileSystem
 from byre.lite.changes import Change, Content, Overwrite, Put, Remove
 from byre.lite.guards import refuse_registry
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, SetValue, edited
 from byre.windows.reg_paths import Mount, Registry, find_key, split_key
+from byre.windows.registry.layout import parse_base_block
 
 _EPOCH_AS_FILETIME = 116_444_736_000_000_000
 """1970 in units of 100 ns since 1601."""
@@ -72,3 +73,22 @@ def _changes_of(registry: Registry, mount: Mount, edits: list[Edit]) -> list[Cha
     same = len(data) == entry.size
     changes.append(Overwrite(entry.path, data) if same else Put(entry.path, Content.of(data)))
     return changes
+
+
+def replayed_changes(files: FileSystem, root: str) -> list[tuple[str, list[Change] | ByreError]]:
+    """(path, changes) of every hive that its log completes: the whole hive with the log applied, or why it can't be.
+    Nothing but the guest's own log is applied, so that hives of accounts are written as well."""
+    registry = Registry(files, root)
+    found: list[tuple[str, list[Change] | ByreError]] = []
+    for mount in registry.mounts():
+        fact = registry.hive(mount)
+        if fact.value is None or fact.value.replayed is None:
+            continue
+        try:
+            entry = files.lookup(mount.path)
+            if not parse_base_block(files.read(entry, length=4096), path=mount.path).checksum_valid:
+                raise CorruptImageError("the hive's first block is damaged: only its log has it", path=mount.path)
+            found.append((entry.path, _changes_of(registry, mount, [])))
+        except ByreError as error:
+            found.append((mount.path, error))
+    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import threading
 import time
@@ -30,7 +29,7 @@ class Relay:
         self._socket.bind(str(folder / FRAMES_OUT))
         if owner is not None:
             os.chown(folder / FRAMES_OUT, owner, -1)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0.25)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -44,19 +43,16 @@ class Relay:
         others: list[str] = []
         looked = 0.0
         while not self._stopping.is_set():
-            ready, _, _ = select.select([self._socket], [], [], 0.25)
-            if not ready:
-                continue
             try:
                 frame = self._socket.recv(MAX_FRAME)
-            except OSError:
+            except OSError:  # nothing came for a while, or the socket is being closed
                 continue
             if time.monotonic() - looked > LOOK_SECONDS:
                 others, looked = self._others(), time.monotonic()
             for path in others:
                 # A guest that is slow, stopped or gone loses frames, as on a wire.
                 with contextlib.suppress(OSError):
-                    self._socket.sendto(frame, path)
+                    self._socket.sendto(frame, socket.MSG_DONTWAIT, path)
 
     def _others(self) -> list[str]:
         base = self.folder.parent

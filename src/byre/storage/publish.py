@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -27,6 +28,7 @@ from byre.errors import (
     LockedError,
     MissingError,
     StorageError,
+    UnsupportedError,
     UsageError,
 )
 from byre.storage import locks
@@ -116,6 +118,42 @@ class Publication:
         final = Path(os.path.realpath(final))
         self._check(final, str(final))
         return self._begin(final, str(final))
+
+    def flush(self) -> int:
+        """Bring every file of the image to stable storage; returns the bytes that they take there together."""
+        files = [self._device] if self._device is not None else [part.file for part in self._parts]
+        for file in files:
+            file.flush()
+        return sum(file.allocated for file in files)
+
+    @contextlib.contextmanager
+    def staged(self) -> Iterator[Path]:
+        """The image's path in a folder where all its files stand under their final names, to be looked at before
+        they are published; the folder is gone afterwards.
+
+        Raises UnsupportedError on a device, and for several files where the file system has no hard links.
+        """
+        if self._device is not None:
+            raise UnsupportedError("an image on a device can't be looked at before it is published", path=self.name)
+        if len(self._parts) == 1:
+            yield self._parts[0].temporary
+            return
+        folder = temporary_path(self.path)
+        try:
+            folder.mkdir()
+            for part in self._parts:
+                os.link(part.temporary, folder / part.final.name)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise UnsupportedError(
+                f"an image of several files can't be verified here before it is published: {error.strerror}",
+                path=self.name,
+                hint="Write it where there are hard links, or without --for: 'byre check --for' judges it then.",
+            ) from error
+        try:
+            yield folder / self._parts[0].final.name
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def commit(self) -> None:
         """Bring everything to stable storage and publish it: the other files first, the image last."""

@@ -262,12 +262,20 @@ def test_parent_with_another_cid_is_an_error_with_both_values(tmp_path: Path) ->
     assert (error.value.found, error.value.expected) == ("CID 0000beef", "CID 0000dead")
 
 
+def test_a_descriptor_file_of_absurd_length_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "big.vmdk").write_bytes(b"# Disk DescriptorFile\n" + b"#" * (30 << 20))
+    with pytest.raises(CorruptImageError, match="absurd length") as error:
+        open_disk(tmp_path / "big.vmdk")
+    assert error.value.found == f"{(30 << 20) + 22} bytes"
+
+
 def test_missing_parent_is_named(tmp_path: Path) -> None:
     base = monolithic(tmp_path / "base.vmdk", b"base" * 1000)
     child = delta(tmp_path, base, hint="base.vmdk")
     base.unlink()
-    with pytest.raises(MissingError, match=r"base\.vmdk"):
+    with pytest.raises(MissingError, match=r"base\.vmdk") as error:
         open_disk(child)
+    assert error.value.hint == "Say where it is: --parent FILE or --parent FOLDER."
     with open_disk(child, with_backing=False) as disk:
         backing = disk.describe().backing
         assert backing is not None

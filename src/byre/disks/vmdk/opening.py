@@ -29,7 +29,6 @@ from byre.errors import (
     MissingError,
     RefusedReferenceError,
     UnsupportedError,
-    UsageError,
 )
 from byre.storage.base import Storage
 from byre.units import SECTOR, ceil_div
@@ -87,7 +86,14 @@ def read_source(storage: Storage) -> tuple[Source, Descriptor, SparseHeader | No
         return Source(storage, offset, length, header, footer, trailing), descriptor, header
     if head.startswith(layout.COWD) or head[:8] == layout.SE_CONSTANT_MAGIC.to_bytes(8, "little"):
         raise _mere_extent(name)
-    if storage.size > MAX_SEPARATE or not looks_like_descriptor(head):
+    if storage.size > MAX_SEPARATE and looks_like_descriptor(head):
+        raise CorruptImageError(
+            "has a descriptor of absurd length",
+            path=name,
+            found=f"{storage.size} bytes",
+            expected=f"at most {MAX_SEPARATE}",
+        )
+    if not looks_like_descriptor(head):
         raise CorruptImageError(
             "is no VMDK: neither a sparse header nor a descriptor",
             path=name,
@@ -309,13 +315,15 @@ def find_parent(descriptor: Descriptor, image: str, context: OpenContext) -> Pat
         )
     try:
         return context.resolve(hint, "parent", image=image)
-    except (RefusedReferenceError, MissingError, UnsupportedError):
-        if not last or last == hint:
-            raise
-        try:
-            return context.resolve(last, "parent", image=image)
-        except (ByreError, UsageError):
-            pass
+    except (RefusedReferenceError, MissingError, UnsupportedError) as error:
+        if last and last != hint:
+            try:
+                return context.resolve(last, "parent", image=image)
+            except ByreError:
+                pass
+        if isinstance(error, MissingError):
+            where = "Say where it is: --parent FILE or --parent FOLDER."
+            raise MissingError(error.what, path=error.path, expected=error.expected, hint=where) from None
         raise
 
 

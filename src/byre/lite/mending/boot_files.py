@@ -1,0 +1,91 @@
+"""Mending what the loader reads from the root: NTLDR, NTDETECT.COM and boot.ini. Pure but for what sources give."""
+
+from __future__ import annotations
+
+import re
+
+from byre.lite.changes import Content, Put
+from byre.lite.mending.plan import Patient, Plan, Refusal, Step
+from byre.volumes.partition import PartitionTable
+from byre.windows.boot_ini import BootIni
+
+MIN_LOADER = 16 << 10
+"""NTLDR has 230 KB and more, NTDETECT.COM 34 KB and more: what is shorter is none."""
+
+
+def plan(patient: Patient) -> Plan:
+    """Loader files from the guest's own sources, boot.ini's path from where the system lies."""
+    if patient.facts.kind != "nt5":
+        return Plan()
+    return _loader(patient) + _boot_ini(patient)
+
+
+def _loader(patient: Patient) -> Plan:
+    steps, refusals = [], []
+    for path in ("/NTLDR", "/NTDETECT.COM"):
+        file = patient.facts.loader.get(path.lower())
+        if file is None or file.state == "unread" or (file.state == "present" and file.size):
+            continue
+        name = path[1:]
+        found = patient.source.find(name.lower())
+        if found is None or len(found[0]) < MIN_LOADER:
+            reason = "it is missing, and neither the guest's own sources nor --drivers have it"
+            remedy = "--drivers DIR with the media's I386, or fixboot's sources from the same service pack"
+            refusals.append(Refusal(path, reason, remedy))
+        else:
+            steps.append(Step(f"{path}, from {found[1]}", Put(path, Content.of(found[0])), loader=True))
+    return Plan(tuple(steps), tuple(refusals))
+
+
+def _boot_ini(patient: Patient) -> Plan:
+    guest, file = patient.facts.guest, patient.facts.loader.get("/boot.ini")
+    if guest is None or file is None or file.state == "unread":
+        return Plan()
+    number = arc_number(patient.facts.table, guest.volume)
+    if number is None:
+        return Plan()
+    folder = guest.root.strip("/").replace("/", "\\")
+    arc = f"multi(0)disk(0)rdisk(0)partition({number})\\{folder}"
+    if file.state == "missing":
+        text = new_boot_ini(arc, guest.product.value or "Windows")
+        return Plan((Step(f"/boot.ini: new, for {arc}", Put("/boot.ini", Content.of(text)), loader=True),))
+    ini = guest.boot_ini.value
+    if ini is None:
+        return Plan()
+    data = patient.loader.read(patient.loader.lookup("/boot.ini"), length=1 << 20)
+    mended = mended_boot_ini(data, ini, number, folder)
+    if mended is None:
+        text = new_boot_ini(arc, guest.product.value or "Windows")
+        said = f"/boot.ini: it names no system; new, for {arc}"
+        return Plan((Step(said, Put("/boot.ini", Content.of(text)), loader=True),))
+    if mended == data:
+        return Plan()
+    return Plan((Step(f"/boot.ini: {arc}", Put("/boot.ini", Content.of(mended)), loader=True),))
+
+
+def arc_number(table: PartitionTable, index: int) -> int | None:
+    """The number that an ARC path gives a partition: primaries first, then logical ones, extended ones not."""
+    rows = table.partitions
+    order = [part.index for role in ("primary", "logical") for part in rows if part.role == role]
+    return order.index(index) + 1 if index in order else None
+
+
+def mended_boot_ini(data: bytes, ini: BootIni, number: int, folder: str) -> bytes | None:
+    """boot.ini whose default entry leads to the system; None where it has no entry. Only that path changes, wherever
+    it stands: titles and switches stay."""
+    chosen = ini.chosen
+    if chosen is None:
+        return None
+    arc = chosen.arc
+    if arc is None or (arc.partition == number and arc.folder.strip("\\").lower() == folder.lower()):
+        return data
+    old = re.compile(re.escape(chosen.path.encode("cp1252", "replace")) + rb"(?![^=\r\n\s])", re.IGNORECASE)
+    kept = chosen.path[: chosen.path.lower().index("partition(")]
+    new = f"{kept}partition({number})\\{folder}".encode("cp1252", "replace")
+    return old.sub(lambda _: new, data)
+
+
+def new_boot_ini(arc: str, title: str) -> bytes:
+    plain = re.sub(r"[^ -!#-~]", "", title) or "Windows"
+    rows = ("[boot loader]", "timeout=30", f"default={arc}", "[operating systems]", f'{arc}="{plain}" /fastdetect')
+    return "".join(f"{row}\r\n" for row in rows).encode("cp1252", "replace")

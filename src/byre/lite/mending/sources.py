@@ -1,0 +1,130 @@
+"""Where a missing file of Windows is to be had: what the owner gave, and the guest's own copies of its media."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from byre.errors import ByreError, MissingError, StorageError
+from byre.filesystems.base import FileSystem
+from byre.windows.cabinets import Cabinet, expand, is_cabinet, open_cabinet
+
+MAX_FILE = 64 << 20
+MAX_CABINET = 512 << 20
+"""Service pack 3's driver.cab has 60 MB."""
+_CABINETS = ("sp4.cab", "sp3.cab", "sp2.cab", "sp1.cab", "driver.cab")
+"""Newest first: a service pack's driver goes with its kernel."""
+
+
+class GuestSources:
+    """``--drivers`` first, then ServicePackFiles, the driver cache, dllcache and a copy of the media on the same
+    volume. Mutable: cabinets are opened once."""
+
+    def __init__(self, files: FileSystem, root: str, drivers: Path | None = None) -> None:
+        self._files = files
+        self._root = root
+        self._given = _host_files(drivers) if drivers is not None else {}
+        self._cabinets: dict[str, Cabinet | None] = {}
+
+    def given(self, name: str) -> bool:
+        return any(_of_host(self._given, name))
+
+    def find(self, name: str) -> tuple[bytes, str] | None:
+        for data, where in self._candidates(name):
+            if data:
+                return data, where
+        return None
+
+    def _candidates(self, name: str) -> Iterator[tuple[bytes, str]]:
+        yield from _of_host(self._given, name)
+        packed = name[:-1] + "_"
+        root = self._root
+        yield from self._of_guest(f"{root}/ServicePackFiles/i386", (name, packed))
+        for cabinet in _CABINETS:
+            yield from self._of_cabinet(f"{root}/Driver Cache/i386/{cabinet}", name)
+        yield from self._of_guest(f"{root}/system32/dllcache", (name,))
+        for folder in (f"{root}/Driver Cache/i386", "/I386", f"{root}/I386"):
+            yield from self._of_guest(folder, (name, packed))
+
+    def _of_guest(self, folder: str, names: tuple[str, ...]) -> Iterator[tuple[bytes, str]]:
+        for name in names:
+            data = self._read(f"{folder}/{name}", MAX_FILE)
+            if data is not None:
+                yield from _expanded(data, f"{folder}/{name}")
+
+    def _of_cabinet(self, path: str, name: str) -> Iterator[tuple[bytes, str]]:
+        if path not in self._cabinets:
+            data = self._read(path, MAX_CABINET)
+            try:
+                self._cabinets[path] = None if data is None else open_cabinet(data, path=path)
+            except ByreError:
+                self._cabinets[path] = None  # a damaged cache has nothing to give; another place may
+        cabinet = self._cabinets[path]
+        if cabinet is not None:
+            yield from _in_cabinet(cabinet, path, name)
+
+    def _read(self, path: str, limit: int) -> bytes | None:
+        try:
+            entry = self._files.lookup(path)
+            return None if entry.is_dir or entry.size > limit else self._files.read(entry)
+        except ByreError:
+            return None
+
+
+def _in_cabinet(cabinet: Cabinet, path: str, name: str) -> Iterator[tuple[bytes, str]]:
+    for file in cabinet.files:
+        if file.name.rpartition("/")[2].lower() == name.lower() and file.size <= MAX_FILE:
+            try:
+                yield cabinet.read(file), f"{path}: {file.name}"
+            except ByreError:
+                continue
+
+
+def _expanded(data: bytes, where: str) -> Iterator[tuple[bytes, str]]:
+    if not is_cabinet(data[:4]):
+        yield data, where
+        return
+    try:
+        yield expand(data, path=where)[1], where
+    except ByreError:
+        return
+
+
+def _host_files(folder: Path) -> dict[str, Path]:
+    """The files of the owner's folder, and of an I386 in it, by name in lower case."""
+    if not folder.is_dir():
+        raise MissingError("no such folder", path=folder)
+    found: dict[str, Path] = {}
+    try:
+        for each in (folder, *sorted(below for below in folder.iterdir() if below.name.lower() in ("i386", "x86"))):
+            for path in sorted(each.iterdir()) if each.is_dir() else ():
+                if path.is_file():
+                    found.setdefault(path.name.lower(), path)
+    except OSError as error:
+        raise StorageError(f"can't be read: {error.strerror}", path=folder) from error
+    return found
+
+
+def _of_host(found: dict[str, Path], name: str) -> Iterator[tuple[bytes, str]]:
+    lower = name.lower()
+    for each in (lower, lower[:-1] + "_"):
+        path = found.get(each)
+        if path is not None:
+            yield from _expanded(_host_bytes(path, MAX_FILE), str(path))
+    for each in _CABINETS:
+        path = found.get(each)
+        if path is not None:
+            try:
+                cabinet = open_cabinet(_host_bytes(path, MAX_CABINET), path=str(path))
+            except ByreError:
+                continue
+            yield from _in_cabinet(cabinet, str(path), name)
+
+
+def _host_bytes(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise StorageError(f"can't be read: {error.strerror}", path=path) from error
+    return b"" if len(data) > limit else data
