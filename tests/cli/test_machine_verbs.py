@@ -140,6 +140,8 @@ def test_what_a_kept_machine_writes_stays_and_its_image_is_locked(bench: Bench, 
     bench.hears("A")
     bench.byre("type", "tiny", "c")
     bench.byre("savevm", "tiny", "here")
+    assert "has a snapshot 'here' already" in bench.byre("savevm", "tiny", "here", status=73).stderr
+    assert "has no snapshot 'there'" in bench.byre("loadvm", "tiny", "there", status=66).stderr
     bench.byre("type", "tiny", "d")
     bench.byre("loadvm", "tiny", "here")
     bench.byre("type", "tiny", "e")

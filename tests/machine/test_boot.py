@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +19,12 @@ from builders.nt_memory import DRIVERS, HEALTHY, POOLS, Spec
 from builders.stub_machines import Stub, message_disk, stub_disk
 from byre.machine.boot import BootOptions, boot_image
 from byre.machine.qemu.accelerator import Accelerator
+from byre.machine.runs import start_of
 from byre.machine.watch.expectation import ANY_PROOF, parse_expectation
 from byre.machine.watch.observation import BootResult
 from byre.machine.watch.timeline import Pace
 from oracles import require_tool
-from programs import byre, byre_json
+from programs import COMMAND, byre, byre_json
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 QUICK = Pace(settle=1.5, still=2, logon=4, dead=1.5, quiet=60)
@@ -172,6 +176,51 @@ def test_a_linux_guest_that_panics_is_a_panic(tmp_path: Path) -> None:
     assert result.met
     assert result.verdict.text is not None
     assert "Attempted to kill init" in result.verdict.text
+
+
+EXPORTS = [("virtualbox", "ova"), ("virtualbox", "vbox")]
+
+
+def test_an_exported_disk_boots_with_the_verdict_that_the_image_had(tmp_path: Path) -> None:
+    """A VMDK out of its archive, and a VDI; that the other forms hold the same bytes is held by qemu-img."""
+    image = linux_disk(tmp_path, "console=ttyS0")
+    before = booted(image, timeout=120).verdict
+    assert (before.kind, before.text) == ("prompt", "guest:~#")
+    for target, form in EXPORTS:
+        output = tmp_path / (f"{target}.ova" if form == "ova" else f"{target}-{form}")
+        byre("export", image, "--to", target, "--form", form, "-o", output)
+        if form == "ova":
+            with tarfile.open(output) as archive:
+                archive.extractall(tmp_path / "ova", filter="data")
+            output = tmp_path / "ova"
+        (disk,) = (each for each in output.iterdir() if each.suffix in (".vmdk", ".vdi", ".vhdx", ".qcow2"))
+        after = booted(disk, timeout=120).verdict
+        assert (after.kind, after.text, after.proof) == (before.kind, before.text, before.proof), disk
+
+
+def test_qemu_dies_with_a_boot_test_that_is_killed_and_nothing_of_it_remains(tmp_path: Path, runtime: Path) -> None:
+    image = message_disk(tmp_path, "Starting", "spin")
+    test = subprocess.Popen(
+        [*COMMAND, "boot", image, "--accel", "tcg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: bool(byre_json("ps")["machines"]) and bool(byre_json("ps")["machines"][0]["pid"]))
+        qemu = byre_json("ps")["machines"][0]["pid"]
+        until(lambda: not list(runtime.glob("byre-*/*.qcow2")))
+    finally:
+        test.kill()
+        test.wait()
+    until(lambda: start_of(qemu) == 0)
+    assert byre_json("ps")["machines"] == []
+    byre("boot", message_disk(tmp_path, "Good night", "off"), "--accel", "tcg", "--expect", "off")
+    assert list((runtime / "run").iterdir()) == []
+
+
+def until(true: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it doesn't happen"
+        time.sleep(0.05)
 
 
 def test_the_verb_writes_picture_and_page_and_leaves_nothing(tmp_path: Path, runtime: Path) -> None:

@@ -125,4 +125,4 @@ def _shown(name: str, value: Any) -> str:
         return format_size(int(value))
     if isinstance(value, bool):
         return "on" if value else "off"
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return (", ".join(value) or "nothing") if isinstance(value, list) else str(value)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import uuid
 from typing import TYPE_CHECKING
 
 from byre.cli.output import Output
-from byre.errors import UnsupportedError
+from byre.errors import ByreError, ExistsError, MissingError, UnsupportedError
 
 if TYPE_CHECKING:
     from byre.machine.runs import Run
@@ -41,11 +43,28 @@ def work(args: argparse.Namespace, out: Output, verb: str, command: str, did: st
     _check(found, verb)
     job = f"byre-{uuid.uuid4().hex[:12]}"
     with monitor(found.folder) as qmp, out.progress(f"{verb} {args.snapshot}"):
-        qmp.execute(command, job_id=job, tag=args.snapshot, vmstate=found.disk, devices=[found.disk])
-        qmp.wait_job(job)
+        try:
+            qmp.execute(command, job_id=job, tag=args.snapshot, vmstate=found.disk, devices=[found.disk])
+            qmp.wait_job(job)
+        except UnsupportedError as error:
+            named = _named(found, args.snapshot, error)
+            if isinstance(named, MissingError):
+                qmp.execute("cont")  # QEMU stops the guest before it looks for the snapshot, and leaves it so
+            raise named from error
     payload = {"name": found.name, "snapshot": args.snapshot, "image": found.image}
     out.result(verb, payload, lambda console: console.print(f"{found.name} {did} {args.snapshot!r}"))
     return 0
+
+
+def _named(run: Run, snapshot: str, error: UnsupportedError) -> ByreError:
+    """QEMU's refusal in our words, where it is one of the two that are a matter of names."""
+    if re.search(r"Snapshot '.*' already exists", str(error)):
+        what = f"has a snapshot {snapshot!r} already"
+        return ExistsError(what, path=run.image, hint="Choose another name, or delete that one when it is off.")
+    if re.search(r"Snapshot '.*' does not exist", str(error)):
+        hint = f"'byre snapshot list -U {shlex.quote(run.image)}' lists those that it has."
+        return MissingError(f"has no snapshot {snapshot!r}", path=run.image, hint=hint)
+    return error
 
 
 def _check(run: Run, verb: str) -> None:

@@ -45,6 +45,8 @@ class Wishes:
     """A serial port is on our own stdin and stdout."""
     cold: bool = False
     """Don't feed a snapshot's VM state in."""
+    unattended: bool = False
+    """A test: nobody looks at the guest, so it needn't outlive us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +231,9 @@ class Running:
             relay = Relay(folder, owner=owner)
             self._closing.callback(relay.close)
         self._start(source, drive)
-        if not self.wishes.keep and self.process is not None:
-            # QEMU has it open by now: without a name it goes with QEMU's last breath, whatever ends that.
-            overlay.unlink(missing_ok=True)
+        # QEMU has them open by now: without names they go with QEMU's last breath, whatever ends that.
+        for open_by_now in (overlay, iso):
+            open_by_now.unlink(missing_ok=True)
 
     def _account(self, source: Source) -> User | None:
         user = lesser_account()
@@ -289,7 +291,7 @@ class Running:
         folder = self.taken.run.folder
         stdin = sys.stdin.fileno() if self.wishes.console else None
         command = command_line(machine, drive, options)
-        self.process = start(command, folder, user=self.user, stdin=stdin)
+        self.process = start(command, folder, user=self.user, stdin=stdin, dies_with_us=self.wishes.unattended)
         self.taken.record(pid=self.process.pid, begun=start_of(self.process.pid), started=time.time())
         try:
             watch = self.process.connect()

@@ -174,10 +174,12 @@ def clean(*, base: Path | None = None) -> tuple[str, ...]:
 
 
 def start_of(pid: int) -> int:
-    """When the process began, in the kernel's ticks; 0 where there is none, 1 where the system doesn't say."""
+    """When the process began, in the kernel's ticks; 0 where there is none, or one that has ended and that nobody has
+    asked after (in a container perhaps nobody ever does); 1 where the system doesn't say."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
-        return int(text.rpartition(")")[2].split()[19])
+        words = text.rpartition(")")[2].split()
+        return 0 if words[0] in ("Z", "X") else int(words[19])
     except (OSError, ValueError, IndexError):
         pass
     if Path("/proc/self/stat").exists():

@@ -6,13 +6,15 @@ The only module of the package that starts another program.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ SOCKETS = (QMP_SOCKET, WATCH_SOCKET, VNC_SOCKET, FRAMES_IN)
 MAX_QUOTE = 2_000
 START_SECONDS = 30.0
 """How long QEMU may take to open its monitor; 0.1 to 0.5 s where it was measured, more on a loaded host."""
+_PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
 FIRMWARES = (
     "/usr/share/ovmf/OVMF.fd",
     "/usr/share/OVMF/OVMF.fd",
@@ -153,9 +157,17 @@ class QemuProcess:
             self.watch = None
 
 
-def start(command: Sequence[str], folder: Path, *, user: User | None = None, stdin: int | None = None) -> QemuProcess:
+def start(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    user: User | None = None,
+    stdin: int | None = None,
+    dies_with_us: bool = False,
+) -> QemuProcess:
     """Start QEMU; its stderr goes into the folder. ``user`` is whom a root process starts it as; ``stdin`` None
-    gives it none, else it has our stdin and stdout (a serial console).
+    gives it none, else it has our stdin and stdout (a serial console). ``dies_with_us``: the kernel ends it when the
+    calling thread ends, however that may be (Linux; elsewhere it is left to be found by ``byre ps``).
 
     Raises MissingError where the program isn't there, StorageError where it can't be started.
     """
@@ -175,12 +187,27 @@ def start(command: Sequence[str], folder: Path, *, user: User | None = None, std
                 extra_groups=list(user.groups) if user else None,
                 umask=0o077,
                 cwd=folder,
+                preexec_fn=_tied() if dies_with_us else None,  # after the change of account, which would undo it
             )
     except FileNotFoundError as error:
         raise MissingError("QEMU isn't there", path=command[0], hint=_INSTALL.get(sys.platform)) from error
     except (OSError, subprocess.SubprocessError) as error:
         raise StorageError(f"QEMU can't be started: {error}", path=command[0]) from error
     return QemuProcess(process, folder)
+
+
+def _tied() -> Callable[[], None] | None:
+    """What a child calls between fork and exec so that it ends with us. All that needs a lock is done before."""
+    if sys.platform != "linux":
+        return None
+    control, us = ctypes.CDLL(None).prctl, os.getpid()
+
+    def tie() -> None:
+        control(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != us:  # we died before it was tied
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tie
 
 
 def monitor(folder: Path, *, timeout: float = 5.0) -> QmpClient:
