@@ -61,6 +61,10 @@ def check(facts: Facts, platform: Platform) -> Iterator[Finding | Unread]:
     yield from _services(facts, guest)
 
 
+_OTHER_LOADERS = ("GRUB", "SYSLINUX", "MS-DOS")
+"""As ``volumes.boot_code`` names them."""
+
+
 def _disk(facts: Facts) -> Iterator[Finding | Unread]:
     if facts.mbr.value is None:
         yield Unread("BOOT-001", facts.mbr.reason or "the disk has no sector 0")
@@ -115,8 +119,22 @@ def _no_system(facts: Facts) -> Iterator[Finding | Unread]:
         said = "; ".join(f"partition {volume.index}: {volume.reason}" for volume in closed)
         yield Unread("BOOT-005", f"a partition can't be read: {said}")
         return
+    other = _other_loader(facts)
+    if other is not None:
+        said = f"{other} starts a system that Byre has no rules for: it judges Windows NT and ReactOS"
+        yield Unread("BOOT-005", said)
+        return
     said = "no Windows folder with system32\\config was found"
     yield Finding("BOOT-005", "the disk", said, "there is nothing to start", Stage.LOADER)
+
+
+def _other_loader(facts: Facts) -> str | None:
+    """The loader in a boot sector that is known to start other systems than Windows NT and ReactOS."""
+    sectors = [facts.mbr.value, *(volume.boot.value for volume in facts.volumes)]
+    names = [
+        sector.boot_code.loader or "" for sector in sectors if sector is not None and sector.boot_code is not None
+    ]
+    return next((name for name in names if name.startswith(_OTHER_LOADERS)), None)
 
 
 def _loader_files(facts: Facts) -> Iterator[Finding | Unread]:
