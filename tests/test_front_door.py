@@ -33,12 +33,20 @@ def test_the_demo_runs_to_its_end_and_leaves_what_it_says(tmp_path: Path) -> Non
         "convert",
         "compare",
         "check",
+        "slim",
         "export",
     ):
         assert f"$ byre {verb} " in done.stdout
     assert "Now your own image" in done.stdout and "Traceback" not in done.stdout + done.stderr
     names = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    made = ["clean.json", "farm-as-it-was.raw", "farm-for-the-shelf.qcow2", "infected.html", "specimen.ova"]
+    made = [
+        "clean.json",
+        "farm-as-it-was.raw",
+        "farm-for-the-shelf.qcow2",
+        "infected.html",
+        "lean.qcow2",
+        "specimen.ova",
+    ]
     assert names == sorted([*made, "farm.qcow2", "specimen.qcow2"])
 
 
