@@ -25,15 +25,21 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("target", [target.name for target in EXPORT_TARGETS if target.name != "kubevirt"])
 def test_the_specimen_goes_to_every_target_and_the_plan_is_what_is_written(folder: Path, target: str) -> None:
     image = folder / "specimen.qcow2"
-    plan = byre_json("export", image, "--to", target, "-o", folder / "out", "--dry-run")
-    assert not (folder / "out").exists() and plan["refusals"] == [] and len(plan["import"]) >= 2
-    done = byre("export", image, "--to", target, "-o", folder / "out", "--json").stdout
+    out = folder / ("out.ova" if target in ("virtualbox", "esxi") else "out")
+    plan = byre_json("export", image, "--to", target, "-o", out, "--dry-run")
+    assert not out.exists() and plan["refusals"] == [] and len(plan["import"]) >= 2
+    done = byre("export", image, "--to", target, "-o", out, "--json").stdout
     payload = json.loads(done)
-    assert payload["schema"] == "byre/export/1" and payload["output"] == str(folder / "out")
+    assert payload["schema"] == "byre/export/1" and payload["output"] == str(out)
     assert set(payload["files"]) >= {*plan["texts"], plan["disk"]["path"]}
-    if (folder / "out").is_dir():
-        there = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*") if path.is_file()}
+    if out.is_dir():
+        there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
         assert there == set(payload["files"])
+
+
+def test_an_ova_needs_its_suffix(folder: Path) -> None:
+    done = byre("export", folder / "specimen.qcow2", "--to", "esxi", "-o", folder / "out", status=64)
+    assert "out.ova" in done.stderr and not (folder / "out").exists()
 
 
 def test_kubevirt_is_refused_for_a_guest_without_an_ahci_driver_whatever_is_forced(folder: Path) -> None:

@@ -101,6 +101,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
             digest=args.digest,
         )
         output = args.output or prepared.plan.name
+        if prepared.plan.shape == "ova" and not str(output).lower().endswith(".ova"):
+            raise UsageError("an OVA is known by its name", path=output, hint=f"Name it so: -o {output}.ova")
         if connection is None and os.path.lexists(output):
             raise ExistsError("exists already", path=output, hint="Name another one with -o.")
         if not out.json:
