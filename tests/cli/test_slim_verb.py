@@ -146,3 +146,10 @@ def test_a_result_that_differs_from_its_plan_is_not_proved(tmp_path: Path) -> No
                 prove_files(disk, disk, 1, [], Applied(("/pagefile.sys",), (), 0))
         finally:
             work.close()
+
+
+def test_a_report_is_never_written_over_another_file(tmp_path: Path) -> None:
+    image = tmp_path / "precious.qcow2"
+    image.write_bytes(b"precious")
+    done = byre("slim", CLEAN, "--dry-run", "--report", image, status=73)
+    assert "there already" in done.stderr and image.read_bytes() == b"precious"

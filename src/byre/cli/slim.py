@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
 from byre.cli.options import add_image
 from byre.cli.output import Output, Printer
-from byre.errors import ByreError, StorageError, UnsupportedError, UsageError
+from byre.errors import ByreError, ExistsError, StorageError, UnsupportedError, UsageError
 from byre.units import format_size
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
             raise UsageError("--list changes nothing", hint="Leave out -o and --in-place.")
         args.dry_run = True
     check_destination(args)
+    if args.report is not None and (args.report.exists() or args.report.is_symlink()):
+        raise ExistsError("the report is there already", path=args.report, hint="Choose another name or remove it.")
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
     recipe = _recipe(args)
@@ -242,7 +244,10 @@ def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ..
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        with path.open("x", encoding="utf-8") as file:  # never over another file, the image least of all
+            file.write(text)
+    except FileExistsError as error:
+        raise ExistsError("the report is there already", path=path) from error
     except OSError as error:
         raise StorageError(f"the report can't be written: {error.strerror}", path=path) from error
 
