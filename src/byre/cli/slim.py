@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
 from byre.cli.options import add_image
-from byre.cli.output import Output, Printer
+from byre.cli.output import Output
 from byre.errors import ByreError, ExistsError, StorageError, UnsupportedError, UsageError
-from byre.units import format_size
 
 if TYPE_CHECKING:
     from byre.audit.facts import Facts
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from byre.lite.changes import Applied, Change
     from byre.lite.proof import Proof
     from byre.lite.slim_guest import SlimGuest
-    from byre.lite.slim_plan import Part, Reason, SlimPlan
+    from byre.lite.slim_plan import SlimPlan
     from byre.lite.slim_recipe import Recipe
     from byre.windows.components import Component
     from byre.windows.inspection import Inspection
@@ -41,7 +40,6 @@ EXAMPLES = r"""
 VERDICTS = """\
    0 done, or the plan of a dry run holds
    1 refused: something that is kept needs what would go; nothing was written"""
-SHOWN = 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -107,9 +105,11 @@ class _Run:
 
     def go(self) -> int:
         from byre.audit.gathering import gather
+        from byre.cli.slim_shown import show_list, show_result
         from byre.lite.applying import refuse_unsafe
         from byre.lite.slim_guest import read_slim_guest
         from byre.lite.slim_plan import owned_rows, parts_of
+        from byre.reports.slim_json import slim_list_payload, slim_payload
 
         facts = gather(self.disk, name=self.args.image)
         volume = self._volume(facts)
@@ -124,10 +124,11 @@ class _Run:
         components = _components(facts, self.recipe.components)
         parts = parts_of(components, owned_rows(components, guest.rows, guest.places))
         if self.args.list:
-            self.out.result("slim", _list_payload(self.args, parts), lambda console: _print_list(console, parts))
+            listed = slim_list_payload(self.args.image, parts)
+            self.out.result("slim", listed, lambda console: show_list(console, parts))
             return 0
         plan = self._plan(guest, components)
-        payload = _payload(self.args, self.recipe, plan, parts)
+        payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
         payload["before"] = sum(storage.size for storage in self.disk.files)
         if not plan.reasons and not self.args.dry_run:
             self._carry_out(facts, volume, guest, plan, payload)
@@ -135,7 +136,7 @@ class _Run:
             from byre.reports.slim_page import slim_page
 
             _write(self.args.report, slim_page(payload))
-        self.out.result("slim", payload, lambda console: _print_result(console, payload))
+        self.out.result("slim", payload, lambda console: show_result(console, payload))
         return 1 if plan.reasons else 0
 
     def _volume(self, facts: Facts) -> OpenVolume:
@@ -250,122 +251,3 @@ def _write(path: Path, text: str) -> None:
         raise ExistsError("the report is there already", path=path) from error
     except OSError as error:
         raise StorageError(f"the report can't be written: {error.strerror}", path=path) from error
-
-
-def _list_payload(args: argparse.Namespace, parts: tuple[Part, ...]) -> dict[str, Any]:
-    from byre.lite.slim_plan import worth
-
-    return {"image": args.image, "components": [_part(part) for part in parts], "profiles": dict(worth(parts))}
-
-
-def _payload(args: argparse.Namespace, recipe: Recipe, plan: SlimPlan, parts: tuple[Part, ...]) -> dict[str, Any]:
-    from byre.lite.slim_plan import worth
-
-    return {
-        "image": args.image,
-        "profile": recipe.choice.profile,
-        "dry_run": args.dry_run,
-        "refused": bool(plan.reasons),
-        "parts": [_part(part) for part in plan.parts],
-        "allocated": plan.allocated,
-        "files": len(plan.files),
-        "removed": list(plan.removed),
-        "services": list(plan.services),
-        "classes": list(plan.classes),
-        "reasons": [_reason(each) for each in plan.reasons],
-        "kept": [_reason(each) for each in plan.kept],
-        "profiles": dict(worth(parts)),
-        "before": None,
-        "after": None,
-        "proof": None,
-        "output": None,
-        "snapshot": None,
-    }
-
-
-def _part(part: Part) -> dict[str, Any]:
-    return {
-        "id": part.component.id,
-        "title": part.component.title,
-        "profile": part.component.profile,
-        "allocated": part.allocated,
-        "files": len(part.files),
-        "dependents": list(part.dependents),
-        "consequence": part.component.consequence,
-    }
-
-
-def _reason(reason: Reason) -> dict[str, Any]:
-    return {"component": reason.part, "path": reason.path, "chain": list(reason.chain)}
-
-
-def _print_list(console: Printer, parts: tuple[Part, ...]) -> None:
-    from byre.cli.layout import table
-    from byre.lite.slim_plan import worth
-
-    rows = [
-        (
-            part.component.id,
-            part.component.profile,
-            format_size(part.allocated),
-            str(len(part.files)),
-            ", ".join(part.dependents) or "-",
-            part.component.consequence,
-        )
-        for part in parts
-    ]
-    table(
-        console,
-        ("component", "profile", "takes", "files", "needed by", "what is lost"),
-        rows,
-        right=("takes", "files"),
-    )
-    _print_worth(console, dict(worth(parts)))
-
-
-def _print_worth(console: Printer, profiles: dict[str, int]) -> None:
-    console.print("each profile would give: " + ", ".join(f"{name} {format_size(n)}" for name, n in profiles.items()))
-
-
-def _print_result(console: Printer, payload: dict[str, Any]) -> None:
-    from byre.cli.layout import table
-    from byre.cli.output import printable
-
-    rows = [
-        (each["id"], format_size(each["allocated"]), str(each["files"]), each["consequence"])
-        for each in payload["parts"]
-    ]
-    table(console, ("component", "takes", "files", "what is lost"), rows, right=("takes", "files"))
-    for each in payload["services"]:
-        console.print(printable(f"the service {each} is disabled"))
-    if payload["classes"]:
-        console.print(f"{len(payload['classes'])} registered classes go with their servers")
-    for each in payload["kept"][:SHOWN]:
-        console.print(printable(f"kept: {each['component']}: {' -> '.join(each['chain'])}"))
-    for each in payload["reasons"][:SHOWN]:
-        console.print(printable(f"needed: {each['component']}: {' -> '.join(each['chain'])}"), style="bold")
-    if len(payload["reasons"]) > SHOWN:
-        console.print(f"... {len(payload['reasons']) - SHOWN} more: --json")
-    _print_worth(console, payload["profiles"])
-    if payload["refused"]:
-        ids = [each for each in dict.fromkeys(row["component"] for row in payload["reasons"]) if each != "dropped"]
-        hint = f" Say --keep-needed, or: --keep {' --keep '.join(ids)}" if ids else " Drop less."
-        console.print(f"refused: nothing was written.{hint}")
-    elif payload["proof"] is None:
-        said = "would remove" if payload["dry_run"] else "nothing to remove of"
-        console.print(f"{said} {payload['files']} files, {format_size(payload['allocated'])}")
-    else:
-        _print_proof(console, payload)
-
-
-def _print_proof(console: Printer, payload: dict[str, Any]) -> None:
-    from byre.cli.output import printable
-
-    proof = payload["proof"]
-    verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
-    console.print(
-        f"proved: file systems sound; {proof['compared']} streams unchanged, {proof['written']} written as planned, "
-        f"{proof['gone']} files gone; {verdicts}"
-    )
-    sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
-    console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
