@@ -133,7 +133,7 @@ class _Run:
         if not plan.reasons and not self.args.dry_run:
             self._carry_out(facts, volume, guest, plan, payload)
         if self.args.report is not None:
-            from byre.reports.slim_page import slim_page
+            from byre.reports.html.slim_page import slim_page
 
             _write(self.args.report, slim_page(payload))
         self.out.result("slim", payload, lambda console: show_result(console, payload))
