@@ -105,6 +105,7 @@ def plan_boot_sector(
         return Plan((), (Refusal(where, reason, "find it again from what lies behind it (testdisk), then mend"),))
     files = volume.filesystem if volume is not None else None
     code, plan = _code(disk, part, fields, files, sector_size, options)
+    plan += _readable(files, fields)
     mended, said = mended_fields(sector, part.start // sector_size, disk.size)
     if code is not None:
         mended = with_volume_code(mended, code[1])
@@ -176,7 +177,7 @@ def _code(
     if refused is not None:
         return None, _refused(where, f"{why}; Byre writes no code there: {refused}", FIXBOOT)
     assert loader is not None
-    return (loader, code), _readable(files, fields, loader)
+    return (loader, code), Plan()
 
 
 def _doubts(where: str, known: BootCode, loaders: tuple[str, ...]) -> Plan:
@@ -251,16 +252,16 @@ def _no_room(part: Partition, files: FileSystem, fields: Fields, length: int, se
     return None
 
 
-def _readable(files: FileSystem, fields: Fields, loader: str) -> Plan:
-    """A compressed NTLDR is one that no boot code reads."""
+def _readable(files: FileSystem | None, fields: Fields) -> Plan:
+    """A compressed NTLDR is one that no boot code reads, ours or Windows' own."""
     try:
-        entry = files.lookup(f"/{loader}")
+        entry = files.lookup(f"/{NTLDR}") if files is not None and fields.kind == "ntfs" else None
     except ByreError:
-        return Plan()
-    if fields.kind != "ntfs" or not entry.attributes & (COMPRESSED | SPARSE | ENCRYPTED):
+        entry = None
+    if entry is None or not entry.attributes & (COMPRESSED | SPARSE | ENCRYPTED):
         return Plan()
     reason = "it is compressed, encrypted or sparse, which no boot sector reads ('NTLDR is compressed')"
-    return _refused(f"/{loader}", reason, "take it out (byre cp), remove it (byre rm), put it back (byre put)")
+    return _refused(f"/{NTLDR}", reason, "take it out (byre cp), remove it (byre rm), put it back (byre put)")
 
 
 def mended_fields(sector: bytes, start: int, disk_size: int) -> tuple[bytes, tuple[str, ...]]:
