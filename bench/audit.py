@@ -23,7 +23,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 
 import byre as package  # noqa: E402
-from measure import Run, median, peak, run, settle, spread  # noqa: E402
+from measure import Run, compile_byre, median, peak, run, settle, spread  # noqa: E402
 
 BYRE = str(Path(sys.executable).with_name("byre"))
 SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--output", type=Path, help="write the rows there as JSON too")
     options = parser.parse_args()
+    compile_byre()
     options.work.mkdir(parents=True, exist_ok=True)
     runs = options.runs or (1 if options.quick else 5)
     rows = measure(options.work, runs, 1_000 if options.quick else 20_000)
