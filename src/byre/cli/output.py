@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -54,6 +52,8 @@ class Output:
 
     def json_line(self, payload: Mapping[str, object], *, indent: int | None = None) -> None:
         """One JSON value on stdout; dataclasses become objects."""
+        import json  # here and not above: most runs print text
+
         unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
         text = json.dumps(payload, default=_plain, indent=indent, ensure_ascii=not unicode)
         # Half of a surrogate pair, as a file name that isn't UTF-8 gives, becomes JSON's own escape of it.
@@ -79,6 +79,8 @@ class Output:
     def error(self, error: ByreError) -> None:
         """The error, as a paragraph on stderr, or as an object ``byre/error/1`` on stdout with --json."""
         if self.debug:
+            import traceback
+
             traceback.print_exception(error)
         if self.json:
             self.json_line(
