@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, entry_json, opened, time_text
+from byre.cli.guest_paths import add_guest, entry_json, opened, tell_problems, time_text
 from byre.cli.options import size_argument
 from byre.cli.output import Output
 
@@ -48,8 +48,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 out.json_line(entry_json(entry))
             else:
                 out.line(entry.path + ("  (deleted)" if entry.deleted else ""))
-        for problem in files.problems:
-            out.notice(problem.message)
+        tell_problems(files, out)
     return 0 if found else 1
 
 

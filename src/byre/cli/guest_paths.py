@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from byre.cli.options import add_image, open_image
 
 if TYPE_CHECKING:
-    from byre.filesystems.base import Entry
+    from byre.cli.output import Output
+    from byre.filesystems.base import Entry, FileSystem
     from byre.windows.inspection import Inspection
 
 ATTRIBUTES = (
@@ -50,6 +51,14 @@ def opened(args: argparse.Namespace) -> Iterator[Inspection]:
 
     with open_image(args) as disk:
         yield Inspection(disk, name=args.image, partition=args.partition)
+
+
+def tell_problems(files: FileSystem, out: Output) -> bool:
+    """Say on stderr what of a file system couldn't be made sense of; whether names may be missing because of it."""
+    problems = list(files.problems)
+    for problem in problems:
+        out.notice(problem.message)
+    return any(problem.code.endswith("-unreadable") for problem in problems)
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
