@@ -20,7 +20,8 @@ from byre.lite.hive_editor import SetValue
 from byre.lite.mending import boot_files, portable
 from byre.lite.mending.autostart import plan as plan_autostart
 from byre.lite.mending.boot_code import MASTER_CODE
-from byre.lite.mending.disk import mended_fields, plan_code, plan_disk
+from byre.lite.mending.boot_sector import mended_fields
+from byre.lite.mending.disk import plan_code, plan_disk
 from byre.lite.mending.plan import Options, Patient, WriteSector
 from byre.lite.mending.sources import GuestSources
 from byre.lite.mending.table import MENDS, NAMES, chosen
@@ -34,7 +35,7 @@ def _patient(plant: Plant | None = None, **options: object) -> Patient:
 
 
 def test_every_mend_finds_nothing_to_do_in_what_it_is_not_for() -> None:
-    facts = replace(_patient().facts, kind="reactos")
+    facts = replace(_patient().facts, kind="unknown")
     patient = replace(_patient(), facts=facts)
     refused = portable.plan(patient).refusals
     assert [each.what for each in refused] == ["boot controllers"]
@@ -43,7 +44,7 @@ def test_every_mend_finds_nothing_to_do_in_what_it_is_not_for() -> None:
 
 def test_the_table_has_each_mend_once_and_all_leaves_out_what_must_be_asked_for() -> None:
     assert len(set(NAMES)) == len(MENDS)
-    assert [mend.name for mend in chosen(("all",))] == ["boot", "hives", "portable", "intelppm"]
+    assert [mend.name for mend in chosen(("all",))] == ["boot", "hives", "portable", "hal", "intelppm"]
     assert [mend.name for mend in chosen(("autostart",))] == ["autostart"]
 
 

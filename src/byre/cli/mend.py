@@ -46,7 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         nargs="*",
         help="boot: what starts before the kernel; hives: registry logs; portable: IDE controllers, against 0x7B; "
-        "intelppm: Intel's processor driver off; all: these four; hibernation and autostart with their options",
+        "hal: which HAL it is; intelppm: Intel's processor driver off; all: these five; hibernation, autostart: with "
+        "their options",
     )
     parser.add_argument(
         "--drivers",
@@ -72,6 +73,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-mbr", action="store_true", help="with boot: replace the MBR's code even where there is some"
     )
+    parser.add_argument(
+        "--new-vbr", action="store_true", help="with boot: the same for the active partition's boot sector"
+    )
     parser.add_argument("--all-steps", action="store_true", help="show every step of a plan")
     add_destination(parser)
 
@@ -83,7 +87,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     mends = chosen(tuple(args.what))
     _check(args, {mend.name for mend in mends})
-    options = Options(tuple(args.autostart), args.discard_session, args.new_mbr, tuple(args.enable))
+    options = Options(
+        tuple(args.autostart), args.discard_session, args.new_mbr, args.new_vbr, enables=tuple(args.enable)
+    )
     with changing(args) as (disk, work, _):
         prepared = _prepare(args, out, work, mends, options)
         if not args.what or args.dry_run or _lists_kept(args):
@@ -109,9 +115,14 @@ def _check(args: argparse.Namespace, names: set[str]) -> None:
             "the mend autostart and --autostart NAME, or --enable NAME, belong together",
             hint="byre mend IMAGE autostart --autostart NAME --in-place; without a name it lists what was disabled.",
         )
-    for given, name in ((args.discard_session, "hibernation"), (args.new_mbr, "boot")):
+    options = {
+        "discard-session": (args.discard_session, "hibernation"),
+        "new-mbr": (args.new_mbr, "boot"),
+        "new-vbr": (args.new_vbr, "boot"),
+    }
+    for option, (given, name) in options.items():
         if given and name not in names:
-            raise UsageError(f"--{'discard-session' if name == 'hibernation' else 'new-mbr'} belongs to {name}")
+            raise UsageError(f"--{option} belongs to {name}")
 
 
 def _lists_kept(args: argparse.Namespace) -> bool:

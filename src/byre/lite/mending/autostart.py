@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from byre.errors import ByreError
 from byre.filesystems.base import Entry, FileSystem
+from byre.filesystems.capitals import capitals
 from byre.filesystems.paths import split_path
 from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
@@ -16,7 +17,6 @@ from byre.lite.mending.portable import SERVICES, dword
 from byre.windows.autostarts import Autostart
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
-from byre.windows.registry.layout import upcased
 from byre.windows.services import Service
 
 FOLDER = "/Byre-disabled"
@@ -71,7 +71,7 @@ class Kept:
     def is_called(self, wanted: str) -> bool:
         separator = "/" if self.is_file else "\\"
         names = (self.shown, self.name, f"{self.place}{separator}{self.name}")
-        return upcased(wanted) in {upcased(each) for each in names}
+        return capitals(wanted) in {capitals(each) for each in names}
 
 
 def plan(patient: Patient) -> Plan:
@@ -302,13 +302,13 @@ def _values_back(registry: Registry, row: Kept) -> Plan:
     steps = []
     source = registry.locate(row.kept).key
     try:
-        there = {upcased(value.name) for value in registry.locate(row.place).key.values()}
+        there = {capitals(value.name) for value in registry.locate(row.place).key.values()}
     except ByreError:
         there = set()
     for value in source.values():
         if not row.is_service and row.name not in (value.name, source.name):
             continue
-        if upcased(value.name) in there and not row.is_service:
+        if capitals(value.name) in there and not row.is_service:
             remedy = "look at both with 'byre reg IMAGE', and delete one"
             return Plan((), (Refusal(row.shown, f"{row.place} has a value {value.name!r} again", remedy),))
         said = f"{row.place}\\{value.name}: back from {row.kept}"

@@ -23,8 +23,8 @@ from byre.lite.mending.sources import GuestSources
 from byre.lite.registry_changes import hive_changes
 from byre.windows.inspection import Inspection
 
-MAX_ROUNDS = 5
-"""Signature, code and flag, boot sector, its fields; then nothing is left."""
+MAX_ROUNDS = 8
+"""Signature, code, flag, boot sector from its copy, its code and fields; then nothing is left."""
 Progress = Callable[[str], None]
 
 
@@ -172,7 +172,7 @@ def left_over(work: ScratchDisk, prepared: Prepared, *, image: str) -> tuple[Fin
         for step in each.plan.steps
         if isinstance(step.action, SetValue)
     }
-    platforms = [each for each in PLATFORMS if "primary_ide_channel" in each.chain or each.ids[0] in keys]
+    platforms = [each for each in PLATFORMS if "primary_ide_channel" in each.chain or keys.intersection(each.ids)]
     return breaches(work, [each.mend for each in prepared.mendings], image=image, platforms=platforms)
 
 

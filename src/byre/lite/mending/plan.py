@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -71,15 +71,21 @@ class Source(Protocol):
         """Whether the owner gave it."""
         ...
 
+    def descriptions(self) -> Iterator[tuple[str, bytes]]:
+        """The .inf files that the owner gave, by name."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked for. ``autostarts`` are to be disabled, ``enables`` to be enabled again; ``new_mbr``: boot
-    code of a master boot record that is there is replaced as well."""
+    """What the user asked for. ``autostarts`` are to be disabled, ``enables`` to be enabled again; ``new_mbr``,
+    ``new_vbr``: boot code that is there, in the master boot record or in the active partition's boot sector, is
+    replaced as well."""
 
     autostarts: tuple[str, ...] = ()
     discard_session: bool = False
     new_mbr: bool = False
+    new_vbr: bool = False
     enables: tuple[str, ...] = ()
 
 

@@ -105,19 +105,6 @@ def base_block_checksum(data: bytes | bytearray | memoryview) -> int:
     return 0xFFFFFFFE if value == 0xFFFFFFFF else value
 
 
-_UNCHANGED = frozenset("\u00b5\u0131\u017f")
-"""Letters with an upper-case form in Unicode that Windows' table leaves alone: micro sign, dotless i, long s."""
-
-
-def upcased(name: str) -> str:
-    """A key's or value's name as Windows compares it: each letter by itself, so that a sharp s isn't two letters."""
-    if name.isascii():
-        return name.upper()
-    return "".join(
-        upper if len(upper := letter.upper()) == 1 and letter not in _UNCHANGED else letter for letter in name
-    )
-
-
 def filetime_to_rfc3339(filetime: int) -> str | None:
     """100 ns since 1601 as RFC 3339 in UTC; None for 0 and for years that don't exist."""
     if filetime == 0:
