@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from byre.errors import MissingError
+from byre.errors import CorruptImageError, MissingError
 from byre.filesystems.base import Entry, Reparse
 from byre.filesystems.ntfs.listing import EntryMaker, listed
 from byre.filesystems.ntfs.names import DOS, NameIndex
@@ -58,11 +58,14 @@ class NtfsTree:
             folder = path
             place = self._place(here, name)
             if place < 0:
+                if here == ROOT:
+                    self._require_root(image)
                 raise MissingError(f"has no {shown!r}", path=image, found=f"{name!r} isn't in {folder!r}")
             row = int(self.index.order[place])
             here = int(self.index.table.names["record"][row])
             path = join_path(folder, self._text(row))
         if place < 0:
+            self._require_root(image)
             return self.root()
         return next(self._make.entries(self._listing[place : place + 1].tolist(), folder))
 
@@ -71,6 +74,16 @@ class NtfsTree:
         table = self._names_of(directory)
         place = self._spelt.get(directory, {}).get(name, -1)
         return place if place >= 0 else table.get(self.index.fold(name), -1)
+
+    def _require_root(self, image: str) -> None:
+        """A root whose record can't be read and that no name leads to is no empty folder: nobody knows."""
+        named = self.index.starts[ROOT + 1] > self.index.starts[ROOT]
+        if not named and not self.index.table.facts["marks"][ROOT] & SOUND:
+            raise CorruptImageError(
+                "the root folder can't be read: its MFT record is damaged",
+                path=image,
+                hint="'byre check --files' says what else is.",
+            )
 
     def _text(self, row: int) -> str:
         name = self.index.table.names[row]
