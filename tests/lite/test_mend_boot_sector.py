@@ -10,7 +10,7 @@ import pytest
 
 from builders.boot_disks import boot_disk
 from builders.memory_disks import memory_disk
-from builders.ntfs_volumes import mkntfs, mounted, need, set_attributes
+from builders.ntfs_volumes import mkntfs, mounted, need
 from byre.audit.gathering import boot_sector
 from byre.lite.mending.boot_code import FREELDR, MASTER_CODE, NTLDR, volume_code, with_volume_code
 from byre.lite.mending.boot_sector import mended_fields, parse_fields
@@ -248,20 +248,6 @@ def test_without_a_loader_the_system_says_which_belongs_there(
         put(data, at + 0x54, bytes(510 - 0x54))
     _, refused = mended(data)
     assert (code_at(data) == OURS) == ours == (not refused)
-
-
-def test_a_compressed_loader_is_told(tmp_path: Path) -> None:
-    def plant(root: Path) -> None:
-        (root / "packed").mkdir()
-        set_attributes(root / "packed", 0x810)
-        (root / "packed" / "NTLDR").write_bytes(b"a loader " * 30_000)
-        (root / "packed" / "NTLDR").rename(root / "NTLDR")
-
-    data = ntfs(tmp_path, plant)
-    for at in (START, last_sector(data)):
-        put(data, at + 0x54, bytes(510 - 0x54))
-    _, (refusal,) = mended(data)
-    assert (refusal.what, "NTLDR is compressed" in refusal.reason, code_at(data)) == ("/NTLDR", True, OURS)
 
 
 @pytest.mark.parametrize("kind", _MIB)

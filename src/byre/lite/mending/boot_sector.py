@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from byre.disks.disk import Disk
 from byre.errors import ByreError
-from byre.filesystems.base import COMPRESSED, ENCRYPTED, SPARSE, FileSystem
+from byre.filesystems.base import FileSystem
 from byre.filesystems.fat.boot import FatBoot
 from byre.filesystems.ntfs.boot import OEM_ID, BootSector
 from byre.filesystems.opening import OpenVolume
@@ -105,7 +105,6 @@ def plan_boot_sector(
         return Plan((), (Refusal(where, reason, "find it again from what lies behind it (testdisk), then mend"),))
     files = volume.filesystem if volume is not None else None
     code, plan = _code(disk, part, fields, files, sector_size, options)
-    plan += _readable(files, fields)
     mended, said = mended_fields(sector, part.start // sector_size, disk.size)
     if code is not None:
         mended = with_volume_code(mended, code[1])
@@ -250,18 +249,6 @@ def _no_room(part: Partition, files: FileSystem, fields: Fields, length: int, se
     if not len(rows) or int(rows["disk"][0]) != part.start or int(rows["length"][0]) < length:
         return f"$Boot hasn't {length} bytes at the volume's start"
     return None
-
-
-def _readable(files: FileSystem | None, fields: Fields) -> Plan:
-    """A compressed NTLDR is one that no boot code reads, ours or Windows' own."""
-    try:
-        entry = files.lookup(f"/{NTLDR}") if files is not None and fields.kind == "ntfs" else None
-    except ByreError:
-        entry = None
-    if entry is None or not entry.attributes & (COMPRESSED | SPARSE | ENCRYPTED):
-        return Plan()
-    reason = "it is compressed, encrypted or sparse, which no boot sector reads ('NTLDR is compressed')"
-    return _refused(f"/{NTLDR}", reason, "take it out (byre cp), remove it (byre rm), put it back (byre put)")
 
 
 def mended_fields(sector: bytes, start: int, disk_size: int) -> tuple[bytes, tuple[str, ...]]:

@@ -63,9 +63,10 @@ def _signature(sector: bytes, size: int) -> Plan:
 
 
 def plan_code(sector: bytes, *, new: bool = False) -> Plan:
-    """Byre's boot code where there is none; where there is some only if ``new`` says so."""
+    """Byre's boot code where there is none, or what is known to start nothing; in the place of other code only if
+    ``new`` says so."""
     code = recognise_master(sector)
-    if any(sector[:CODE_SIZE]) and not new:
+    if any(sector[:CODE_SIZE]) and not new and "not bootable" not in (code.loader or ""):
         if not code.hooks:
             return Plan()
         reason = (
