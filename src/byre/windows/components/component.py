@@ -10,6 +10,17 @@ from functools import lru_cache
 PROFILES = ("safe", "lean", "lite")
 """From which profile of ``byre slim`` on a component goes."""
 SYSTEMS = ("win2000", "winxp", "win2003", "reactos")
+JUDGEMENTS = (
+    "portability",
+    "code-pages",
+    "keyboard-layouts",
+    "input-methods",
+    "languages",
+    "fonts",
+    "users-choice",
+)
+"""What a component's ``unless`` may name: a judgement over one guest of which of its files are in use there
+(``byre.lite.in_use``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +48,11 @@ class Component:
     ``files``: patterns of guest paths (``*`` within a name, ``**`` across folders; ``{root}``, ``{system32}``,
     ``{programs}``, ``{common}`` and ``{profile}`` stand for places). ``marks``: names of files without any of which
     the component isn't there, lower case. ``services``: names below Services. ``keys``: registry keys as
-    ``SOFTWARE\\…`` or ``SYSTEM\\Services\\…`` (the control set left out).
-    ``subcomponents``: names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys
-    of the list of installed programs. ``needs``: ids of components that it can't do without. ``default``: Setup
-    installs it unasked. ``profile``: one of
+    ``SOFTWARE\\…``, ``SYSTEM\\Services\\…`` (the control set left out) or ``NTUSER\\…`` (every user's hive); ``*``
+    and ``?`` within a name. ``runs``: names of values of Run keys, the machine's and users'. ``subcomponents``:
+    names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys of the list of installed programs.
+    ``needs``: ids of components that it can't do without. ``default``: Setup installs it unasked. ``unless``: one of
+    ``JUDGEMENTS``, which keeps what is in use. ``profile``: one of
     ``PROFILES``. ``consequence``: what is lost, a clause for people. ``source``: where that is known from.
     """
 
@@ -58,6 +70,8 @@ class Component:
     uninstall: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     default: bool = True
+    runs: tuple[str, ...] = ()
+    unless: str | None = None
 
     def owns(self, path: str, places: Places) -> bool:
         """Whether a guest path is one of the component's files, whatever its case."""
