@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from builders.boot_disks import boot_disk
 from builders.memory_disks import memory_disk
 from builders.ntfs_volumes import mkntfs, mounted, need
 from byre.audit.gathering import boot_sector
+from byre.errors import ByreError
 from byre.lite.mending.boot_code import FREELDR, MASTER_CODE, NTLDR, volume_code, with_volume_code
 from byre.lite.mending.boot_sector import mended_fields, parse_fields
 from byre.lite.mending.disk import plan_disk
@@ -398,6 +400,36 @@ def test_fields_alone_change_the_copy_only_where_it_was_the_same(tmp_path: Path)
         assert said[0] == "boot sector of partition 1: hidden sectors 63 instead of 7, 64 heads instead of 0"
         assert (refused, len(said)) == ((), 1 + same)
         assert data[copy : copy + 512] == (data[START : START + 512] if same else old)
+
+
+def test_a_fat_volume_without_the_word_gets_its_fields_too(tmp_path: Path) -> None:
+    data = fat(tmp_path, "fat16")
+    put(data, START + 0x36, b"        ")
+    struct.pack_into("<I", data, START + 0x1C, 0)
+    assert mended(data) == (["boot sector of partition 1: hidden sectors 63 instead of 0"], ())
+
+
+@pytest.mark.fuzz
+def test_damaged_boot_sectors_are_planned_within_their_partition_or_refused(tmp_path: Path) -> None:
+    source = random.Random(7)
+    for whole in (ntfs(tmp_path), fat(tmp_path, "fat12")):
+        stop = last_sector(whole) + 512
+        for _ in range(60):
+            data = bytearray(whole)
+            for _ in range(source.randint(1, 12)):
+                data[START + source.choice((0x0B, 0x30, 0x200)) % source.randint(1, 512)] = source.choice(
+                    (0, 1, 0x7F, 0x80, 0xFF, source.randrange(256))
+                )
+                data[START + source.randrange(0x5A)] = source.choice((0, 1, 2, 0x80, 0xFF, source.randrange(256)))
+            if source.random() < 0.5:
+                put(data, last_sector(data), source.randbytes(512))
+            try:
+                plan = plan_disk(memory_disk(data), Options(new_vbr=source.random() < 0.5))
+            except ByreError:
+                continue
+            for step in plan.steps:
+                assert isinstance(step.action, WriteSector)
+                assert START <= step.action.offset <= stop - len(step.action.data)
 
 
 def test_code_and_fields_go_together_for_every_kind() -> None:

@@ -76,7 +76,9 @@ def plan_code(sector: bytes, *, new: bool = False) -> Plan:
     mended = with_master_code(sector)
     if mended == sector:
         return Plan()
-    return Plan((Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended)),))
+    step = Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended))
+    notes = (f"sector 0: its code is that of {code.loader}",) if code.loader is not None and not new else ()
+    return Plan((step,), (), notes)
 
 
 def _active(sector: bytes, table: PartitionTable, volumes: Sequence[OpenVolume]) -> Plan:
