@@ -11,6 +11,7 @@ import pytest
 
 from builders.boot_disks import boot_disk
 from builders.memory_disks import memory_disk
+from builders.ntfs_records import Volume, attributes, kind_of, with_attributes
 from builders.ntfs_volumes import mkntfs, mounted, need
 from byre.audit.gathering import boot_sector
 from byre.errors import ByreError
@@ -316,6 +317,39 @@ def test_a_volume_with_large_clusters_is_refused(tmp_path: Path) -> None:
     assert fields is not None and fields.refused is not None
     said, refused = mended(data)
     assert (said, len(refused)) == ([], 1)
+
+
+def _moved(folder: Path, data: bytearray) -> None:
+    """$Boot's record says another place."""
+    volume = Volume(folder / "volume.img")
+    record = volume.read(7)
+    rows = [row if kind_of(row) != 0x80 else row[:64] + b"\x11\x02\x20\0" + row[68:] for row in attributes(record)]
+    volume.write(7, with_attributes(record, rows))
+    put(data, START + volume.places[7], volume.path.read_bytes()[volume.places[7] :][:1024])
+
+
+def _gone(folder: Path, data: bytearray) -> None:
+    put(data, START + Volume(folder / "volume.img").places[7], bytes(1024))
+
+
+def _large_records(folder: Path, data: bytearray) -> None:
+    for at in (START, last_sector(data)):
+        data[at + 0x44] = 0xF0  # index records of 64 KiB
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(_moved, "$Boot hasn't 2048 bytes"), (_gone, "$Boot"), (_large_records, "unusual size")],
+)
+def test_a_volume_without_room_for_the_code_is_refused(
+    tmp_path: Path, change: Callable[[Path, bytearray], None], said: str
+) -> None:
+    data = ntfs(tmp_path)
+    for at in (START, last_sector(data)):
+        put(data, at + 0x54, bytes(510 - 0x54))
+    change(tmp_path, data)
+    done, (refusal,) = mended(data)
+    assert (done, said in refusal.reason) == ([], True)
 
 
 def test_a_boot_sector_of_another_file_system_is_left_alone(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from builders.boot_disks import boot_disk
 from builders.boot_loaders import Started, build_loader, start
 from builders.ntfs_volumes import mounted, need, set_attributes
 from builders.planted import SPECIMEN, planted
+from builders.xp import clean_files
 from byre.audit.gathering import gather
 from byre.cli.main import main
 from byre.disks.opening import open_disk
@@ -98,6 +100,29 @@ def test_all_on_the_specimen_is_done_and_the_snapshot_leads_back(
     assert "boot: nothing to mend" in capsys.readouterr().out
     assert main(["snapshot", "revert", str(image), "before"]) == 0
     assert start(image, form="qcow2") == said
+
+
+@pytest.mark.parametrize("kind", ["fat16", "fat32"])
+def test_a_guest_on_fat_starts_its_loader_too(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    volume, tree, image, out = (tmp_path / name for name in ("volume.img", "tree", "x.img", "out.qcow2"))
+    files = clean_files() | {"/NTLDR": build_loader(SIZE, tmp_path), "/boot.ini": INI}
+    for path, data in files.items():
+        target = tree / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    with volume.open("wb") as file:
+        file.truncate((32 if kind == "fat16" else 64) << 20)
+    run_tool("mkfs.fat", "-F", kind[3:], volume)
+    run_tool("mcopy", "-s", "-i", volume, *tree.iterdir(), "::")
+    boot_disk(image, volume, kind, start=2048)
+    with image.open("r+b") as whole, volume.open("rb") as bare:
+        whole.write(bytes(440) + b"\x01\x00\x7e\xb4\0\0" + b"\0")
+        whole.seek(2048 * 512)
+        whole.write(bare.read(512))  # mkfs.fat's own: not bootable, no hidden sectors
+    assert isinstance(start(image), str)
+    assert main(["mend", str(image), "boot", "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left"] == []
+    assert start(out, form="qcow2") == Started((0x2000, 0), (0, 0, 0), 0x7C00, 0x80, 2048, 0xAA55, 0)
 
 
 def test_a_compressed_loader_is_written_again_without_compression(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from byre.errors import ByreError
 from byre.filesystems.base import COMPRESSED, SPARSE
 from byre.lite.changes import Content, Put, Remove
 from byre.lite.mending.plan import Patient, Plan, Refusal, Step
@@ -45,7 +46,10 @@ def _loader(patient: Patient) -> Plan:
 
 def _plain(patient: Patient, path: str) -> list[Step]:
     """A compressed NTLDR written again without compression: no boot sector reads it otherwise, whoever's it is."""
-    entry = patient.loader.lookup(path)
+    try:
+        entry = patient.loader.lookup(path)
+    except ByreError:
+        return []
     if path != "/NTLDR" or not entry.attributes & (COMPRESSED | SPARSE) or entry.size > MAX_LOADER:
         return []
     content = Content.of(patient.loader.read(entry))
