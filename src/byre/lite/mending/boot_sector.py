@@ -177,7 +177,7 @@ def _code(
         return None, _refused(where, f"{why}; Byre writes no code there: {refused}", FIXBOOT)
     if loader is None or area.startswith(with_volume_code(area[:SECTOR], code)):
         return None, Plan()
-    return (loader, code), Plan((), (), () if options.new_vbr else (f"{where}: {why}",))
+    return (loader, code), Plan((), (), () if options.new_vbr else (f"{where} before: {why}",))
 
 
 def _doubts(where: str, known: BootCode, loaders: tuple[str, ...]) -> Plan:

@@ -77,7 +77,7 @@ def plan_code(sector: bytes, *, new: bool = False) -> Plan:
     if mended == sector:
         return Plan()
     step = Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended))
-    notes = (f"sector 0: its code is that of {code.loader}",) if code.loader is not None and not new else ()
+    notes = (f"sector 0 before: its code is that of {code.loader}",) if code.loader is not None and not new else ()
     return Plan((step,), (), notes)
 
 
