@@ -24,7 +24,7 @@ _PROTECTION = (
     r"Microsoft\Windows NT\CurrentVersion\Winlogon",
     r"Policies\Microsoft\Windows NT\Windows File Protection",
 )
-_DWORD, _DISABLED = 4, 4
+_TEXT, _DWORD, _DISABLED = 1, 4, 4
 _PROTECTED = (".exe", ".dll", ".sys", ".ocx", ".cpl", ".scr", ".drv", ".ax", ".ttf", ".ttc", ".fon", ".nls", ".tlb")
 
 
@@ -35,7 +35,8 @@ def registry_steps(
     registry = Registry(files, root)
     software = _hive(registry, "SOFTWARE")
     notes: list[str] = []
-    found = [*_services(plan), *_classes(plan), *_runs(plan, uses)]
+    found = [*_services(plan), *_classes(plan), *_own_starts(plan, tuple(uses))]
+    found += _code_pages(registry, plan)
     if software is not None:
         found += _uninstall(software, root, plan)
         found += _subcomponents(software, plan)
@@ -95,16 +96,35 @@ def _classes(plan: SlimPlan) -> Iterator[RegistryStep]:
                 )
 
 
-def _runs(plan: SlimPlan, uses: Iterable[Use]) -> Iterator[RegistryStep]:
-    """Values of Run keys that are a component's own and start what goes."""
-    home = {path.lower(): part for part in plan.parts for path in part.files}
+def _own_starts(plan: SlimPlan, uses: tuple[Use, ...]) -> Iterator[RegistryStep]:
+    """Values of Run keys and commands of file types that are a component's own and start what goes."""
+    home = {path.lower(): part.component for part in plan.parts for path in part.files}
     for use in uses:
-        part = home.get(use.path.lower()) if use.run is not None and use.place is not None else None
-        if part is None or use.run is None or use.place is None:
+        own = home.get(use.path.lower())
+        if own is None:
             continue
-        if use.run.lower() in {name.lower() for name in part.component.runs}:
-            edit = DeleteValue(use.place, use.run)
-            yield RegistryStep(part.component.id, "run", f"{use.place}: {use.run} goes", edit)
+        if use.run is not None and use.place is not None and use.run.lower() in {name.lower() for name in own.runs}:
+            said = f"{use.place}: {use.run} goes"
+            yield RegistryStep(own.id, "run", said, DeleteValue(use.place, use.run))
+        elif use.type is not None and use.key is not None and keys_pattern(own.types).fullmatch(use.type.lower()):
+            yield RegistryStep(own.id, "type", f"{use.what}: goes", DeleteKey(rf"HKLM\{use.key}"))
+
+
+def _code_pages(registry: Registry, plan: SlimPlan) -> Iterator[RegistryStep]:
+    """Code pages whose file goes: an empty text is how Windows notes one that isn't installed (measured)."""
+    home = {path.rpartition("/")[2].lower(): part.component.id for part in plan.parts for path in part.files}
+    if not any(name.startswith("c_") and name.endswith(".nls") for name in home):
+        return
+    place = r"HKLM\SYSTEM\CurrentControlSet\Control\Nls\CodePage"
+    try:
+        key = registry.locate(place).key
+    except ByreError:
+        return
+    for value in key.values()[:MAX_ENTRIES]:
+        part = home.get((value.text or "").lower())
+        if part is not None and value.name.isdecimal():
+            said = f"code page {value.name}: not installed"
+            yield RegistryStep(part, "code page", said, SetValue(place, value.name, _TEXT, bytes(2)))
 
 
 def _uninstall(software: Hive, root: str, plan: SlimPlan) -> Iterator[RegistryStep]:
