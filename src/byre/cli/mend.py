@@ -63,6 +63,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-mbr", action="store_true", help="with boot: replace the MBR's code even where there is some"
     )
+    parser.add_argument(
+        "--new-vbr", action="store_true", help="with boot: the same for the active partition's boot sector"
+    )
     parser.add_argument("--all-steps", action="store_true", help="show every step of a plan")
     add_destination(parser)
 
@@ -74,7 +77,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     mends = chosen(tuple(args.what))
     _check(args, {mend.name for mend in mends})
-    options = Options(tuple(args.autostart), args.discard_session, args.new_mbr)
+    options = Options(tuple(args.autostart), args.discard_session, args.new_mbr, args.new_vbr)
     with changing(args) as (disk, work, _):
         prepared = _prepare(args, out, work, mends, options)
         if not args.what or args.dry_run:
@@ -99,9 +102,14 @@ def _check(args: argparse.Namespace, names: set[str]) -> None:
             "the mend autostart and --autostart NAME belong together",
             hint="byre mend IMAGE autostart --autostart NAME --in-place",
         )
-    for given, name in ((args.discard_session, "hibernation"), (args.new_mbr, "boot")):
+    options = {
+        "discard-session": (args.discard_session, "hibernation"),
+        "new-mbr": (args.new_mbr, "boot"),
+        "new-vbr": (args.new_vbr, "boot"),
+    }
+    for option, (given, name) in options.items():
         if given and name not in names:
-            raise UsageError(f"--{'discard-session' if name == 'hibernation' else 'new-mbr'} belongs to {name}")
+            raise UsageError(f"--{option} belongs to {name}")
 
 
 def _prepare(

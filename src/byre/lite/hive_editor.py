@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from byre.errors import CorruptImageError, MissingError, UsageError
+from byre.filesystems.capitals import capitals
 from byre.lite.hive_cells import Cells
 from byre.windows.registry.hive import Hive, utf16
 from byre.windows.registry.layout import (
@@ -140,8 +141,8 @@ class _Editor:
         return cell
 
     def _child(self, cell: int, name: str) -> int | None:
-        wanted = name.casefold()
-        return next((child for child in self._children(cell) if self._name(child).casefold() == wanted), None)
+        wanted = capitals(name)
+        return next((child for child in self._children(cell) if capitals(self._name(child)) == wanted), None)
 
     def _children(self, cell: int) -> list[int]:
         count, listed = self._u32(cell, _SUBKEYS), self._u32(cell, _SUBKEY_LIST)
@@ -194,7 +195,7 @@ class _Editor:
         old = self._u32(cell, _SUBKEY_LIST)
         if self._u32(cell, _SUBKEYS):
             self._free_list(old)
-        named = sorted(((self._name(child), child) for child in children), key=lambda pair: pair[0].upper())
+        named = sorted(((self._name(child), child) for child in children), key=lambda pair: _units(pair[0]))
         leaves = [self._leaf(named[at : at + MAX_LEAF]) for at in range(0, len(named), MAX_LEAF)]
         if len(leaves) > 1:
             top = self.cells.allocate(struct.pack(f"<2sH{len(leaves)}I", b"ri", len(leaves), *leaves))
@@ -276,8 +277,8 @@ class _Editor:
         return list(struct.unpack_from(f"<{count}I", data))
 
     def _value(self, cell: int, name: str) -> int | None:
-        wanted = name.casefold()
-        return next((value for value in self._values(cell) if self._value_name(value).casefold() == wanted), None)
+        wanted = capitals(name)
+        return next((value for value in self._values(cell) if capitals(self._value_name(value)) == wanted), None)
 
     def _set(self, cell: int, edit: SetValue) -> None:
         if len(edit.name) > MAX_VALUE_NAME or "\0" in edit.name:
@@ -394,9 +395,15 @@ def _encoded(name: str) -> tuple[bytes, bool]:
 
 def _hash(name: str) -> int:
     value = 0
-    for letter in name.upper():
-        value = (value * 37 + ord(letter)) & 0xFFFFFFFF
+    units = _units(name)
+    for at in range(0, len(units), 2):
+        value = (value * 37 + int.from_bytes(units[at : at + 2], "big")) & 0xFFFFFFFF
     return value
+
+
+def _units(name: str) -> bytes:
+    """What Windows sorts and hashes keys by: UTF-16 units of the capitals, here as bytes that sort as they do."""
+    return capitals(name).encode("utf-16-be", "surrogatepass")
 
 
 def _hint(name: str) -> bytes:

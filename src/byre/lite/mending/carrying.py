@@ -23,8 +23,8 @@ from byre.lite.mending.sources import GuestSources
 from byre.lite.registry_changes import hive_changes
 from byre.windows.inspection import Inspection
 
-MAX_ROUNDS = 5
-"""Signature, code and flag, boot sector, its fields; then nothing is left."""
+MAX_ROUNDS = 8
+"""Signature, code, flag, boot sector from its copy, its code and fields; then nothing is left."""
 Progress = Callable[[str], None]
 
 
