@@ -22,7 +22,7 @@ from byre.lite.slim_parts import (
     SlimPlan,
     Use,
 )
-from byre.windows.components.component import PROFILES, Component, Places, files_of
+from byre.windows.components.component import PROFILES, Component, Places, beginnings, files_of
 
 __all__ = ["DROPPED", "Choice", "Owned", "Part", "Reason", "Row", "SlimPlan", "Use", "plan_slim"]
 
@@ -52,8 +52,9 @@ def owned_rows(
 ) -> tuple[Owned, ...]:
     """The names that belong to any component, but for what a judgement (``verdicts``, by name) says is in use. Of
     system files the second copy in dllcache goes along: Windows would put the file back from there."""
-    listed = _in_order(components)
-    pattern = files_of(tuple(listed), places)
+    listed = [(each, beginnings(each, places)) for each in _in_order(components)]
+    pattern = files_of(tuple(each for each, _ in listed), places)
+    possible = tuple({start for _, starts in listed for start in starts})
     cache = f"{places.root}/system32/dllcache/".lower()
     found: list[Owned] = []
     homes: dict[str, tuple[str, ...]] = {}
@@ -62,7 +63,7 @@ def owned_rows(
         lower = row.path.lower()
         if lower.startswith(cache) and not row.is_dir:
             cached.append(row)
-        elif pattern.fullmatch(lower):
+        elif lower.startswith(possible) and pattern.fullmatch(lower):
             each = _owned(row, listed, places, verdicts or {})
             found.append(each)
             if not row.is_dir and each.owners:
@@ -79,13 +80,16 @@ def _in_order(components: Iterable[Component]) -> list[Component]:
     return sorted(components, key=lambda each: (each.id != DROPPED, each.rank, each.id))
 
 
-def _owned(row: Row, listed: list[Component], places: Places, verdicts: Mapping[str, Verdict]) -> Owned:
+def _owned(
+    row: Row, listed: list[tuple[Component, tuple[str, ...]]], places: Places, verdicts: Mapping[str, Verdict]
+) -> Owned:
     owners: list[str] = []
     spared: list[tuple[str, str]] = []
-    for each in listed:
-        if not each.owns(row.path, places):
+    lower = row.path.lower()
+    for each, starts in listed:
+        if not lower.startswith(starts) or not each.owns(lower, places):
             continue
-        why = verdicts.get(each.unless, UNJUDGED).why(row.path.lower()) if each.unless is not None else None
+        why = verdicts.get(each.unless, UNJUDGED).why(lower) if each.unless is not None else None
         if why is None:
             owners.append(each.id)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
@@ -17,6 +18,8 @@ from byre.windows.registry import Hive, Key
 MAX_KEYS = 5_000
 """Keys that the patterns of all components name: Windows XP has some hundreds."""
 MAX_ENTRIES = 20_000
+MAX_WALKED = 200_000
+"""Keys of a user's hive: Windows XP's have some thousands."""
 _UNINSTALL = r"Microsoft\Windows\CurrentVersion\Uninstall"
 _COMPONENTS = r"Microsoft\Windows\CurrentVersion\Setup\OC Manager\Subcomponents"
 _FONTS = r"Microsoft\Windows NT\CurrentVersion\Fonts"
@@ -191,12 +194,22 @@ def _users(registry: Registry, notes: list[str]) -> list[str]:
         if mount.kind not in ("NTUSER", "DEFAULT"):
             continue
         fact = registry.hive(mount)
-        if fact.value is not None and not fact.value.problems:
+        reason = fact.reason if fact.value is None else _damage(fact.value)
+        if fact.value is not None and reason is None:
             found.append(mount.shown.replace("HKEY_USERS", "HKU"))
         elif fact.state != "absent":
-            reason = fact.reason or (fact.value.problems[0].what if fact.value is not None else "")
             notes.append(f"{mount.path} is left alone: {reason}")
     return found
+
+
+def _damage(hive: Hive) -> str | None:
+    """What is wrong with a hive, as far as its first ``MAX_WALKED`` keys tell."""
+    try:
+        for _ in islice(hive.walk(), MAX_WALKED):
+            pass
+    except ByreError as error:
+        return error.what
+    return hive.problems[0].what if hive.problems else None
 
 
 def _matching(registry: Registry, top: str, names: list[str]) -> Iterator[str]:

@@ -110,6 +110,19 @@ def _translate(pattern: str, values: dict[str, str]) -> str:
     return "".join(found)
 
 
+@lru_cache(maxsize=1024)
+def beginnings(component: Component, places: Places) -> tuple[str, ...]:
+    """What every path (lower case) that a component owns begins with, one way or another: asked first, since it takes
+    a fraction of the time."""
+    values = places.values()
+    filled = []
+    for pattern in component.files:
+        for name, value in values.items():
+            pattern = pattern.replace("{" + name + "}", value)
+        filled.append(re.split(r"[*?]", pattern.lower(), maxsplit=1)[0])
+    return tuple(dict.fromkeys(filled))
+
+
 @lru_cache(maxsize=256)
 def names_of(components: tuple[Component, ...]) -> re.Pattern[str]:
     """What matches the names (lower case) of the components' files in system32 and its drivers, and their marks: one
