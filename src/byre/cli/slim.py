@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
 from byre.cli.options import add_image
 from byre.cli.output import Output
+from byre.cli.slim_boot import add_boot, boot_payload, check_boot, try_start
 from byre.errors import ByreError, ExistsError, StorageError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from byre.lite.slim_guest import SlimGuest
     from byre.lite.slim_plan import SlimPlan
     from byre.lite.slim_recipe import Recipe
+    from byre.lite.starting import StartProof
     from byre.windows.components import Component
     from byre.windows.inspection import Inspection
 
@@ -35,11 +40,13 @@ EXAMPLES = r"""
   byre slim --list xp.qcow2
   byre slim xp.qcow2 --profile lean --dry-run
   byre slim xp.qcow2 --profile lean -o lean.qcow2 --compress
+  byre slim xp.qcow2 -o lean.qcow2 --boot                     written only if it still starts
   byre slim xp.qcow2 --profile none --drop games --drop 'C:\Drivers\**' --in-place
 """
 VERDICTS = """\
    0 done, or the plan of a dry run holds
-   1 refused: something that is kept needs what would go; nothing was written"""
+   1 refused: something that is kept needs what would go, or the result starts no more; nothing was written
+   2 with --boot: written, but neither the result nor the image as it was starts"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--recipe", metavar="FILE.toml", type=Path, help="profile, keep, drop and own components")
     parser.add_argument("--compress", action="store_true", help="with -o: compress the result")
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="the result as a page")
+    add_boot(parser)
     add_destination(parser)
 
 
@@ -72,6 +80,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise ExistsError("the report is there already", path=args.report, hint="Choose another name or remove it.")
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
+    check_boot(args)
     recipe = _recipe(args)
     with changing(args) as (disk, work, inspection):
         return _Run(args, out, recipe, disk, work, inspection).go()
@@ -89,7 +98,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 class _Run:
-    """One run of the verb. Mutable only in what it is given."""
+    """One run of the verb. Mutable: it notes what each phase took, and the boot test that was made."""
 
     def __init__(
         self,
@@ -102,14 +111,51 @@ class _Run:
     ) -> None:
         self.args, self.out, self.recipe = args, out, recipe
         self.disk, self.work, self.inspection = disk, work, inspection
+        self.seconds: dict[str, float] = {}
+        self.start: StartProof | None = None
 
     def go(self) -> int:
-        from byre.audit.gathering import gather
         from byre.cli.slim_shown import show_list, show_result
-        from byre.lite.applying import refuse_unsafe
-        from byre.lite.slim_guest import read_slim_guest
         from byre.lite.slim_plan import owned_rows, parts_of
         from byre.reports.slim_json import slim_list_payload, slim_payload
+
+        with self._phase("look"):
+            facts, volume, guest = self._look()
+            components = _components(facts, self.recipe.components)
+            parts = parts_of(components, owned_rows(components, guest.rows, guest.places))
+        if self.args.list:
+            listed = slim_list_payload(self.args.image, parts)
+            self.out.result("slim", listed, lambda console: show_list(console, parts))
+            return 0
+        with self._phase("plan"):
+            plan = self._plan(guest, components)
+        payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
+        payload["before"] = sum(storage.size for storage in self.disk.files)
+        if not plan.reasons and not self.args.dry_run:
+            self._carry_out(facts, volume, guest, plan, payload)
+        payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
+        if self.args.report is not None:
+            from byre.reports.slim_page import slim_page
+
+            picture = self.start.after.screenshot if self.start is not None else None
+            _write(self.args.report, slim_page(payload, picture))
+        self.out.result("slim", payload, lambda console: show_result(console, payload))
+        if payload["refused"]:
+            return 1
+        return 2 if self.start is not None and self.start.outcome != "starts" else 0
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - began
+
+    def _look(self) -> tuple[Facts, OpenVolume, SlimGuest]:
+        from byre.audit.gathering import gather
+        from byre.lite.applying import refuse_unsafe
+        from byre.lite.slim_guest import read_slim_guest
 
         facts = gather(self.disk, name=self.args.image)
         volume = self._volume(facts)
@@ -120,24 +166,7 @@ class _Run:
                 raise
             self.out.notice(f"this would be refused now: {error.what}")
         assert volume.filesystem is not None
-        guest = read_slim_guest(volume.filesystem, facts)
-        components = _components(facts, self.recipe.components)
-        parts = parts_of(components, owned_rows(components, guest.rows, guest.places))
-        if self.args.list:
-            listed = slim_list_payload(self.args.image, parts)
-            self.out.result("slim", listed, lambda console: show_list(console, parts))
-            return 0
-        plan = self._plan(guest, components)
-        payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
-        payload["before"] = sum(storage.size for storage in self.disk.files)
-        if not plan.reasons and not self.args.dry_run:
-            self._carry_out(facts, volume, guest, plan, payload)
-        if self.args.report is not None:
-            from byre.reports.slim_page import slim_page
-
-            _write(self.args.report, slim_page(payload))
-        self.out.result("slim", payload, lambda console: show_result(console, payload))
-        return 1 if plan.reasons else 0
+        return facts, volume, read_slim_guest(volume.filesystem, facts)
 
     def _volume(self, facts: Facts) -> OpenVolume:
         if facts.guest is None:
@@ -163,16 +192,26 @@ class _Run:
         changes = planned_changes(guest, plan, image=self.args.image)
         if not changes and self.args.in_place:
             return
-        applied = apply_plan(self.work, [(volume, changes)], self.out) if changes else (Applied((), (), 0),)
-        unneeded = find_unneeded(self.work)
-        proof = self._prove(facts, volume, plan, changes, applied[0], unneeded)
-        saved = self._save(applied, unneeded)
+        with self._phase("change"):
+            applied = apply_plan(self.work, [(volume, changes)], self.out) if changes else (Applied((), (), 0),)
+        with self._phase("prove"):
+            unneeded = find_unneeded(self.work)
+            proof = self._prove(facts, volume, plan, changes, applied[0], unneeded)
         payload["proof"] = {
             "compared": proof.compared,
             "written": proof.written,
             "gone": proof.gone,
             "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
         }
+        if self.args.boot:
+            with self._phase("boot"):
+                self.start = try_start(self.args, self.out, self.disk, self._result(unneeded))
+            payload["boot"] = boot_payload(self.start)
+            if self.start.outcome == "worse":
+                payload["refused"] = True
+                return
+        with self._phase("write"):
+            saved = self._save(applied, unneeded)
         payload["output"], payload["snapshot"] = saved.path, saved.snapshot
         payload["after"] = Path(saved.path).stat().st_size if saved.path else None
         payload["freed"] = applied[0].freed
@@ -183,6 +222,12 @@ class _Run:
                 f"delete {self.args.image} '{saved.snapshot}' && byre compact --drop-free {self.args.image}"
             )
 
+    def _result(self, unneeded: Unneeded) -> Disk:
+        """The disk as it will be written."""
+        from byre.disks.left_out import LeftOutDisk
+
+        return LeftOutDisk(self.work, unneeded.ranges) if self.args.output else self.work
+
     def _prove(
         self,
         facts: Facts,
@@ -192,10 +237,9 @@ class _Run:
         applied: Applied,
         unneeded: Unneeded,
     ) -> Proof:
-        from byre.disks.left_out import LeftOutDisk
         from byre.lite.proof import prove_audit, prove_files
 
-        after = LeftOutDisk(self.work, unneeded.ranges) if self.args.output else self.work
+        after = self._result(unneeded)
         with self.out.progress("proving", None, unit="files"):
             proof = prove_files(self.disk, after, volume.partition.index, changes, applied, leave_out=unneeded.files)
             expected = {part.component.title for part in plan.parts}

@@ -33,6 +33,7 @@ def slim_payload(
         "before": None,
         "after": None,
         "proof": None,
+        "boot": None,
         "output": None,
         "snapshot": None,
     }
