@@ -58,15 +58,23 @@ def _quiet(stage: str) -> None:
     return None
 
 
-def gather(disk: Disk, *, name: str, progress: Progress = _quiet, scanners: Scanners | None = None) -> Facts:
+def gather(
+    disk: Disk,
+    *,
+    name: str,
+    progress: Progress = _quiet,
+    scanners: Scanners | None = None,
+    found: Inspection | None = None,
+) -> Facts:
     """The facts of an image. Raises only where the disk itself can't be read, or a scanner can't be made ready.
 
-    ``scanners`` None leaves the census out: no question that needs it was asked.
+    ``scanners`` None leaves the census out: no question that needs it was asked. ``found``: the disk has been looked
+    into already, and what was learnt so needn't be learnt again.
     """
     progress("container")
     container, chain = check_container(disk), check_chain(disk)
     progress("partitions")
-    found = Inspection(disk, name=name)
+    found = found or Inspection(disk, name=name)
     mbr = attempt(lambda: _master_boot_record(disk.read(0, 512))) if disk.size >= 512 else absent()
     progress("file systems")
     volumes = tuple(_volume(disk, volume) for volume in found.volumes)

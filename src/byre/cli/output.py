@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -15,18 +14,7 @@ from typing import Any, Protocol
 
 from byre.cli.progress import Progress, start_progress
 from byre.errors import ByreError
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """Text from an image made safe for a terminal: control and direction-changing characters as escapes.
-
-    Line ends too: a name with one in it could forge a line of ours.
-    """
-    return _CONTROL.sub(
-        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text
-    )
+from byre.reports.printable import printable as printable
 
 
 class Printer(Protocol):

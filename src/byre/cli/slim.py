@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from byre.audit.facts import Facts
     from byre.disks.disk import Disk
     from byre.disks.scratch import ScratchDisk
+    from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
     from byre.filesystems.unneeded import Unneeded
-    from byre.lite.changes import Applied, Change
-    from byre.lite.proof import Proof
+    from byre.lite.changes import Applied
+    from byre.lite.proof import Planned, Proof
     from byre.lite.slim_guest import SlimGuest
     from byre.lite.slim_plan import SlimPlan
     from byre.lite.slim_recipe import Recipe
@@ -66,6 +67,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--recipe", metavar="FILE.toml", type=Path, help="profile, keep, drop and own components")
     parser.add_argument("--compress", action="store_true", help="with -o: compress the result")
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="the result as a page")
+    parser.add_argument(
+        "--verify", action="store_true", help="read every file before and after, also those that can't have changed"
+    )
     add_boot(parser)
     add_destination(parser)
 
@@ -135,7 +139,7 @@ class _Run:
             self._carry_out(facts, volume, guest, plan, payload)
         payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
         if self.args.report is not None:
-            from byre.reports.slim_page import slim_page
+            from byre.reports.html.slim_page import slim_page
 
             picture = self.start.after.screenshot if self.start is not None else None
             _write(self.args.report, slim_page(payload, picture))
@@ -157,7 +161,7 @@ class _Run:
         from byre.lite.applying import refuse_unsafe
         from byre.lite.slim_guest import read_slim_guest
 
-        facts = gather(self.disk, name=self.args.image)
+        facts = gather(self.disk, name=self.args.image, found=self.inspection)
         volume = self._volume(facts)
         try:
             refuse_unsafe(volume)
@@ -185,9 +189,12 @@ class _Run:
     def _carry_out(
         self, facts: Facts, volume: OpenVolume, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]
     ) -> None:
+        from byre.disks.left_out import LeftOutDisk
         from byre.filesystems.unneeded import find_unneeded
         from byre.lite.changes import Applied
+        from byre.lite.proof import Planned, apart_of
         from byre.lite.slim_guest import planned_changes
+        from byre.reports.slim_json import proof_payload
 
         changes = planned_changes(guest, plan, image=self.args.image)
         if not changes and self.args.in_place:
@@ -195,17 +202,14 @@ class _Run:
         with self._phase("change"):
             applied = apply_plan(self.work, [(volume, changes)], self.out) if changes else (Applied((), (), 0),)
         with self._phase("prove"):
-            unneeded = find_unneeded(self.work)
-            proof = self._prove(facts, volume, plan, changes, applied[0], unneeded)
-        payload["proof"] = {
-            "compared": proof.compared,
-            "written": proof.written,
-            "gone": proof.gone,
-            "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
-        }
+            unneeded = find_unneeded(self.work, checked_later=True)
+            result = LeftOutDisk(self.work, unneeded.ranges)
+            planned = Planned(volume.partition.index, changes, applied[0], unneeded.files)
+            proof = self._prove(facts, plan, planned, result, apart_of(self.work, unneeded.ranges))
+        payload["proof"] = proof_payload(proof)
         if self.args.boot:
             with self._phase("boot"):
-                self.start = try_start(self.args, self.out, self.disk, self._result(unneeded))
+                self.start = try_start(self.args, self.out, self.disk, result)
             payload["boot"] = boot_payload(self.start)
             if self.start.outcome == "worse":
                 payload["refused"] = True
@@ -215,39 +219,27 @@ class _Run:
         payload["output"], payload["snapshot"] = saved.path, saved.snapshot
         payload["after"] = Path(saved.path).stat().st_size if saved.path else None
         payload["freed"] = applied[0].freed
-        payload["dropped_free"] = unneeded.free if self.args.output else 0
+        payload["dropped_free"] = unneeded.free
         if saved.snapshot is not None:
             self.out.notice(
                 f"the image as it was is the snapshot {saved.snapshot!r}; space comes back only with: byre snapshot "
                 f"delete {self.args.image} '{saved.snapshot}' && byre compact --drop-free {self.args.image}"
             )
 
-    def _result(self, unneeded: Unneeded) -> Disk:
-        """The disk as it will be written."""
-        from byre.disks.left_out import LeftOutDisk
+    def _prove(self, facts: Facts, plan: SlimPlan, planned: Planned, result: Disk, apart: Int64Array) -> Proof:
+        from byre.lite.proof import prove
+        from byre.windows.inspection import Inspection
 
-        return LeftOutDisk(self.work, unneeded.ranges) if self.args.output else self.work
-
-    def _prove(
-        self,
-        facts: Facts,
-        volume: OpenVolume,
-        plan: SlimPlan,
-        changes: list[Change],
-        applied: Applied,
-        unneeded: Unneeded,
-    ) -> Proof:
-        from byre.lite.proof import prove_audit, prove_files
-
-        after = self._result(unneeded)
+        expected = {part.component.title for part in plan.parts}
         with self.out.progress("proving", None, unit="files"):
-            proof = prove_files(self.disk, after, volume.partition.index, changes, applied, leave_out=unneeded.files)
-            expected = {part.component.title for part in plan.parts}
-            return replace(proof, grades=prove_audit(facts, after, target="qemu", expected=expected))
+            after = Inspection(result, name=self.args.image)
+            return prove(
+                self.inspection, after, facts, planned, apart=apart, expected=expected, read_all=self.args.verify
+            )
 
     def _save(self, applied: tuple[Applied, ...], unneeded: Unneeded) -> Saved:
         if not self.args.output:
-            return save(self.args, self.disk, self.work, applied, self.out, verb="slim")
+            return save(self.args, self.disk, self.work, applied, self.out, verb="slim", left_out=unneeded.ranges)
         from byre.convert.convert import convert_image
         from byre.disks.formats import format_for_suffix, format_named
 

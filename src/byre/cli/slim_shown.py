@@ -69,8 +69,8 @@ def _print_proof(console: Printer, payload: dict[str, Any]) -> None:
     proof = payload["proof"]
     verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
     console.print(
-        f"proved: file systems sound; {proof['compared']} streams unchanged, {proof['written']} written as planned, "
-        f"{proof['gone']} files gone; {verdicts}"
+        f"proved: {_checked(proof['readers'])}; {proof['compared']} streams unchanged, "
+        f"{proof['written']} written as planned, {proof['gone']} files gone; {verdicts}"
     )
     if payload["boot"] is not None:
         console.print(printable(f"boot test: {payload['boot']['sentence']}"))
@@ -79,3 +79,11 @@ def _print_proof(console: Printer, payload: dict[str, Any]) -> None:
         return
     sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
     console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
+
+
+def _checked(readers: list[dict[str, Any]]) -> str:
+    """Who says that the file systems are sound."""
+    others = sorted({each["reader"] for each in readers if each["reader"] is not None})
+    said = f"file systems sound by Byre's check{''.join(f' and {name}' for name in others)}"
+    notes = "".join(f"; partition {each['partition']}: {each['note']}" for each in readers if each["note"])
+    return printable(f"{said}{notes}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from byre.lite.proof import Proof
 from byre.lite.slim_plan import Part, Reason, SlimPlan, worth
 
 
@@ -53,3 +55,12 @@ def _part(part: Part) -> dict[str, Any]:
 
 def _reason(reason: Reason) -> dict[str, Any]:
     return {"component": reason.part, "path": reason.path, "chain": list(reason.chain)}
+
+
+def proof_payload(proof: Proof) -> dict[str, Any]:
+    """The field ``proof`` of ``byre/slim/1``."""
+    return {
+        **asdict(proof.files),
+        "readers": [asdict(each) for each in proof.readers],
+        "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
+    }
