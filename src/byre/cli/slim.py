@@ -161,7 +161,7 @@ class _Run:
         from byre.lite.applying import refuse_unsafe
         from byre.lite.slim_guest import read_slim_guest
 
-        facts = gather(self.disk, name=self.args.image, found=self.inspection)
+        facts = gather(self.disk, name=self.args.image, found=self.inspection, counting=False)
         volume = self._volume(facts)
         try:
             refuse_unsafe(volume)

@@ -31,7 +31,7 @@ from byre.lite.witnesses import Witness, asking
 from byre.windows.inspection import Inspection
 
 QUESTIONS = ("complete", "portable")
-SAMPLE = 200
+SAMPLE = 50
 """About so many of the files that needn't be read are read all the same, spread over the volume."""
 
 
@@ -227,7 +227,7 @@ def prove_audit(
     wasn't there: ``expected`` are titles of components whose absence is the plan itself (rule COMP-001)."""
     platforms = (platform_named(target),)
     old = judge(before, platforms, only=QUESTIONS, checks=OWN)
-    facts = gather(after.disk, name=before.image, found=after)
+    facts = gather(after.disk, name=before.image, found=after, counting=False)
     new = judge(facts, platforms, only=QUESTIONS, checks=OWN)
     known = {each.fingerprint for each in old.findings}
     for each in new.findings:
