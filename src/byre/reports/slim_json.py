@@ -38,6 +38,8 @@ def slim_payload(
         "boot": None,
         "output": None,
         "snapshot": None,
+        "give_back": None,
+        "advice": None,
     }
 
 
