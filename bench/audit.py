@@ -18,7 +18,7 @@ from typing import Any
 
 import byre as package
 from guest_volume import audited_guest, can_make
-from measure import Run, median, peak, run, settle, spread
+from measure import Run, compile_byre, median, peak, run, settle, spread
 
 HERE = Path(__file__).resolve().parent
 BYRE = str(Path(sys.executable).with_name("byre"))
@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--output", type=Path, help="write the rows there as JSON too")
     options = parser.parse_args()
+    compile_byre()
     options.work.mkdir(parents=True, exist_ok=True)
     runs = options.runs or (1 if options.quick else 5)
     rows = measure(options.work, runs, 1_000 if options.quick else 20_000)

@@ -1,7 +1,7 @@
 """``byre slim`` as a user starts it: wall time by phase, and the peak memory of it and of its NTFS helper.
 
 ``python bench/slim.py --quick``. The guest is made under bench/work by mkntfs and ntfs-3g (root or FUSE): an NTFS
-volume of 40 GB with the specimen's system and 100,000 more files of 1.7 GB, 10,000 of which the profile ``safe`` takes.
+volume of 40 GB with the specimen's system and 100,000 more files of 1.7 GB; the profile ``safe`` takes 10,000.
 Before each run the image's pages are dropped from the host's cache; a run in place gets a copy of its own.
 """
 

@@ -132,18 +132,20 @@ class _Run:
 
     def go(self) -> int:
         from byre.cli.slim_shown import show_list, show_result
-        from byre.lite.slim_plan import owned_rows, parts_of
+        from byre.lite.slim_guest import list_left, list_parts
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
         with self._phase("look"):
             facts, volume, guest = self._look()
-            components = _components(facts, self.recipe.components)
-            parts = parts_of(components, owned_rows(components, guest.rows, guest.places))
+        components = _components(facts, self.recipe.components)
         if self.args.list:
-            listed = slim_list_payload(self.args.image, parts)
-            self.out.result("slim", listed, lambda console: show_list(console, parts))
+            with self.out.progress("looking for what needs them", None, unit="programs") as bar:
+                parts = list_parts(guest, components, bar.advance)
+            listed = slim_list_payload(self.args.image, parts, list_left(guest, components))
+            self.out.result("slim", listed, lambda console: show_list(console, listed))
             return 0
         with self._phase("plan"):
+            parts = list_parts(guest, components)
             plan = self._plan(guest, components)
         payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
         payload["before"] = _taken(self.disk)
@@ -191,12 +193,10 @@ class _Run:
         return next(each for each in self.inspection.volumes if each.partition.index == index)
 
     def _plan(self, guest: SlimGuest, components: tuple[Component, ...]) -> SlimPlan:
-        from byre.lite.slim_guest import broken_chains
-        from byre.lite.slim_plan import plan_slim
+        from byre.lite.slim_guest import plan_guest
 
         with self.out.progress("planning", None, unit="programs") as bar:
-            chains = broken_chains(guest, bar.advance)
-            return plan_slim(self.recipe.choice, components, guest.rows, guest.places, guest.uses, chains)
+            return plan_guest(self.recipe.choice, guest, components, bar.advance)
 
     def _carry_out(
         self, facts: Facts, volume: OpenVolume, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]

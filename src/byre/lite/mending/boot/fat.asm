@@ -4,9 +4,11 @@
 ; nasm -DFAT=12, 16 or 32, and -DREACTOS for FREELDR.SYS.
 ;
 ; What starts it: a master boot record, at 0:7C00 with the drive in DL.
-; What it starts: NTLDR, whole, at 2000:0000, or FREELDR.SYS at 0:F800, with the drive in DL, 0 in DH, SP 7C00, and the
-; volume's first sector at 0:7C00. That is what public loaders give to NTLDR (GRUB's ntldr, SYSLINUX's chain.c32) and
-; ReactOS's boot sectors to FREELDR.SYS, which takes 0 in DH for the active partition.
+; What it starts: NTLDR, whole, at 2000:0000, or FREELDR.SYS at 0:F800, with the drive in DL, 0 in DH, DS, ES and SS,
+; SP 7C00, and the volume's first sector at 0:7C00. That is what public loaders give to NTLDR (GRUB's ntldr, SYSLINUX's
+; chain.c32), and ReactOS 0.4's boot sectors to FREELDR.SYS, which looks for the active partition itself.
+; What it can't start: what is larger than 448 KiB (FREELDR.SYS: 514), compressed by DriveSpace, or on a FAT that isn't
+; the first one.
 ;
 ; It reads by LBA where the BIOS can, else by CHS in the geometry that the BIOS gives the drive. It needs an 80386,
 ; sectors of 512 bytes, and the first of the FATs in use.
@@ -158,6 +160,8 @@ found:
         pop     eax
         call    follow
         jb      .cluster
+        push    ss
+        pop     es
         mov     dx, [drive]
         mov     sp, bp
 %ifdef REACTOS
