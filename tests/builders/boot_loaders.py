@@ -116,7 +116,7 @@ def start(disk: Path, seconds: float = 60, *, form: str = "raw") -> Started | st
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             while process.poll() is None and time.monotonic() < deadline:
-                if b"Booting from Hard Disk" in _read(screen) and _is_quiet(screen):
+                if _said(screen) and _is_quiet(screen):
                     break
                 time.sleep(0.05)
         finally:
@@ -125,8 +125,13 @@ def start(disk: Path, seconds: float = 60, *, form: str = "raw") -> Started | st
     if len(said) == _FIELDS.size:
         _, cs, ip, ds, es, ss, sp, dx, low, high, signature, total = _FIELDS.unpack(said)
         return Started((cs, ip), (ds, es, ss), sp, dx, low | high << 16, signature, total)
+    return _said(screen)
+
+
+def _said(screen: Path) -> str:
+    """What boot code wrote after the BIOS gave it the machine."""
     text = _ESCAPES.sub(b"", _read(screen)).decode("latin-1")
-    return text.rpartition("Booting from Hard Disk...")[2].strip()
+    return text.partition("Booting from Hard Disk...")[2].strip()
 
 
 def _read(path: Path) -> bytes:
@@ -134,5 +139,5 @@ def _read(path: Path) -> bytes:
 
 
 def _is_quiet(screen: Path, seconds: float = 1.5) -> bool:
-    """Nothing was written for so long: longer than a loader takes."""
+    """Nothing was written for so long: the sentence is at its end."""
     return time.time() - screen.stat().st_mtime > seconds
