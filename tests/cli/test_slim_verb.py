@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import byre as package
 from builders.qemu import assert_sound
+from byre.disks.disk import Disk
+from byre.disks.left_out import LeftOutDisk
 from byre.disks.opening import open_disk
-from byre.disks.scratch import open_scratch
+from byre.disks.scratch import ScratchDisk, open_scratch
+from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError
+from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import open_volumes
-from byre.lite.changes import Applied
-from byre.lite.proof import prove_files
+from byre.lite.applying import apply_changes
+from byre.lite.changes import Applied, MakeFolder, Remove
+from byre.lite.proof import Compared, Planned, apart_of, prove_files
+from byre.windows.inspection import Inspection
 from oracles import run_tool
 from programs import byre, byre_json
 
@@ -131,21 +140,67 @@ def test_a_recipe_says_it_all(tmp_path: Path) -> None:
     assert byre_json("slim", CLEAN, "--recipe", recipe, "-n", status=64)["found"] == "'no such field'"
 
 
-def test_a_result_that_differs_from_its_plan_is_not_proved(tmp_path: Path) -> None:
+@contextmanager
+def scratch(folder: Path) -> Iterator[tuple[Disk, ScratchDisk]]:
     with open_disk(CLEAN) as disk:
-        work = open_scratch(disk, tmp_path)
+        work = open_scratch(disk, folder)
         try:
-            files = open_volumes(disk)[0].filesystem
-            assert files is not None
-            assert prove_files(disk, work, 1, [], Applied((), (), 0)).compared > 100
-            place = int(files.extents(files.lookup("/WINDOWS/system32/ntdll.dll"))["disk"][0])
-            work.write(place + 100, b"changed")
-            with pytest.raises(CorruptImageError, match="ntdll"):
-                prove_files(disk, work, 1, [], Applied((), (), 0))
-            with pytest.raises(CorruptImageError, match="still there"):
-                prove_files(disk, disk, 1, [], Applied(("/pagefile.sys",), (), 0))
+            yield disk, work
         finally:
             work.close()
+
+
+def proved(before: Disk, after: Disk, gone: tuple[str, ...] = (), *, apart: Int64Array | None = None) -> Compared:
+    planned = Planned(1, [], Applied(gone, (), 0))
+    return prove_files(Inspection(before, name="x"), Inspection(after, name="x"), planned, apart=apart)
+
+
+@pytest.mark.parametrize("thorough", [True, False], ids=["all is read", "only what may differ"])
+def test_a_result_that_differs_from_its_plan_is_not_proved(thorough: bool, tmp_path: Path) -> None:
+    with scratch(tmp_path) as (disk, work):
+        files = open_volumes(disk)[0].filesystem
+        assert isinstance(files, NtfsFileSystem)
+        known = proved(disk, work, apart=None if thorough else apart_of(work, None))
+        assert known.compared > 100
+        assert known.read == known.compared if thorough else known.read <= known.compared
+        place = int(files.extents(files.lookup("/WINDOWS/system32/ntdll.dll"))["disk"][0])
+        work.write(place + 100, b"changed")
+        with pytest.raises(CorruptImageError, match="ntdll"):
+            proved(disk, work, apart=None if thorough else apart_of(work, None))
+        with pytest.raises(CorruptImageError, match="still there"):
+            proved(disk, disk, ("/pagefile.sys",), apart=None if thorough else apart_of(work, None))
+
+
+def test_a_kept_file_whose_resident_bytes_change_is_found(tmp_path: Path) -> None:
+    with scratch(tmp_path) as (disk, work):
+        files = open_volumes(disk)[0].filesystem
+        assert isinstance(files, NtfsFileSystem)
+        entry = files.lookup("/boot.ini")
+        place = int(files.extents(entry)["disk"][0])
+        work.write(place, b"{")
+        with pytest.raises(CorruptImageError, match=r"boot\.ini"):
+            proved(disk, work, apart=apart_of(work, None))
+
+
+def test_a_kept_file_that_is_left_out_is_found(tmp_path: Path) -> None:
+    """Its clusters stand among those that nothing needs."""
+    with scratch(tmp_path) as (disk, work):
+        files = open_volumes(disk)[0].filesystem
+        assert files is not None
+        place = int(files.extents(files.lookup("/WINDOWS/system32/ntdll.dll"))["disk"][0])
+        ranges = np.array([[place, place + 4096]], dtype=np.int64)
+        with pytest.raises(CorruptImageError, match="ntdll"):
+            proved(disk, LeftOutDisk(work, ranges), apart=apart_of(work, ranges))
+
+
+def test_a_file_that_went_without_a_plan_is_found(tmp_path: Path) -> None:
+    with scratch(tmp_path) as (disk, work):
+        volume = open_volumes(work)[0]
+        apply_changes(work, volume, [Remove("/boot.ini"), MakeFolder("/new")])
+        with pytest.raises(CorruptImageError, match=r"/new wasn't there before|/boot\.ini is no longer there"):
+            proved(disk, work, apart=apart_of(work, None))
+        with pytest.raises(CorruptImageError, match="/new wasn't there before"):
+            proved(disk, work, ("/boot.ini",), apart=apart_of(work, None))
 
 
 def test_a_report_is_never_written_over_another_file(tmp_path: Path) -> None:

@@ -54,15 +54,15 @@ def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
     _print_left(console, payload["left"])
     _print_reasons(console, payload)
     _print_worth(console, payload["profiles"])
-    if payload["refused"]:
+    if payload["proof"] is not None:
+        _print_proof(console, payload)
+    elif payload["refused"]:
         ids = [each for each in dict.fromkeys(row["component"] for row in payload["reasons"]) if each != "dropped"]
         hint = f" Say --keep-needed, or: --keep {' --keep '.join(ids)}" if ids else " Drop less."
         console.print(f"refused: nothing was written.{hint}")
-    elif payload["proof"] is None:
+    else:
         said = "would remove" if payload["dry_run"] else "nothing to remove of"
         console.print(f"{said} {payload['files']} files, {format_size(payload['allocated'])}")
-    else:
-        _print_proof(console, payload)
 
 
 def _print_tree(console: Printer, payload: Mapping[str, Any]) -> None:
@@ -99,8 +99,21 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     proof = payload["proof"]
     verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
     console.print(
-        f"proved: file systems sound; {proof['compared']} streams unchanged, {proof['written']} written as planned, "
-        f"{proof['gone']} files gone; {verdicts}"
+        f"proved: {_checked(proof['readers'])}; {proof['compared']} streams unchanged, "
+        f"{proof['written']} written as planned, {proof['gone']} files gone; {verdicts}"
     )
+    if payload["boot"] is not None:
+        console.print(printable(f"boot test: {payload['boot']['sentence']}"))
+    if payload["refused"]:
+        console.print("refused: nothing was written. Drop less, or see what the result lacks.")
+        return
     sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
     console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
+
+
+def _checked(readers: list[dict[str, Any]]) -> str:
+    """Who says that the file systems are sound."""
+    others = sorted({each["reader"] for each in readers if each["reader"] is not None})
+    said = f"file systems sound by Byre's check{''.join(f' and {name}' for name in others)}"
+    notes = "".join(f"; partition {each['partition']}: {each['note']}" for each in readers if each["note"])
+    return printable(f"{said}{notes}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
+from byre.lite.proof import Proof
 from byre.lite.slim_parts import Dependent, Left, Part, Reason, RegistryStep, SlimPlan
 from byre.lite.slim_plan import worth
 
@@ -58,6 +60,7 @@ def slim_payload(
         "before": None,
         "after": None,
         "proof": None,
+        "boot": None,
         "output": None,
         "snapshot": None,
     }
@@ -132,4 +135,13 @@ def _left(left: Left) -> dict[str, Any]:
         "files": len(left.files),
         "allocated": left.allocated,
         "paths": list(left.files[:MAX_PATHS]),
+    }
+
+
+def proof_payload(proof: Proof) -> dict[str, Any]:
+    """The field ``proof`` of ``byre/slim/1``."""
+    return {
+        **asdict(proof.files),
+        "readers": [asdict(each) for each in proof.readers],
+        "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
     }
