@@ -27,12 +27,13 @@ class Cells:
         self.path = path
         self._bin_starts: list[int] = []
         self._free: dict[int, int] = {}
-        """Free cells: where each begins, how long it is."""
         self._ends: dict[int, int] = {}
-        """The same by where each ends, to join neighbours."""
-        self._by_size: list[tuple[int, int]] = []
-        """(length, cell), ascending: the smallest that fits is found by halving."""
+        """Where a free cell ends, to where it begins."""
+        self._by_length: list[tuple[int, int]] = []
+        """(length, cell) of the free ones, sorted."""
         self._scan()
+        self._ends = {cell + length: cell for cell, length in self._free.items()}
+        self._by_length = sorted((length, cell) for cell, length in self._free.items())
 
     def _scan(self) -> None:
         """Walk every bin; CorruptImageError where the cells don't tile them: such a hive is only read."""
@@ -57,10 +58,8 @@ class Cells:
                     raise self._broken("the cells of a bin don't fill it", cell)
                 if length > 0:
                     self._free[cell] = length
-                    self._ends[cell + length] = cell
                 cell += abs(length)
             position = end
-        self._by_size = sorted((length, cell) for cell, length in self._free.items())
 
     def size(self, cell: int) -> int:
         """Bytes of an allocated cell, its size field included. CorruptImageError where it is none."""
@@ -84,12 +83,12 @@ class Cells:
     def allocate(self, data: bytes) -> int:
         """A new cell that holds ``data``; the smallest free one that fits, else a new bin at the end."""
         wanted = align_up(len(data) + 4, 8)
-        place = bisect.bisect_left(self._by_size, (wanted, 0))
-        if place == len(self._by_size):
+        at = bisect.bisect_left(self._by_length, (wanted, 0))
+        if at == len(self._by_length):
             self._grow(wanted)
-            place = bisect.bisect_left(self._by_size, (wanted, 0))
-        length, cell = self._by_size[place]
-        self._taken(cell)
+            at = bisect.bisect_left(self._by_length, (wanted, 0))
+        length, cell = self._by_length[at]
+        self._take(cell)
         rest = length - wanted
         if rest >= 8:
             self._mark_free(cell + wanted, rest)
@@ -108,26 +107,26 @@ class Cells:
         stop = start + _BIN.unpack_from(self.data, start)[2]
         after = cell + length
         if after < stop and after in self._free:
-            length += self._taken(after)
-        before = self._ends.get(cell)
-        if before is not None and before > start:
-            length += self._taken(before)
+            length += self._take(after)
+        before = self._ends.get(cell)  # of the same bin: each begins with a header
+        if before is not None:
+            length += self._take(before)
             cell = before
         self._mark_free(cell, length)
         self.data[cell + 4 : cell + length] = bytes(length - 4)
 
-    def _taken(self, cell: int) -> int:
-        """A free cell is free no longer; its length."""
+    def _take(self, cell: int) -> int:
+        """A cell is free no more; its length."""
         length = self._free.pop(cell)
         del self._ends[cell + length]
-        del self._by_size[bisect.bisect_left(self._by_size, (length, cell))]
+        del self._by_length[bisect.bisect_left(self._by_length, (length, cell))]
         return length
 
     def _mark_free(self, cell: int, length: int) -> None:
         _I32.pack_into(self.data, cell, length)
         self._free[cell] = length
         self._ends[cell + length] = cell
-        bisect.insort(self._by_size, (length, cell))
+        bisect.insort(self._by_length, (length, cell))
 
     def _grow(self, wanted: int) -> None:
         start = len(self.data)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, StorageError, UnsupportedError, UsageError
 from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
@@ -202,8 +203,25 @@ def apply_script(
     thrown away. Raises UnsupportedError without libntfs-3g, CorruptImageError where it gives up on the volume."""
     if not script.operations:
         return Applied((), (), 0)
-    length = min(partition.length, work.size - partition.start)
-    head = {"size": length, "confine": confine, "operations": script.operations}
+    head = {"confine": confine, "operations": script.operations}
+    end = run_helper(work, partition, head, contents=script.contents, advance=advance, write=work.write)
+    _raise_failure(end, script, work)
+    return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
+
+
+def run_helper(
+    disk: Disk,
+    partition: Partition,
+    head: dict[str, object],
+    *,
+    contents: Sequence[Content] = (),
+    advance: Advance = _quiet,
+    write: Callable[[int, memoryview], None] | None = None,
+    found: Callable[[bytes, bytes], None] | None = None,
+) -> dict[str, object]:
+    """Start the program on one volume and answer it until it ends; what it says then. ``write`` takes its writes
+    (offset on the disk, bytes), ``found`` its listing (message, rows): without them it may do neither."""
+    length = min(partition.length, disk.size - partition.start)
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-B", str(HELPER)],
         stdin=subprocess.PIPE,
@@ -215,15 +233,13 @@ def apply_script(
     )
     assert process.stdin is not None and process.stdout is not None
     try:
-        _send(process.stdin, b"S", json.dumps(head).encode())
-        end = _Server(process, work, partition.start, length, script.contents, advance).serve()
+        _send(process.stdin, b"S", json.dumps({"size": length, **head}).encode())
+        return _Server(process, disk, partition.start, length, contents, advance, write, found).serve()
     finally:
         process.kill()
         process.stdin.close()
         process.stdout.close()
         process.wait()
-    _raise_failure(end, script, work)
-    return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
 
 
 class _Server:
@@ -232,16 +248,19 @@ class _Server:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        work: ScratchDisk,
+        disk: Disk,
         start: int,
         length: int,
         contents: Sequence[Content],
         advance: Advance,
+        write: Callable[[int, memoryview], None] | None,
+        found: Callable[[bytes, bytes], None] | None,
     ) -> None:
         assert process.stdin is not None and process.stdout is not None
         self.input, self.output = process.stdin, process.stdout
         self.process = process
-        self.work = work
+        self.disk = disk
+        self.write, self.found = write, found
         self.start = start
         self.length = length
         self.contents = contents
@@ -258,8 +277,10 @@ class _Server:
                 self._read(data)
             elif letter == b"P":
                 self._content(data)
-            elif letter == b"W":
-                self._write(data)
+            elif letter == b"W" and self.write is not None:
+                self._write(data, self.write)
+            elif letter in (b"N", b"F") and self.found is not None:
+                self.found(letter, data)
             elif letter == b"O" and len(data) == 4:
                 (count,) = struct.unpack("<I", data)
                 self.advance(max(0, count - self.done))
@@ -275,7 +296,7 @@ class _Server:
         offset, size = struct.unpack("<QI", data)
         if size > MAX_READ or offset + size > self.length:
             raise self._nonsense(f"a read of {size} bytes at {offset}")
-        self._send(b"D", self.work.read(self.start + offset, size))
+        self._send(b"D", self.disk.read(self.start + offset, size))
 
     def _content(self, data: bytes) -> None:
         if len(data) != 16:
@@ -288,14 +309,14 @@ class _Server:
             raise StorageError("a file that is put in became shorter", found=f"{len(piece)} bytes", expected=size)
         self._send(b"D", piece)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, write: Callable[[int, memoryview], None]) -> None:
         if len(data) < 9 or len(data) - 8 > MAX_WRITE:
             raise self._nonsense("a write")
         (offset,) = struct.unpack_from("<Q", data)
         body = memoryview(data)[8:]
         if offset + len(body) > self.length:
             raise self._nonsense(f"a write of {len(body)} bytes at {offset}")
-        self.work.write(self.start + offset, body)
+        write(self.start + offset, body)
 
     def _end(self, data: bytes) -> dict[str, object]:
         try:
@@ -344,7 +365,7 @@ class _Server:
 
     @property
     def _name(self) -> str:
-        return self.work.files[0].name
+        return self.disk.files[0].name
 
 
 def _send(pipe: IO[bytes], letter: bytes, data: bytes) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
+from byre.lite.proof import Proof
 from byre.lite.slim_parts import Dependent, Left, Part, Reason, RegistryStep, SlimPlan
 from byre.lite.slim_plan import worth
 
@@ -15,9 +17,14 @@ MAX_NAMED = 500
 MAX_PATHS = 1000
 
 
-def slim_list_payload(image: str, parts: tuple[Part, ...]) -> dict[str, Any]:
+def slim_list_payload(image: str, parts: tuple[Part, ...], left: tuple[Left, ...]) -> dict[str, Any]:
     """What ``byre slim --list`` says, of schema ``byre/slim/1``."""
-    return {"image": image, "components": [_part(part, ()) for part in parts], "profiles": dict(worth(parts))}
+    return {
+        "image": image,
+        "components": [_part(part, ()) for part in parts],
+        "left": [_left(each) for each in left],
+        "profiles": dict(worth(parts)),
+    }
 
 
 def slim_payload(
@@ -41,11 +48,23 @@ def slim_payload(
         "left": [_left(each) for each in plan.left],
         "notes": list(plan.notes),
         "profiles": dict(worth(parts)),
+        "present": [
+            {
+                "id": each.component.id,
+                "profile": each.component.profile,
+                "allocated": each.allocated,
+                "files": len(each.files),
+            }
+            for each in parts
+        ],
         "before": None,
         "after": None,
         "proof": None,
+        "boot": None,
         "output": None,
         "snapshot": None,
+        "give_back": None,
+        "advice": None,
     }
 
 
@@ -109,6 +128,15 @@ def _edit(step: RegistryStep) -> dict[str, Any]:
 
 def _reason(reason: Reason) -> dict[str, Any]:
     return {"component": reason.part, "path": reason.path, "chain": list(reason.chain)}
+
+
+def proof_payload(proof: Proof) -> dict[str, Any]:
+    """The field ``proof`` of ``byre/slim/1``."""
+    return {
+        **asdict(proof.files),
+        "readers": [asdict(each) for each in proof.readers],
+        "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
+    }
 
 
 def _left(left: Left) -> dict[str, Any]:
