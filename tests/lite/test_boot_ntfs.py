@@ -138,6 +138,17 @@ def test_scattered_files_are_followed_and_so_are_attribute_lists(
     _is_started(start(boot_disk(tmp_path / "d.img", image, "ntfs")))
 
 
+@pytest.mark.parametrize("cluster", [8192, 65536])
+def test_a_large_root_is_searched_whose_blocks_are_smaller_than_clusters(tmp_path: Path, cluster: int) -> None:
+    need("ntfs-3g")
+    image = mkntfs(tmp_path / "volume.img", 64 << 20, "-c", str(cluster), *_GEOMETRY)
+    with mounted(image) as root:
+        for number in range(900):
+            (root / f"{chr(65 + number % 26)} neighbour {number}").write_bytes(b"")
+        (root / "ntldr").write_bytes(build_loader(SIZE, tmp_path))
+    _is_started(start(boot_disk(tmp_path / "d.img", image, "ntfs")))
+
+
 def test_other_streams_and_namesakes_are_not_taken_for_it(tmp_path: Path) -> None:
     need("ntfs-3g")
     image = mkntfs(tmp_path / "volume.img", 16 << 20, *_GEOMETRY)

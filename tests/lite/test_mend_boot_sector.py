@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from builders.boot_disks import boot_disk
 from builders.memory_disks import memory_disk
-from builders.ntfs_volumes import mkntfs, mounted, need, set_attributes
+from builders.ntfs_records import Volume, attributes, kind_of, with_attributes
+from builders.ntfs_volumes import mkntfs, mounted, need
 from byre.audit.gathering import boot_sector
+from byre.errors import ByreError
 from byre.lite.mending.boot_code import FREELDR, MASTER_CODE, NTLDR, volume_code, with_volume_code
 from byre.lite.mending.boot_sector import mended_fields, parse_fields
 from byre.lite.mending.disk import plan_disk
@@ -250,20 +253,6 @@ def test_without_a_loader_the_system_says_which_belongs_there(
     assert (code_at(data) == OURS) == ours == (not refused)
 
 
-def test_a_compressed_loader_is_told(tmp_path: Path) -> None:
-    def plant(root: Path) -> None:
-        (root / "packed").mkdir()
-        set_attributes(root / "packed", 0x810)
-        (root / "packed" / "NTLDR").write_bytes(b"a loader " * 30_000)
-        (root / "packed" / "NTLDR").rename(root / "NTLDR")
-
-    data = ntfs(tmp_path, plant)
-    for at in (START, last_sector(data)):
-        put(data, at + 0x54, bytes(510 - 0x54))
-    _, (refusal,) = mended(data)
-    assert (refusal.what, "NTLDR is compressed" in refusal.reason, code_at(data)) == ("/NTLDR", True, OURS)
-
-
 @pytest.mark.parametrize("kind", _MIB)
 @pytest.mark.parametrize("loader", [NTLDR, FREELDR])
 def test_fat_gets_code_for_the_loader_in_its_root_and_fat32_its_copy(tmp_path: Path, kind: str, loader: str) -> None:
@@ -328,6 +317,39 @@ def test_a_volume_with_large_clusters_is_refused(tmp_path: Path) -> None:
     assert fields is not None and fields.refused is not None
     said, refused = mended(data)
     assert (said, len(refused)) == ([], 1)
+
+
+def _moved(folder: Path, data: bytearray) -> None:
+    """$Boot's record says another place."""
+    volume = Volume(folder / "volume.img")
+    record = volume.read(7)
+    rows = [row if kind_of(row) != 0x80 else row[:64] + b"\x11\x02\x20\0" + row[68:] for row in attributes(record)]
+    volume.write(7, with_attributes(record, rows))
+    put(data, START + volume.places[7], volume.path.read_bytes()[volume.places[7] :][:1024])
+
+
+def _gone(folder: Path, data: bytearray) -> None:
+    put(data, START + Volume(folder / "volume.img").places[7], bytes(1024))
+
+
+def _large_records(folder: Path, data: bytearray) -> None:
+    for at in (START, last_sector(data)):
+        data[at + 0x44] = 0xF0  # index records of 64 KiB
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(_moved, "$Boot hasn't 2048 bytes"), (_gone, "$Boot"), (_large_records, "unusual size")],
+)
+def test_a_volume_without_room_for_the_code_is_refused(
+    tmp_path: Path, change: Callable[[Path, bytearray], None], said: str
+) -> None:
+    data = ntfs(tmp_path)
+    for at in (START, last_sector(data)):
+        put(data, at + 0x54, bytes(510 - 0x54))
+    change(tmp_path, data)
+    done, (refusal,) = mended(data)
+    assert (done, said in refusal.reason) == ([], True)
 
 
 def test_a_boot_sector_of_another_file_system_is_left_alone(tmp_path: Path) -> None:
@@ -412,6 +434,36 @@ def test_fields_alone_change_the_copy_only_where_it_was_the_same(tmp_path: Path)
         assert said[0] == "boot sector of partition 1: hidden sectors 63 instead of 7, 64 heads instead of 0"
         assert (refused, len(said)) == ((), 1 + same)
         assert data[copy : copy + 512] == (data[START : START + 512] if same else old)
+
+
+def test_a_fat_volume_without_the_word_gets_its_fields_too(tmp_path: Path) -> None:
+    data = fat(tmp_path, "fat16")
+    put(data, START + 0x36, b"        ")
+    struct.pack_into("<I", data, START + 0x1C, 0)
+    assert mended(data) == (["boot sector of partition 1: hidden sectors 63 instead of 0"], ())
+
+
+@pytest.mark.fuzz
+def test_damaged_boot_sectors_are_planned_within_their_partition_or_refused(tmp_path: Path) -> None:
+    source = random.Random(7)
+    for whole in (ntfs(tmp_path), fat(tmp_path, "fat12")):
+        stop = last_sector(whole) + 512
+        for _ in range(60):
+            data = bytearray(whole)
+            for _ in range(source.randint(1, 12)):
+                data[START + source.choice((0x0B, 0x30, 0x200)) % source.randint(1, 512)] = source.choice(
+                    (0, 1, 0x7F, 0x80, 0xFF, source.randrange(256))
+                )
+                data[START + source.randrange(0x5A)] = source.choice((0, 1, 2, 0x80, 0xFF, source.randrange(256)))
+            if source.random() < 0.5:
+                put(data, last_sector(data), source.randbytes(512))
+            try:
+                plan = plan_disk(memory_disk(data), Options(new_vbr=source.random() < 0.5))
+            except ByreError:
+                continue
+            for step in plan.steps:
+                assert isinstance(step.action, WriteSector)
+                assert START <= step.action.offset <= stop - len(step.action.data)
 
 
 def test_code_and_fields_go_together_for_every_kind() -> None:

@@ -234,7 +234,7 @@ def test_a_table_without_its_signature_is_found_again(tmp_path: Path, capsys: py
     _, told = byre(capsys, image, "boot", "-o", out)
     assert _row(told, "boot")["steps"][0] == "sector 0: 55 AA at its end"
     with open_disk(out) as mended, open_disk(SPECIMEN) as good:
-        assert mended.read(0, 512) == good.read(0, 512)
+        assert mended.read(440, 72) == good.read(440, 72)
 
 
 def test_an_autostart_is_kept_where_nothing_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ MASTER = {
     "4746f74bc9b9d3d579c41988a4a29bb7ac932ad1c70470ea779ea161eb799b64": "SYSLINUX",
     "65ba590c40fbf8527700e203f2edb461893997554b15dead6cd15ee5a8a4be51": "SYSLINUX",
     "d2a9081727f91f4c38494e52cdeb86ebd9009fead17a739effbad4011c581d1f": "SYSLINUX",
-    "ad4ab13ebe899c73cab96cb038c3bc7092d86f32191baa40a8d8c73b859550a4": "Byre's specimen",
+    "ad4ab13ebe899c73cab96cb038c3bc7092d86f32191baa40a8d8c73b859550a4": "Byre's specimen (not bootable)",
     "001d5131e3446043d81223cb60df79c83b1767a933093e7ff2bdb338d5849427": "Byre's own (byre mend)",
     "e6e6605c48665800786de4651ade2893970aafb1237a06db0943a8603dd4fce1": "TrueCrypt",
     "8a029cf94efd555b34d5564cc5c8e290a6ba5a52b6cdf9f02253f0d939f4dcec": "SafeBoot",

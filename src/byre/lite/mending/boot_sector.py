@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from byre.disks.disk import Disk
 from byre.errors import ByreError
-from byre.filesystems.base import COMPRESSED, ENCRYPTED, SPARSE, FileSystem
+from byre.filesystems.base import FileSystem
 from byre.filesystems.fat.boot import FatBoot
 from byre.filesystems.ntfs.boot import OEM_ID, BootSector
 from byre.filesystems.opening import OpenVolume
@@ -105,8 +105,7 @@ def plan_boot_sector(
         return Plan((), (Refusal(where, reason, "find it again from what lies behind it (testdisk), then mend"),))
     files = volume.filesystem if volume is not None else None
     code, plan = _code(disk, part, fields, files, sector_size, options)
-    plan += _readable(files, fields)
-    mended, said = mended_fields(sector, part.start // sector_size, disk.size)
+    mended, said = mended_fields(sector, part.start // sector_size, disk.size, parsed=True)
     if code is not None:
         mended = with_volume_code(mended, code[1])
         said = (f"Byre's code, which loads {code[0]}", *said)
@@ -176,8 +175,9 @@ def _code(
     refused = fields.refused or _no_room(part, files, fields, len(code), sector_size)
     if refused is not None:
         return None, _refused(where, f"{why}; Byre writes no code there: {refused}", FIXBOOT)
-    assert loader is not None
-    return (loader, code), Plan()
+    if loader is None or area.startswith(with_volume_code(area[:SECTOR], code)):
+        return None, Plan()
+    return (loader, code), Plan((), (), () if options.new_vbr else (f"{where} before: {why}",))
 
 
 def _doubts(where: str, known: BootCode, loaders: tuple[str, ...]) -> Plan:
@@ -252,23 +252,14 @@ def _no_room(part: Partition, files: FileSystem, fields: Fields, length: int, se
     return None
 
 
-def _readable(files: FileSystem | None, fields: Fields) -> Plan:
-    """A compressed NTLDR is one that no boot code reads, ours or Windows' own."""
-    try:
-        entry = files.lookup(f"/{NTLDR}") if files is not None and fields.kind == "ntfs" else None
-    except ByreError:
-        entry = None
-    if entry is None or not entry.attributes & (COMPRESSED | SPARSE | ENCRYPTED):
-        return Plan()
-    reason = "it is compressed, encrypted or sparse, which no boot sector reads ('NTLDR is compressed')"
-    return _refused(f"/{NTLDR}", reason, "take it out (byre cp), remove it (byre rm), put it back (byre put)")
-
-
-def mended_fields(sector: bytes, start: int, disk_size: int) -> tuple[bytes, tuple[str, ...]]:
+def mended_fields(
+    sector: bytes, start: int, disk_size: int, *, parsed: bool = False
+) -> tuple[bytes, tuple[str, ...]]:
     """A boot sector of NTFS or FAT with the geometry that NT 5's code counts on, and what was changed. ``start`` is
-    the partition's first sector, ``disk_size`` in bytes. Source: see the audit's rules BOOT-003 and BOOT-004."""
+    the partition's first sector, ``disk_size`` in bytes; ``parsed``: it is known to be one of them. Source: see the
+    audit's rules BOOT-003 and BOOT-004."""
     is_fat = sector[0x36:0x39] == b"FAT" or sector[0x52:0x55] == b"FAT"
-    if sector[3:11] != OEM_ID and not is_fat:
+    if not parsed and sector[3:11] != OEM_ID and not is_fat:
         return sector, ()
     mended, said = bytearray(sector), []
     sectors, heads, hidden = struct.unpack_from("<HHI", sector, 0x18)

@@ -113,7 +113,7 @@ def _mend_disk(work: ScratchDisk, options: Options) -> Plan:
         plan = plan_disk(work, options)
         if not plan.steps:
             return whole + plan
-        whole += Plan(plan.steps)
+        whole += Plan(plan.steps, (), plan.notes)
         for step in plan.steps:
             assert isinstance(step.action, WriteSector)
             work.write(step.action.offset, step.action.data)

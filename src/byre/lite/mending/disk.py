@@ -63,9 +63,10 @@ def _signature(sector: bytes, size: int) -> Plan:
 
 
 def plan_code(sector: bytes, *, new: bool = False) -> Plan:
-    """Byre's boot code where there is none; where there is some only if ``new`` says so."""
+    """Byre's boot code where there is none, or what is known to start nothing; in the place of other code only if
+    ``new`` says so."""
     code = recognise_master(sector)
-    if any(sector[:CODE_SIZE]) and not new:
+    if any(sector[:CODE_SIZE]) and not new and "not bootable" not in (code.loader or ""):
         if not code.hooks:
             return Plan()
         reason = (
@@ -75,7 +76,9 @@ def plan_code(sector: bytes, *, new: bool = False) -> Plan:
     mended = with_master_code(sector)
     if mended == sector:
         return Plan()
-    return Plan((Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended)),))
+    step = Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended))
+    notes = (f"sector 0 before: its code is that of {code.loader}",) if code.loader is not None and not new else ()
+    return Plan((step,), (), notes)
 
 
 def _active(sector: bytes, table: PartitionTable, volumes: Sequence[OpenVolume]) -> Plan:

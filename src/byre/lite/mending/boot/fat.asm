@@ -6,7 +6,7 @@
 ; What starts it: a master boot record, at 0:7C00 with the drive in DL.
 ; What it starts: NTLDR, whole, at 2000:0000, or FREELDR.SYS at 0:F800, with the drive in DL, 0 in DH, DS, ES and SS,
 ; SP 7C00, and the volume's first sector at 0:7C00. That is what public loaders give to NTLDR (GRUB's ntldr, SYSLINUX's
-; chain.c32) and ReactOS's boot sectors to FREELDR.SYS, which takes 0 in DH for the active partition.
+; chain.c32), and ReactOS 0.4's boot sectors to FREELDR.SYS, which looks for the active partition itself.
 ; What it can't start: what is larger than 448 KiB (FREELDR.SYS: 514), compressed by DriveSpace, or on a FAT that isn't
 ; the first one.
 ;
