@@ -86,11 +86,12 @@ def test_a_partition_may_lie_anywhere(tmp_path: Path, first: int) -> None:
 def test_a_missing_loader_is_said(tmp_path: Path, kind: str, loader: str) -> None:
     volume = _volume(tmp_path, kind, name="NTLDR.BAK")
     run_tool("mmd", "-i", volume, "::NTLDR", "::FREELDR.SYS")
-    assert start(boot_disk(tmp_path / "d.img", volume, kind, loader=loader)) == f"{loader} is missing"
+    said = f"{loader} is missing"
+    assert start(boot_disk(tmp_path / "d.img", volume, kind, loader=loader), said) == said
 
 
 def test_a_disk_that_ends_early_is_said(tmp_path: Path) -> None:
     disk = boot_disk(tmp_path / "d.img", _volume(tmp_path, "fat16"), "fat16")
     with disk.open("r+b") as file:
         file.truncate(64 * 512)
-    assert start(disk) == "Disk error"
+    assert start(disk, "Disk error") == "Disk error"
