@@ -160,3 +160,17 @@ def test_an_error_in_a_list_of_json_lines_is_a_line(tmp_path: Path, capsys: pyte
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert status == 66
     assert [line["schema"] for line in lines] == ["byre/find/1", "byre/error/1"]
+
+
+@pytest.mark.parametrize("verb", ["create", "rebase"])
+def test_a_backing_image_elsewhere_is_said_to_need_leave(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base.raw").write_bytes(bytes(1 << 20))
+    (tmp_path / "sub").mkdir()
+    image = tmp_path / "sub" / "x.qcow2"
+    if verb == "rebase":
+        assert main(["create", str(image), "1M"]) == 0
+    assert main([verb, str(image), "-b", "../base.raw", "-F", "raw"]) == 0
+    assert f"lies outside the image's folder: to read it takes --allow-path {tmp_path}" in capsys.readouterr().err
+    assert main(["read", str(image), "0", "512", "--allow-path", str(tmp_path)]) == 0

@@ -107,7 +107,7 @@ class _Run:
         from byre.audit.gathering import gather
         from byre.cli.slim_shown import show_list, show_result
         from byre.lite.applying import refuse_unsafe
-        from byre.lite.slim_guest import list_parts, read_slim_guest
+        from byre.lite.slim_guest import list_left, list_parts, read_slim_guest
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
         facts = gather(self.disk, name=self.args.image)
@@ -124,7 +124,7 @@ class _Run:
         if self.args.list:
             with self.out.progress("looking for what needs them", None, unit="programs") as bar:
                 parts = list_parts(guest, components, bar.advance)
-            listed = slim_list_payload(self.args.image, parts)
+            listed = slim_list_payload(self.args.image, parts, list_left(guest, components))
             self.out.result("slim", listed, lambda console: show_list(console, listed))
             return 0
         parts = list_parts(guest, components)

@@ -90,12 +90,13 @@ class Fonts:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the judgements look at. ``lacking``: what keeps the guest from starting on another IDE controller, in
-    words, by the driver's file, or by its service where all files are there."""
+    words, by the driver's file. ``printers``: names of those that are set up."""
 
     nls: Fact[Nls] = field(default_factory=lambda: unknown("not read"))
     users: Fact[tuple[UserSettings, ...]] = field(default_factory=lambda: unknown("not read"))
     fonts: Fact[Fonts] = field(default_factory=lambda: unknown("not read"))
     lacking: Fact[Mapping[str, str]] = field(default_factory=lambda: unknown("not read"))
+    printers: Fact[tuple[str, ...]] = field(default_factory=lambda: unknown("not read"))
 
 
 def _no_file(path: str) -> str | None:
@@ -140,7 +141,7 @@ def judge_portability(evidence: Evidence) -> Verdict:
 
     def keep(path: str) -> str | None:
         name = path.rpartition("/")[2]
-        if name in wanted or "/driver cache/" in path or (name.endswith(".cab") and "/servicepackfiles/" in path):
+        if name in wanted or "/driver cache/" in path or name.endswith(".cab"):
             return f"portability needs it: {said}; 'byre mend IMAGE portable' first"
         return None
 
@@ -162,9 +163,10 @@ def judge_code_pages(evidence: Evidence) -> Verdict:
         for number in _OF_LANGUAGE.get(_primary(language), ()):
             why[str(number)] = f"the system's language {language} has it"
     for name in ("acp", "oemcp", "maccp"):
-        if not nls.code_pages.get(name, "").isdecimal():
+        page = nls.code_pages.get(name, "10000" if name == "maccp" else "")
+        if not page.isdecimal():
             return Verdict(f"it can't be told: SYSTEM's Nls\\CodePage has no {name.upper()}")
-        why[nls.code_pages[name]] = f"it is the system's {name.upper()}"
+        why[page] = f"it is the system's {name.upper()}"
     files = {nls.code_pages[number]: said for number, said in why.items() if nls.code_pages.get(number)}
 
     def keep(path: str) -> str | None:
@@ -270,6 +272,14 @@ def judge_users_choice(evidence: Evidence) -> Verdict:
     return Verdict(file=lambda path: f"{chosen[path]} has chosen it" if path in chosen else None)
 
 
+def judge_printers(evidence: Evidence) -> Verdict:
+    """Drivers stay where a printer is set up."""
+    printers = evidence.printers.value
+    if printers is None:
+        return Verdict(_unknown(evidence.printers))
+    return Verdict(f"the printer {printers[0]} is set up") if printers else Verdict()
+
+
 JUDGEMENTS: Mapping[str, Callable[[Evidence], Verdict]] = {
     "portability": judge_portability,
     "code-pages": judge_code_pages,
@@ -278,6 +288,7 @@ JUDGEMENTS: Mapping[str, Callable[[Evidence], Verdict]] = {
     "languages": judge_languages,
     "fonts": judge_fonts,
     "users-choice": judge_users_choice,
+    "printers": judge_printers,
 }
 """By the names of ``byre.windows.components.component.JUDGEMENTS``; a test holds them together."""
 

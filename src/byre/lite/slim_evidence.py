@@ -35,6 +35,7 @@ def read_evidence(facts: Facts, hives: Hives, control_set: Key | None, there: Co
         users=_users(hives, paths, there),
         fonts=unknown("SOFTWARE can't be read") if software is None else attempt(lambda: _fonts(software)),
         lacking=_lacking(facts, there),
+        printers=unknown(reason) if control_set is None else attempt(lambda: _printers(control_set)),
     )
 
 
@@ -68,6 +69,10 @@ def _nls(control_set: Key) -> Nls:
         layouts=layouts,
         keyboard_files=frozenset(named),
     )
+
+
+def _printers(control_set: Key) -> tuple[str, ...]:
+    return tuple(key.name for key in _subkeys(control_set.at(r"Control\Print\Printers")))
 
 
 def _users(hives: Hives, paths: SystemPaths, there: Collection[str]) -> Fact[tuple[UserSettings, ...]]:

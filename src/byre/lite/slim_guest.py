@@ -14,8 +14,8 @@ from byre.lite.guards import refuse_files
 from byre.lite.in_use import Verdict, judge_all
 from byre.lite.registry_changes import hive_changes
 from byre.lite.slim_evidence import read_evidence
-from byre.lite.slim_parts import Dependent, Part, Row, Shortcut, SlimPlan, Use
-from byre.lite.slim_plan import Choice, owned_rows, parts_of, plan_slim, with_dependents
+from byre.lite.slim_parts import Dependent, Left, Part, Row, Shortcut, SlimPlan, Use
+from byre.lite.slim_plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
 from byre.lite.slim_programs import MODULES, Programs
 from byre.lite.slim_registry import registry_steps
 from byre.lite.slim_uses import read_shortcuts, read_uses
@@ -123,6 +123,12 @@ def list_parts(
     )
 
 
+def list_left(guest: SlimGuest, components: tuple[Component, ...]) -> tuple[Left, ...]:
+    """What of the components stays because it is in use, or because that can't be told."""
+    owned = owned_rows(components, guest.rows, guest.places, guest.verdicts)
+    return left_of(owned, {each.id for each in components})
+
+
 def plan_guest(
     choice: Choice, guest: SlimGuest, components: tuple[Component, ...], advance: Advance = _quiet
 ) -> SlimPlan:
@@ -159,7 +165,7 @@ def _with_later(parts: tuple[Part, ...], programs: Programs) -> tuple[Part, ...]
 def planned_changes(guest: SlimGuest, plan: SlimPlan, *, image: str) -> list[Change]:
     """The plan as changes of the system's volume: names that go, and hives with what registered them taken out."""
     changes: list[Change] = [Remove(path) for path in plan.removed]
-    refuse_files([Remove(path) for path in plan.files], image=image)
+    refuse_files([Remove(path) for path in plan.files], guest.files, image=image)
     edits = [step.edit for step in plan.steps]
     if edits:
         changes += hive_changes(guest.files, guest.root, edits, image=image)

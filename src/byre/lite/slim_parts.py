@@ -25,8 +25,9 @@ class Use:
     """Something of the guest that needs a file: ``what`` says so to people, ``path`` is the file's guest path.
     ``service`` and ``clsid`` name what can be switched off together with its component. ``needs_service``: the need
     is a service, not a file. ``key``: where the registry says so, as components name keys. ``run``: the name of a
-    Run key's value, ``holder`` the guest path of a file (a task, a shortcut), that say so. ``kind``: ``start``,
-    ``registry``, ``service``, ``class``, ``file type``, ``shell extension``, ``task`` or ``autostart``."""
+    Run key's value, ``type`` of a file type, ``holder`` the guest path of a file (a task, a shortcut), that say so.
+    ``kind``: ``start``, ``registry``, ``service``, ``class``, ``file type``, ``shell extension``, ``task`` or
+    ``autostart``."""
 
     what: str
     path: str
@@ -37,6 +38,7 @@ class Use:
     kind: str = ""
     run: str | None = None
     holder: str | None = None
+    type: str | None = None
     place: str | None = None
     """The registry key of ``run``, as ``registry_changes`` takes it."""
 
@@ -112,7 +114,8 @@ class Left:
 @dataclass(frozen=True, slots=True)
 class RegistryStep:
     """One edit of the guest's registry, with the component that it belongs to (None: the plan as a whole). ``kind``:
-    ``service``, ``class``, ``uninstall``, ``subcomponent``, ``key``, ``run``, ``font`` or ``protection``."""
+    ``service``, ``class``, ``type``, ``uninstall``, ``subcomponent``, ``key``, ``run``, ``font``, ``code page`` or
+    ``protection``."""
 
     part: str | None
     kind: str

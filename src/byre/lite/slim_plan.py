@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -22,7 +22,7 @@ from byre.lite.slim_parts import (
     SlimPlan,
     Use,
 )
-from byre.windows.components.component import PROFILES, Component, Places, files_of
+from byre.windows.components.component import PROFILES, Component, Places, beginnings, files_of
 
 __all__ = ["DROPPED", "Choice", "Owned", "Part", "Reason", "Row", "SlimPlan", "Use", "plan_slim"]
 
@@ -52,8 +52,9 @@ def owned_rows(
 ) -> tuple[Owned, ...]:
     """The names that belong to any component, but for what a judgement (``verdicts``, by name) says is in use. Of
     system files the second copy in dllcache goes along: Windows would put the file back from there."""
-    listed = _in_order(components)
-    pattern = files_of(tuple(listed), places)
+    listed = [(each, beginnings(each, places)) for each in _in_order(components)]
+    pattern = files_of(tuple(each for each, _ in listed), places)
+    possible = tuple({start for _, starts in listed for start in starts})
     cache = f"{places.root}/system32/dllcache/".lower()
     found: list[Owned] = []
     homes: dict[str, tuple[str, ...]] = {}
@@ -62,7 +63,7 @@ def owned_rows(
         lower = row.path.lower()
         if lower.startswith(cache) and not row.is_dir:
             cached.append(row)
-        elif pattern.fullmatch(lower):
+        elif lower.startswith(possible) and pattern.fullmatch(lower):
             each = _owned(row, listed, places, verdicts or {})
             found.append(each)
             if not row.is_dir and each.owners:
@@ -76,16 +77,19 @@ def owned_rows(
 
 
 def _in_order(components: Iterable[Component]) -> list[Component]:
-    return sorted(components, key=lambda each: (each.id != DROPPED, PROFILES.index(each.profile), each.id))
+    return sorted(components, key=lambda each: (each.id != DROPPED, each.rank, each.id))
 
 
-def _owned(row: Row, listed: list[Component], places: Places, verdicts: Mapping[str, Verdict]) -> Owned:
+def _owned(
+    row: Row, listed: list[tuple[Component, tuple[str, ...]]], places: Places, verdicts: Mapping[str, Verdict]
+) -> Owned:
     owners: list[str] = []
     spared: list[tuple[str, str]] = []
-    for each in listed:
-        if not each.owns(row.path, places):
+    lower = row.path.lower()
+    for each, starts in listed:
+        if not lower.startswith(starts) or not each.owns(lower, places):
             continue
-        why = verdicts.get(each.unless, UNJUDGED).why(row.path.lower()) if each.unless is not None else None
+        why = verdicts.get(each.unless, UNJUDGED).why(lower) if each.unless is not None else None
         if why is None:
             owners.append(each.id)
         else:
@@ -174,7 +178,7 @@ def plan_slim(
         owned = tuple(each for each in owned if not spared.owns(each.row.path, places))
         shortcuts = tuple(each for each in shortcuts if not spared.owns(each.path, places))
     rank = PROFILES.index(choice.profile) if choice.profile else -1
-    chosen = {each.id for each in components if PROFILES.index(each.profile) <= rank} | drop_ids
+    chosen = {each.id for each in components if each.rank <= rank} | drop_ids
     chosen = (chosen | ({DROPPED} if drop_paths else set())) - keep_ids
     ground = _Ground(components, rows, owned, uses, chains, shortcuts)
     gave_way: list[Reason] = []
@@ -219,7 +223,7 @@ def _draft(ground: _Ground, chosen: set[str]) -> SlimPlan:
         reasons=tuple(dict.fromkeys(reasons)),
         services=tuple(there[name] for name in sorted(own & there.keys())),
         classes=tuple(dict.fromkeys(each.name for part in needed for each in part.needed_by if each.kind == "class")),
-        left=_left(ground.owned, chosen),
+        left=left_of(ground.owned, chosen),
     )
 
 
@@ -234,12 +238,12 @@ def _lost_needs(ground: _Ground, ids: set[str]) -> list[Reason]:
     ]
 
 
-def _left(owned: Iterable[Owned], chosen: set[str]) -> tuple[Left, ...]:
+def left_of(owned: Iterable[Owned], chosen: Collection[str]) -> tuple[Left, ...]:
     """What of the chosen components stays because it is in use, by the reason."""
     found: dict[tuple[str, str], list[Row]] = {}
     for each in owned:
         for name, why in each.spared if not each.row.is_dir else ():
-            if name in chosen and not chosen & set(each.owners):
+            if name in chosen and not any(owner in chosen for owner in each.owners):
                 found.setdefault((name, why), []).append(each.row)
     return tuple(
         Left(name, why, tuple(row.path for row in rows), sum(row.allocated for row in rows))
@@ -263,6 +267,7 @@ class _Switches:
     keys: re.Pattern[str]
     files: frozenset[str]
     runs: frozenset[str]
+    types: re.Pattern[str]
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> _Switches:
@@ -272,6 +277,7 @@ class _Switches:
             keys_pattern(tuple(key for part in listed for key in part.component.keys)),
             frozenset(path.lower() for part in listed for path in part.files),
             frozenset(name.lower() for part in listed for name in part.component.runs),
+            keys_pattern(tuple(name for part in listed for name in part.component.types)),
         )
 
     def off(self, use: Use) -> bool:
@@ -280,6 +286,7 @@ class _Switches:
             (use.service is not None and use.service.lower() in self.services)
             or (use.clsid is not None)
             or (use.key is not None and self.keys.fullmatch(use.key.lower()) is not None)
+            or (use.type is not None and self.types.fullmatch(use.type.lower()) is not None)
             or (use.run is not None and use.run.lower() in self.runs)
             or (use.holder is not None and use.holder.lower() in self.files)
         )
@@ -376,6 +383,6 @@ def worth(parts: Iterable[Part]) -> Mapping[str, int]:
     """Bytes that each profile would give in this guest."""
     listed = list(parts)
     return {
-        name: sum(part.allocated for part in listed if PROFILES.index(part.component.profile) <= rank)
+        name: sum(part.allocated for part in listed if part.component.rank <= rank)
         for rank, name in enumerate(PROFILES)
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
@@ -17,6 +18,8 @@ from byre.windows.registry import Hive, Key
 MAX_KEYS = 5_000
 """Keys that the patterns of all components name: Windows XP has some hundreds."""
 MAX_ENTRIES = 20_000
+MAX_WALKED = 200_000
+"""Keys of a user's hive: Windows XP's have some thousands."""
 _UNINSTALL = r"Microsoft\Windows\CurrentVersion\Uninstall"
 _COMPONENTS = r"Microsoft\Windows\CurrentVersion\Setup\OC Manager\Subcomponents"
 _FONTS = r"Microsoft\Windows NT\CurrentVersion\Fonts"
@@ -24,7 +27,7 @@ _PROTECTION = (
     r"Microsoft\Windows NT\CurrentVersion\Winlogon",
     r"Policies\Microsoft\Windows NT\Windows File Protection",
 )
-_DWORD, _DISABLED = 4, 4
+_TEXT, _DWORD, _DISABLED = 1, 4, 4
 _PROTECTED = (".exe", ".dll", ".sys", ".ocx", ".cpl", ".scr", ".drv", ".ax", ".ttf", ".ttc", ".fon", ".nls", ".tlb")
 
 
@@ -35,7 +38,8 @@ def registry_steps(
     registry = Registry(files, root)
     software = _hive(registry, "SOFTWARE")
     notes: list[str] = []
-    found = [*_services(plan), *_classes(plan), *_runs(plan, uses)]
+    found = [*_services(plan), *_classes(plan), *_own_starts(plan, tuple(uses))]
+    found += _code_pages(registry, plan)
     if software is not None:
         found += _uninstall(software, root, plan)
         found += _subcomponents(software, plan)
@@ -95,16 +99,35 @@ def _classes(plan: SlimPlan) -> Iterator[RegistryStep]:
                 )
 
 
-def _runs(plan: SlimPlan, uses: Iterable[Use]) -> Iterator[RegistryStep]:
-    """Values of Run keys that are a component's own and start what goes."""
-    home = {path.lower(): part for part in plan.parts for path in part.files}
+def _own_starts(plan: SlimPlan, uses: tuple[Use, ...]) -> Iterator[RegistryStep]:
+    """Values of Run keys and commands of file types that are a component's own and start what goes."""
+    home = {path.lower(): part.component for part in plan.parts for path in part.files}
     for use in uses:
-        part = home.get(use.path.lower()) if use.run is not None and use.place is not None else None
-        if part is None or use.run is None or use.place is None:
+        own = home.get(use.path.lower())
+        if own is None:
             continue
-        if use.run.lower() in {name.lower() for name in part.component.runs}:
-            edit = DeleteValue(use.place, use.run)
-            yield RegistryStep(part.component.id, "run", f"{use.place}: {use.run} goes", edit)
+        if use.run is not None and use.place is not None and use.run.lower() in {name.lower() for name in own.runs}:
+            said = f"{use.place}: {use.run} goes"
+            yield RegistryStep(own.id, "run", said, DeleteValue(use.place, use.run))
+        elif use.type is not None and use.key is not None and keys_pattern(own.types).fullmatch(use.type.lower()):
+            yield RegistryStep(own.id, "type", f"{use.what}: goes", DeleteKey(rf"HKLM\{use.key}"))
+
+
+def _code_pages(registry: Registry, plan: SlimPlan) -> Iterator[RegistryStep]:
+    """Code pages whose file goes: an empty text is how Windows notes one that isn't installed (measured)."""
+    home = {path.rpartition("/")[2].lower(): part.component.id for part in plan.parts for path in part.files}
+    if not any(name.startswith("c_") and name.endswith(".nls") for name in home):
+        return
+    place = r"HKLM\SYSTEM\CurrentControlSet\Control\Nls\CodePage"
+    try:
+        key = registry.locate(place).key
+    except ByreError:
+        return
+    for value in key.values()[:MAX_ENTRIES]:
+        part = home.get((value.text or "").lower())
+        if part is not None and value.name.isdecimal():
+            said = f"code page {value.name}: not installed"
+            yield RegistryStep(part, "code page", said, SetValue(place, value.name, _TEXT, bytes(2)))
 
 
 def _uninstall(software: Hive, root: str, plan: SlimPlan) -> Iterator[RegistryStep]:
@@ -171,12 +194,22 @@ def _users(registry: Registry, notes: list[str]) -> list[str]:
         if mount.kind not in ("NTUSER", "DEFAULT"):
             continue
         fact = registry.hive(mount)
-        if fact.value is not None and not fact.value.problems:
+        reason = fact.reason if fact.value is None else _damage(fact.value)
+        if fact.value is not None and reason is None:
             found.append(mount.shown.replace("HKEY_USERS", "HKU"))
         elif fact.state != "absent":
-            reason = fact.reason or (fact.value.problems[0].what if fact.value is not None else "")
             notes.append(f"{mount.path} is left alone: {reason}")
     return found
+
+
+def _damage(hive: Hive) -> str | None:
+    """What is wrong with a hive, as far as its first ``MAX_WALKED`` keys tell."""
+    try:
+        for _ in islice(hive.walk(), MAX_WALKED):
+            pass
+    except ByreError as error:
+        return error.what
+    return hive.problems[0].what if hive.problems else None
 
 
 def _matching(registry: Registry, top: str, names: list[str]) -> Iterator[str]:

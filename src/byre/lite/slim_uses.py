@@ -141,7 +141,7 @@ def _of_types(
         for verb in shell.subkeys() if shell is not None else ():
             where = rf"SOFTWARE\Classes\{key.name}\shell\{verb.name}"
             for path in _targets(verb.subkey("command"), paths, there):
-                yield Use(f"files of type {key.name} ({verb.name})", path, key=where, kind="file type")
+                yield Use(f"files of type {key.name} ({verb.name})", path, key=where, kind="file type", type=key.name)
             count += 1
         extensions = key.subkey("shellex")
         for handler, place in _handlers(extensions) if extensions is not None and servers else ():

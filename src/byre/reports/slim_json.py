@@ -15,9 +15,14 @@ MAX_NAMED = 500
 MAX_PATHS = 1000
 
 
-def slim_list_payload(image: str, parts: tuple[Part, ...]) -> dict[str, Any]:
+def slim_list_payload(image: str, parts: tuple[Part, ...], left: tuple[Left, ...]) -> dict[str, Any]:
     """What ``byre slim --list`` says, of schema ``byre/slim/1``."""
-    return {"image": image, "components": [_part(part, ()) for part in parts], "profiles": dict(worth(parts))}
+    return {
+        "image": image,
+        "components": [_part(part, ()) for part in parts],
+        "left": [_left(each) for each in left],
+        "profiles": dict(worth(parts)),
+    }
 
 
 def slim_payload(
@@ -41,6 +46,15 @@ def slim_payload(
         "left": [_left(each) for each in plan.left],
         "notes": list(plan.notes),
         "profiles": dict(worth(parts)),
+        "present": [
+            {
+                "id": each.component.id,
+                "profile": each.component.profile,
+                "allocated": each.allocated,
+                "files": len(each.files),
+            }
+            for each in parts
+        ],
         "before": None,
         "after": None,
         "proof": None,

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from byre.errors import MissingError, UsageError
-from byre.windows.components.component import JUDGEMENTS, PROFILES, SYSTEMS, Component
+from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
 
 MAX_FILE = 4 << 20
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _PLACE = re.compile(r"\{(root|system32|programs|common|profile)\}/\S.*|/[^{}]+")
 _TEXTS = ("id", "title", "profile", "consequence", "source")
-_LISTS = ("systems", "files", "marks", "services", "keys", "runs", "subcomponents", "uninstall", "needs")
+_LISTS = ("systems", "files", "marks", "services", "keys", "types", "runs", "subcomponents", "uninstall", "needs")
 _NEEDED = ("systems", "files", "marks")
 
 
@@ -104,6 +104,7 @@ def _component(row: Any, path: str) -> Component:
         default=default,
         runs=lists["runs"],
         unless=unless,
+        types=lists["types"],
     )
 
 
@@ -111,8 +112,8 @@ def _check(texts: dict[str, str], lists: dict[str, tuple[str, ...]], path: str, 
     """UsageError for the first field that can't be."""
     if not _ID.fullmatch(texts["id"]):
         raise _wrong(path, name, "id", texts["id"], "lower-case letters, digits and -")
-    if texts["profile"] not in PROFILES:
-        raise _wrong(path, name, "profile", texts["profile"], ", ".join(PROFILES))
+    if texts["profile"] not in (*PROFILES, ONLY_NAMED):
+        raise _wrong(path, name, "profile", texts["profile"], ", ".join((*PROFILES, ONLY_NAMED)))
     for system in lists["systems"]:
         if system not in SYSTEMS:
             raise _wrong(path, name, "systems", system, ", ".join(SYSTEMS))
