@@ -74,6 +74,7 @@ word_out:
         ret
 """
 _FIELDS = struct.Struct("<c10HI")
+FOUND_SIZE = _FIELDS.size
 _ESCAPES = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]|\x1bc")
 
 
@@ -121,10 +122,13 @@ def start(disk: Path, said: str | None = None, *, seconds: float = 90, form: str
         finally:
             process.kill()
     found = _read(console)
-    if len(found) == _FIELDS.size:
-        _, cs, ip, ds, es, ss, sp, dx, low, high, signature, total = _FIELDS.unpack(found)
-        return Started((cs, ip), (ds, es, ss), sp, dx, low | high << 16, signature, total)
-    return _text(screen)
+    return parse_found(found) if len(found) == FOUND_SIZE else _text(screen)
+
+
+def parse_found(found: bytes) -> Started:
+    """From what the loader wrote to the debug console."""
+    _, cs, ip, ds, es, ss, sp, dx, low, high, signature, total = _FIELDS.unpack(found)
+    return Started((cs, ip), (ds, es, ss), sp, dx, low | high << 16, signature, total)
 
 
 def _text(screen: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.bochs import BIOSES, start_in_bochs
 from builders.boot_disks import boot_disk, take_lba_away
 from builders.boot_loaders import Started, build_loader, start
 from builders.ntfs_records import Volume, spread
@@ -37,13 +38,18 @@ def says(disk: Path, said: str) -> bool:
     return start(disk, said) == said
 
 
-def _is_started(found: Started | str, hidden: int = 63) -> None:
+def _is_started(found: Started | str | bytes, hidden: int = 63) -> None:
     assert found == Started((0x2000, 0), (0, 0, 0), 0x7C00, 0x80, hidden, 0xAA55, 0)
 
 
 @pytest.mark.parametrize("cluster", [512, 1024, 4096, 8192, 65536])
 def test_a_loader_starts_from_clusters_of_any_size(tmp_path: Path, cluster: int) -> None:
     _is_started(start(boot_disk(tmp_path / "d.img", _volume(tmp_path, "-c", str(cluster)), "ntfs")))
+
+
+@pytest.mark.parametrize("bios", BIOSES)
+def test_a_loader_starts_under_other_bioses(tmp_path: Path, bios: str) -> None:
+    _is_started(start_in_bochs(boot_disk(tmp_path / "d.img", _volume(tmp_path), "ntfs"), bios))
 
 
 @pytest.mark.parametrize(
