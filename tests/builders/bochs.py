@@ -11,11 +11,11 @@ from builders.boot_loaders import FOUND_SIZE, Started, parse_found
 from oracles import require_tool
 
 BIOSES = ("BIOS-bochs-latest", "BIOS-bochs-legacy")
-_FOLDER = "/usr/share/bochs"
+_FOLDER, _VIDEO = "/usr/share/bochs", "/usr/share/vgabios/vgabios.bin"
 _SETTINGS = """\
 display_library: rfb, options="timeout=0"
 romimage: file={folder}/{bios}
-vgaromimage: file={folder}/VGABIOS-lgpl-latest
+vgaromimage: file={video}
 cpu: model=pentium, ips=50000000
 megs: 32
 boot: disk
@@ -29,13 +29,14 @@ _CYLINDER = 16 * 63 * 512
 
 def start_in_bochs(disk: Path, bios: str, seconds: float = 60) -> Started | bytes:
     """What the loader of a raw disk found, or else the end of what Bochs said. The disk grows to whole cylinders."""
-    for tool in ("bochs", f"{_FOLDER}/{bios}", f"{_FOLDER}/VGABIOS-lgpl-latest"):
+    for tool in ("bochs", f"{_FOLDER}/{bios}", _VIDEO):
         require_tool(tool)
     cylinders = -(-disk.stat().st_size // _CYLINDER)
     os.truncate(disk, cylinders * _CYLINDER)
     settings, commands, said = (disk.with_suffix(f".{each}") for each in ("bochsrc", "commands", "said"))
     log = disk.with_suffix(".log")
-    settings.write_text(_SETTINGS.format(folder=_FOLDER, bios=bios, disk=disk, cylinders=cylinders, log=log))
+    fields = {"folder": _FOLDER, "video": _VIDEO, "bios": bios, "disk": disk, "cylinders": cylinders, "log": log}
+    settings.write_text(_SETTINGS.format(**fields))
     commands.write_text("c\n")  # Debian's Bochs has the debugger built in: it waits to be told to go on
     command = ["bochs", "-q", "-f", settings, "-rc", commands]
     deadline = time.monotonic() + seconds
