@@ -18,6 +18,7 @@ from byre.units import format_size
 if TYPE_CHECKING:
     from byre.disks.disk import Disk
     from byre.disks.scratch import ScratchDisk
+    from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
     from byre.lite.changes import Applied, Change
     from byre.windows.inspection import Inspection
@@ -108,9 +109,16 @@ def apply_plan(
 
 
 def save(
-    args: argparse.Namespace, disk: Disk, work: ScratchDisk, applied: tuple[Applied, ...], out: Output, *, verb: str
+    args: argparse.Namespace,
+    disk: Disk,
+    work: ScratchDisk,
+    applied: tuple[Applied, ...],
+    out: Output,
+    *,
+    verb: str,
+    left_out: Int64Array | None = None,
 ) -> Saved:
-    """Publish the scratch disk as OUT, or as the image's new state."""
+    """Publish the scratch disk as OUT, or as the image's new state; there, what nobody needs may be left out."""
     if args.output:
         from byre.convert.convert import convert_image
         from byre.disks.formats import format_for_suffix, format_named
@@ -124,7 +132,7 @@ def save(
     name = args.keep_as or f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     total = sum(stop - start for start, stop in work.changes())
     with out.progress("writing", total) as bar:
-        kept = save_in_place(refuse_in_place(disk), work, name, advance=bar.advance)
+        kept = save_in_place(refuse_in_place(disk), work, name, left_out=left_out, advance=bar.advance)
     return Saved(args.image, kept.name, applied)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byre.disks.disk import Disk
@@ -78,6 +80,14 @@ def open_image(args: argparse.Namespace, *, name: str = "image", out: Output | N
     return disk
 
 
+def tell_outside(image: str, name: str, out: Output) -> None:
+    """Say at once that a backing image outside the image's folder will be opened only by leave."""
+    folder = Path(os.path.realpath(image)).parent
+    target = Path(os.path.realpath(folder / name))
+    if not target.is_relative_to(folder):
+        out.notice(f"{name} lies outside the image's folder: to read it takes --allow-path {target.parent}")
+
+
 def size_argument(text: str) -> int:
     """argparse type for sizes: UsageError becomes the parser's own complaint."""
     from byre.errors import UsageError
@@ -86,3 +96,14 @@ def size_argument(text: str) -> int:
         return parse_size(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def seconds_argument(text: str) -> float:
+    """A time limit as a user types it."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("between 1 and 86400 seconds")
+    return value

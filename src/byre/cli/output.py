@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,18 +12,7 @@ from typing import Any, Protocol
 
 from byre.cli.progress import Progress, start_progress
 from byre.errors import ByreError
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """Text from an image made safe for a terminal: control and direction-changing characters as escapes.
-
-    Line ends too: a name with one in it could forge a line of ours.
-    """
-    return _CONTROL.sub(
-        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text
-    )
+from byre.reports.printable import printable as printable
 
 
 class Printer(Protocol):
@@ -47,6 +35,7 @@ class Output:
         self.json = json
         self.debug = debug
         self._progress_mode = "auto"
+        self._lines = False  # one JSON value a line has been begun
         for stream in (sys.stdout, sys.stderr):
             # A file name that isn't UTF-8, or a terminal that isn't, must not stop a result half-way.
             if isinstance(stream, io.TextIOWrapper):
@@ -68,6 +57,7 @@ class Output:
 
         unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
         text = json.dumps(payload, default=_plain, indent=indent, ensure_ascii=not unicode)
+        self._lines = self._lines or indent is None
         # Half of a surrogate pair, as a file name that isn't UTF-8 gives, becomes JSON's own escape of it.
         print(text.encode("utf-8", "backslashreplace").decode())
 
@@ -95,17 +85,7 @@ class Output:
 
             traceback.print_exception(error)
         if self.json:
-            self.json_line(
-                {
-                    "schema": "byre/error/1",
-                    "error": error.kind,
-                    "exit_status": error.exit_code,
-                    "message": str(error),
-                    "what": error.what,
-                    **error.fields(),
-                },
-                indent=2,
-            )
+            self.json_line(error_object(error), indent=None if self._lines else 2)
         else:
             print(f"byre: {printable(str(error))}", file=sys.stderr)
 
@@ -134,6 +114,18 @@ class Output:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, descriptor)
         os.close(null)
+
+
+def error_object(error: ByreError) -> dict[str, object]:
+    """An error as data, ``byre/error/1``."""
+    return {
+        "schema": "byre/error/1",
+        "error": error.kind,
+        "exit_status": error.exit_code,
+        "message": str(error),
+        "what": error.what,
+        **error.fields(),
+    }
 
 
 def _plain(value: object) -> Any:

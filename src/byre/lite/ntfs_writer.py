@@ -8,6 +8,7 @@ scratch disk is then thrown away. Source: ../shared/facts are measured on libntf
 from __future__ import annotations
 
 import json
+import os
 import select
 import struct
 import subprocess
@@ -15,15 +16,16 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
-from byre.errors import CorruptImageError, MissingError, StorageError, UnsupportedError, UsageError
+from byre.errors import CorruptImageError, StorageError, UnsupportedError, UsageError
 from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
 from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.planned_names import Made, PlannedNames
 from byre.volumes.partition import Partition
 
 HELPER = Path(__file__).with_name("ntfs_helper.py")
@@ -43,12 +45,11 @@ def _quiet(amount: int) -> None:
 
 @dataclass(slots=True)
 class Script:
-    """Operations for the helper, as they are made up. ``made`` has the folders that earlier ones make."""
+    """Operations for the helper, as they are made up."""
 
+    names: PlannedNames
     operations: list[Operation] = field(default_factory=list)
     contents: list[Content] = field(default_factory=list)
-    made: dict[str, int] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     freed: int = 0
@@ -79,7 +80,7 @@ def refuse_unsafe(files: NtfsFileSystem) -> None:
 def make_script(files: NtfsFileSystem, changes: Iterable[Change]) -> Script:
     """The changes as operations on MFT records. Raises MissingError for a path that isn't there, UsageError for one
     that can't be what is asked."""
-    script = Script()
+    script = Script(PlannedNames(files))
     for change in changes:
         if isinstance(change, Remove):
             _remove(script, files, change.path)
@@ -92,37 +93,34 @@ def make_script(files: NtfsFileSystem, changes: Iterable[Change]) -> Script:
     return script
 
 
-def _key(path: str) -> str:
-    return "/" + "/".join(split_path(path)).upper()
-
-
-def _parent(path: str) -> str:
-    return "/" + "/".join(split_path(path)[:-1])
-
-
 def _remove(script: Script, files: NtfsFileSystem, path: str) -> None:
-    entry = files.lookup(path)
-    if not split_path(entry.path):
-        raise UsageError("the root folder can't be removed", path=files.volume.name)
-    if _key(entry.path) in script.gone:
+    entry = script.names.existing(path)
+    if entry is None:
         return
+    if entry.path == "/":
+        raise UsageError("the root folder can't be removed", path=files.volume.name)
     entries = [entry]
     if entry.is_dir and entry.reparse is None:
         entries += list(files.walk(entry))
-    folders = {_key(each.path): each.id for each in entries if each.is_dir}
-    above = files.lookup(_parent(entry.path))
-    folders[_key(above.path)] = above.id
+    # Paths as the entries have them: a name may hold what a typed path can't.
+    folders = {each.path: each.id for each in entries if each.is_dir}
+    above = _above(entry)
+    folders[above] = files.lookup(above).id
     for each in reversed(entries):
-        if _key(each.path) in script.gone:
+        if script.names.is_gone(each):
             continue
         _refuse_system(each, files)
         script.operations.append(
-            {"do": "delete", "inode": each.id, "folder": folders[_key(_parent(each.path))], "name": each.name}
+            {"do": "delete", "inode": each.id, "folder": folders[_above(each)], "name": each.name}
         )
-        script.gone.add(_key(each.path))
+        script.names.remove(each)
         script.removed.append(each.path)
         if each.links == 1:
             script.freed += each.allocated + sum(stream.allocated for stream in each.streams)
+
+
+def _above(entry: Entry) -> str:
+    return entry.path[: -len(entry.name) - 1] or "/"
 
 
 def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
@@ -131,40 +129,44 @@ def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
 
 
 def _make_folder(script: Script, files: NtfsFileSystem, path: str) -> None:
-    if _key(path) in script.made:
-        return
-    try:
-        there = None if _key(path) in script.gone else files.lookup(path)
-    except MissingError:
-        there = None
+    there = script.names.find(path)
     if there is not None:
         if not there.is_dir:
             raise UsageError("a file of that name is there", path=files.volume.name, found=there.path)
         return
-    name = _new_name(files, path)
-    script.made[_key(path)] = len(script.operations)
-    script.operations.append({"do": "folder", "folder": _folder(script, files, path), "name": name})
+    operation: Operation = {"do": "folder"}
+    _add_name(script, files, path, operation)
+    script.operations.append(operation)
     script.written.append(path)
 
 
 def _put(script: Script, files: NtfsFileSystem, change: Put) -> None:
     operation: Operation = {"do": "put", "source": len(script.contents), "size": change.content.size}
-    try:
-        there = None if _key(change.path) in script.gone else files.lookup(change.path)
-    except MissingError:
-        there = None
+    there = script.names.find(change.path)
+    if isinstance(there, Made):
+        what = "a folder of that name is there" if there.is_dir else "an earlier change puts a file there"
+        raise UsageError(what, path=files.volume.name, found=there.path)
     if there is not None:
         _refuse_put_over(there, files)
         operation["inode"] = there.id
     else:
-        operation["folder"] = _folder(script, files, change.path)
-        operation["name"] = _new_name(files, change.path)
-        like = _sibling(files, change.path)
+        folder = _add_name(script, files, change.path, operation)
+        like = _sibling(script, files, folder) if isinstance(folder, Entry) else None
         if like is not None:
             operation["like"] = like
     script.contents.append(change.content)
     script.operations.append(operation)
     script.written.append(there.path if there is not None else change.path)
+
+
+def _add_name(script: Script, files: NtfsFileSystem, path: str, operation: Operation) -> Entry | Made:
+    """Say in the operation which name it makes, and where; returns the folder."""
+    name = _new_name(files, path)
+    folder = script.names.folder(path)
+    operation["folder"] = [folder.operation] if isinstance(folder, Made) else folder.id
+    operation["name"] = name
+    script.names.make(path, folder, is_dir=operation["do"] == "folder", operation=len(script.operations))
+    return folder
 
 
 def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
@@ -177,28 +179,11 @@ def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
         )
 
 
-def _folder(script: Script, files: NtfsFileSystem, path: str) -> object:
-    """The MFT reference of the folder that ``path`` lies in, or ``[operation]`` where that makes it."""
-    above = _parent(path)
-    made = script.made.get(_key(above))
-    if made is not None:
-        return [made]
-    if _key(above) in script.gone:
-        raise MissingError("the folder was removed by an earlier change", path=files.volume.name, found=above)
-    entry = files.lookup(above)
-    if not entry.is_dir or entry.reparse is not None:
-        raise UsageError("not a folder that files can be put in", path=files.volume.name, found=entry.path)
-    return entry.id
-
-
-def _sibling(files: NtfsFileSystem, path: str) -> int | None:
-    """A file of the same folder, whose permissions a new one gets."""
-    try:
-        for entry in files.listdir(_parent(path)):
-            if not entry.is_dir and entry.reparse is None:
-                return entry.id
-    except MissingError:
-        pass
+def _sibling(script: Script, files: NtfsFileSystem, folder: Entry) -> int | None:
+    """A file of the same folder that stays, whose permissions a new one gets."""
+    for entry in files.listdir(folder):
+        if not entry.is_dir and entry.reparse is None and not script.names.is_gone(entry):
+            return entry.id
     return None
 
 
@@ -218,8 +203,25 @@ def apply_script(
     thrown away. Raises UnsupportedError without libntfs-3g, CorruptImageError where it gives up on the volume."""
     if not script.operations:
         return Applied((), (), 0)
-    length = min(partition.length, work.size - partition.start)
-    head = {"size": length, "confine": confine, "operations": script.operations}
+    head = {"confine": confine, "operations": script.operations}
+    end = run_helper(work, partition, head, contents=script.contents, advance=advance, write=work.write)
+    _raise_failure(end, script, work)
+    return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
+
+
+def run_helper(
+    disk: Disk,
+    partition: Partition,
+    head: dict[str, object],
+    *,
+    contents: Sequence[Content] = (),
+    advance: Advance = _quiet,
+    write: Callable[[int, memoryview], None] | None = None,
+    found: Callable[[bytes, bytes], None] | None = None,
+) -> dict[str, object]:
+    """Start the program on one volume and answer it until it ends; what it says then. ``write`` takes its writes
+    (offset on the disk, bytes), ``found`` its listing (message, rows): without them it may do neither."""
+    length = min(partition.length, disk.size - partition.start)
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-B", str(HELPER)],
         stdin=subprocess.PIPE,
@@ -231,15 +233,14 @@ def apply_script(
     )
     assert process.stdin is not None and process.stdout is not None
     try:
-        _send(process.stdin, b"S", json.dumps(head).encode())
-        end = _Server(process, work, partition.start, length, script.contents, advance).serve()
+        server = _Server(process, disk, partition.start, length, contents, advance, write, found)
+        server.send(b"S", json.dumps({"size": length, **head}).encode())
+        return server.serve()
     finally:
         process.kill()
         process.stdin.close()
         process.stdout.close()
         process.wait()
-    _raise_failure(end, script, work)
-    return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
 
 
 class _Server:
@@ -248,16 +249,19 @@ class _Server:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        work: ScratchDisk,
+        disk: Disk,
         start: int,
         length: int,
         contents: Sequence[Content],
         advance: Advance,
+        write: Callable[[int, memoryview], None] | None,
+        found: Callable[[bytes, bytes], None] | None,
     ) -> None:
         assert process.stdin is not None and process.stdout is not None
         self.input, self.output = process.stdin, process.stdout
         self.process = process
-        self.work = work
+        self.disk = disk
+        self.write, self.found = write, found
         self.start = start
         self.length = length
         self.contents = contents
@@ -266,6 +270,9 @@ class _Server:
         self._buffer = b""
         self._ready = select.poll()  # select() can't wait for a descriptor above 1023
         self._ready.register(self.output, select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(self.input, select.POLLOUT)
+        os.set_blocking(self.input.fileno(), False)
 
     def serve(self) -> dict[str, object]:
         while True:
@@ -274,8 +281,10 @@ class _Server:
                 self._read(data)
             elif letter == b"P":
                 self._content(data)
-            elif letter == b"W":
-                self._write(data)
+            elif letter == b"W" and self.write is not None:
+                self._write(data, self.write)
+            elif letter in (b"N", b"F") and self.found is not None:
+                self.found(letter, data)
             elif letter == b"O" and len(data) == 4:
                 (count,) = struct.unpack("<I", data)
                 self.advance(max(0, count - self.done))
@@ -291,7 +300,7 @@ class _Server:
         offset, size = struct.unpack("<QI", data)
         if size > MAX_READ or offset + size > self.length:
             raise self._nonsense(f"a read of {size} bytes at {offset}")
-        self._send(b"D", self.work.read(self.start + offset, size))
+        self.send(b"D", self.disk.read(self.start + offset, size))
 
     def _content(self, data: bytes) -> None:
         if len(data) != 16:
@@ -302,21 +311,21 @@ class _Server:
         piece = self.contents[number].read(offset, size)
         if len(piece) != size:
             raise StorageError("a file that is put in became shorter", found=f"{len(piece)} bytes", expected=size)
-        self._send(b"D", piece)
+        self.send(b"D", piece)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, write: Callable[[int, memoryview], None]) -> None:
         if len(data) < 9 or len(data) - 8 > MAX_WRITE:
             raise self._nonsense("a write")
         (offset,) = struct.unpack_from("<Q", data)
         body = memoryview(data)[8:]
         if offset + len(body) > self.length:
             raise self._nonsense(f"a write of {len(body)} bytes at {offset}")
-        self.work.write(self.start + offset, body)
+        write(self.start + offset, body)
 
     def _end(self, data: bytes) -> dict[str, object]:
         try:
             end = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._nonsense("its end") from error
         if not isinstance(end, dict):
             raise self._nonsense("its end")
@@ -332,7 +341,7 @@ class _Server:
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
             if not self._ready.poll(SILENCE * 1000):
-                raise StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
+                raise self._silent()
             piece = self.output.read1(1 << 20)  # type: ignore[attr-defined]
             if not piece:
                 raise self._died()
@@ -340,14 +349,27 @@ class _Server:
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
 
-    def _send(self, letter: bytes, data: bytes) -> None:
-        try:
-            _send(self.input, letter, data)
-        except BrokenPipeError as error:
-            raise self._died() from error
+    def send(self, letter: bytes, data: bytes) -> None:
+        """One message to it. The pipe doesn't block: what doesn't read must not hold us up for ever."""
+        rest = memoryview(letter + struct.pack("<I", len(data)) + data)
+        while rest:
+            try:
+                rest = rest[os.write(self.input.fileno(), rest) :]
+            except BlockingIOError:
+                if not self._writable.poll(SILENCE * 1000):
+                    raise self._silent() from None
+            except BrokenPipeError as error:
+                raise self._died() from error
+
+    def _silent(self) -> StorageError:
+        return StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
 
     def _died(self) -> CorruptImageError:
-        status = self.process.wait(timeout=SILENCE)
+        try:
+            status = self.process.wait(timeout=SILENCE)
+        except subprocess.TimeoutExpired:  # it closed its pipes and lives on
+            self.process.kill()
+            status = self.process.wait()
         return CorruptImageError(
             "the NTFS helper ended without an answer: nothing was changed",
             path=self._name,
@@ -360,12 +382,7 @@ class _Server:
 
     @property
     def _name(self) -> str:
-        return self.work.files[0].name
-
-
-def _send(pipe: IO[bytes], letter: bytes, data: bytes) -> None:
-    pipe.write(letter + struct.pack("<I", len(data)) + data)
-    pipe.flush()
+        return self.disk.files[0].name
 
 
 def _raise_failure(end: dict[str, object], script: Script, work: ScratchDisk) -> None:

@@ -89,6 +89,10 @@ class NtfsFileSystem:
     def lookup(self, path: str) -> Entry:
         return self.tree.lookup(split_path(path), path, self.volume.name)
 
+    def fold(self, name: str) -> str:
+        """Names that fold to the same are the same name, by the volume's own table."""
+        return self.tree.index.fold(name)
+
     def listdir(self, where: str | Entry = "/") -> list[Entry]:
         folder = self.lookup(where) if isinstance(where, str) else where
         if not folder.is_dir:
@@ -295,5 +299,10 @@ class NtfsFileSystem:
         """$MFT's own bitmap: one bit for each record, in use or not."""
         return self._system_bytes(MFT, BITMAP, "", self.mft.count // 8 + 8)
 
+    @cached_property
+    def _report(self) -> CheckReport:
+        with self._lock:
+            return check(self)
+
     def check(self) -> CheckReport:
-        return check(self)
+        return self._report

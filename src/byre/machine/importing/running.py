@@ -29,6 +29,7 @@ from byre.machine.reading import gather_evidence, settled
 from byre.storage.base import Storage
 from byre.storage.local import open_file
 from byre.storage.publish_folder import new_folder
+from byre.storage.small_file import read_small_file
 
 MAX_DESCRIPTOR = MAX_BYTES
 _HEAD = 512
@@ -78,8 +79,12 @@ def open_machine(
     descriptor = Path(path)
     if descriptor.is_dir():
         descriptor = descriptor / "config.plist"
-    if not descriptor.exists():
-        raise MissingError("there is no such file", path=shown)
+        if not descriptor.exists():
+            raise UnsupportedError(
+                "is a folder, but no UTM bundle: it has no config.plist",
+                path=shown,
+                hint="Name the .ova, .ovf, .vbox, .vmx or domain XML in it.",
+            )
     with ExitStack() as stack:
         storage = stack.enter_context(open_file(descriptor))
         head = storage.read(0, min(_HEAD, storage.size))
@@ -110,8 +115,7 @@ def _describe(data: bytes, path: Path, shown: str) -> Description:
         beside = path.with_suffix(".vmsd")
         snapshots = None
         if beside.is_file() and not beside.is_symlink():
-            with beside.open("rb") as file:
-                snapshots = file.read(vmx.MAX_BYTES + 1)
+            snapshots = read_small_file(beside, vmx.MAX_BYTES)
         return vmx.describe(data, snapshots, path=shown)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
         raise UnsupportedError(
