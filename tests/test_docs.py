@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import byre as package
-from byre.cli.main import VERBS
+from byre.cli.main import MODULES, VERBS
 from byre.disks.formats import FORMATS
 from byre.errors import ByreError
 from programs import byre
@@ -46,6 +47,16 @@ def test_every_exit_status_is_on_its_page() -> None:
     page = (ROOT / "docs" / "exit-statuses.md").read_text()
     for cls in (ByreError, *ByreError.__subclasses__()):
         assert re.search(rf"^\| {cls.exit_code} \| `{cls.kind}` \|.*`{cls.__name__}` \|$", page, re.MULTILINE), cls
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verdict_is_on_the_page_of_exit_statuses(verb: str) -> None:
+    verdicts = import_module(f"byre.cli.{MODULES.get(verb, verb)}").VERDICTS
+    told = set(re.findall(r"(?:^|\s{2,}|: )([1-3]) ", verdicts, re.MULTILINE))
+    page = (ROOT / "docs" / "exit-statuses.md").read_text()
+    row = re.search(rf"^\| (?:`\w+`, )*`{verb}`(?:, `\w+`)* \|(.*)\|$", page, re.MULTILINE)
+    columns = [cell.strip() for cell in row[1].split("|")] if row else ["", "", "", ""]
+    assert told - {"1" if verb == "check" else ""} == {str(n) for n in (1, 2, 3) if columns[n]}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -156,7 +156,7 @@ def hand_over() -> None:
 
 
 def slim_down() -> None:
-    step(10, "Make it lean", "What can go, and what needs it; gone on a copy, and every other file proved untouched.")
+    step(11, "Make it lean", "What can go, and what needs it; gone on a copy, and every other file proved untouched.")
     run("slim", f"{MACHINE}@clean", "--profile", "lite", "-o", "lean.qcow2", "--compress")
 
 

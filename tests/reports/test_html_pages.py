@@ -90,12 +90,31 @@ def boot() -> str:
 
 def slim() -> str:
     reason = {"component": EVIL, "path": EVIL, "chain": [EVIL, EVIL]}
-    part = {"id": EVIL, "allocated": 5, "files": 1, "title": EVIL, "consequence": EVIL}
+    dependent = {"kind": EVIL, "name": EVIL, "path": EVIL, "along": False, "later": True}
+    part = {
+        "id": EVIL,
+        "allocated": 5,
+        "files": 1,
+        "title": EVIL,
+        "consequence": EVIL,
+        "folders": [{"path": EVIL, "files": 1, "allocated": 5, "whole": False, "names": [EVIL]}],
+        "shortcuts": [EVIL],
+        "edits": [{"kind": EVIL, "said": EVIL}],
+        "dependents": [EVIL],
+        "needed_by": {"stop": {}, "named": [dependent]},
+    }
     return slim_page(
         {
             "image": EVIL,
+            "profile": EVIL,
             "output": EVIL,
             "refused": False,
+            "files": 1,
+            "allocated": 5,
+            "edits": [{"said": EVIL}],
+            "notes": [EVIL],
+            "left": [{"component": EVIL, "files": 1, "allocated": 5, "why": EVIL}],
+            "present": [{"id": EVIL, "profile": EVIL, "allocated": 5, "files": 1}],
             "before": 2,
             "after": 1,
             "profiles": {EVIL: 3},
@@ -192,7 +211,7 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else(page: Callable[[
     )
 
 
-@pytest.mark.parametrize(("page", "fields"), [(boot, 15), (slim, 16), (diff, 18)], ids=["boot", "slim", "diff"])
+@pytest.mark.parametrize(("page", "fields"), [(boot, 15), (slim, 28), (diff, 18)], ids=["boot", "slim", "diff"])
 def test_every_text_that_was_handed_in_is_on_the_page(page: Callable[[], str], fields: int) -> None:
     shown = "&lt;/style&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J\\u202e\\u200b\\udcff&amp;quot;"
     assert page().count(shown) == fields

@@ -11,11 +11,17 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+import byre
+from byre.disks.disk import Disk
+from byre.serve import protocol, server
 
 BYRE = [sys.executable, "-m", "byre"]
 
@@ -50,6 +56,24 @@ def serving(image: Path, *options: str) -> Iterator[str]:
         process.wait(10)
         process.stdout.close()
     assert process.returncode == 0
+
+
+@contextmanager
+def in_process(exports: dict[str, Disk]) -> Iterator[tuple[str, int]]:
+    """A server in this process; its address."""
+    listener = server.listen_tcp("127.0.0.1", 0)
+    address: tuple[str, int] = listener.getsockname()
+    nbd = server.NbdServer(exports, listener)
+    thread = threading.Thread(target=nbd.run)
+    thread.start()
+    try:
+        yield address
+    finally:
+        nbd.stop()
+        thread.join()
+        nbd.close()
+        for disk in exports.values():
+            disk.close()
 
 
 @pytest.mark.oracle
@@ -125,3 +149,80 @@ def test_a_port_that_is_taken_is_said(image: Path) -> None:
         port = taken.getsockname()[1]
         run = subprocess.run([*BYRE, "serve", str(image), "--port", str(port)], capture_output=True, text=True)
     assert run.returncode == 74 and "--port" in run.stderr
+
+
+def _to_transmission(client: socket.socket) -> None:
+    """Through the negotiation, to the default export."""
+    client.settimeout(10)
+    assert client.recv(18)[:8] == b"NBDMAGIC"
+    client.sendall(b"\0\0\0\3IHAVEOPT" + struct.pack(">II", 1, 0))
+    assert len(client.recv(10, socket.MSG_WAITALL)) == 10
+
+
+def _request(command: int, offset: int, length: int) -> bytes:
+    return struct.pack(">IHHQQI", 0x25609513, 0, command, 7, offset, length)
+
+
+def test_a_long_read_comes_whole(image: Path) -> None:
+    with image.open("r+b") as file:
+        file.truncate(20 << 20)
+    with (
+        in_process({"": byre.open_disk(image)}) as where,
+        socket.create_connection(where) as client,
+    ):
+        _to_transmission(client)
+        client.sendall(_request(0, 512, 18 << 20))
+        answer = bytearray()
+        while len(answer) < 16 + (18 << 20):
+            answer += client.recv(1 << 20)
+    assert answer[16:] == image.read_bytes()[512 : 512 + (18 << 20)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_long_reads_that_nobody_takes_cost_little_memory(tmp_path: Path) -> None:
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(range(256)) * (33 << 12))
+    process = subprocess.Popen(
+        [*BYRE, "serve", str(image), "--json", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        where = ("127.0.0.1", int(json.loads(process.stdout.readline())["uri"].rsplit(":", 1)[1]))
+        with contextlib.ExitStack() as stack:
+            for _ in range(31):
+                client = stack.enter_context(socket.create_connection(where))
+                _to_transmission(client)
+                client.sendall(_request(0, 0, 32 << 20))
+                assert client.recv(1)  # it is on its way
+            status = Path(f"/proc/{process.pid}/status").read_text()
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+    peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    assert peak < 250 << 10, f"{peak} KiB"
+
+
+def test_a_client_that_dawdles_through_the_handshake_loses_its_place(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.5)
+    with in_process({"": byre.open_disk(image)}) as where, socket.create_connection(where) as client:
+        client.settimeout(5)
+        assert client.recv(18)
+        client.sendall(b"\0\0\0\3")
+        with contextlib.suppress(OSError):  # the end may come as a reset
+            for _ in range(40):
+                client.sendall(b"IHAVEOPT" + struct.pack(">II", 3, 0))
+                if not client.recv(4096):
+                    break
+                time.sleep(0.05)
+            else:
+                pytest.fail("the server has listened to it for two seconds")
+
+
+def test_an_error_that_names_a_file_that_is_not_utf8_reaches_the_client() -> None:
+    assert protocol.error_chunk(1, protocol.Errno.EIO, "n\udcff.raw: gone").endswith(b"n\\udcff.raw: gone")

@@ -91,6 +91,7 @@ class KnownHashes:
         self, source: Path, *, name: str, bad: bool, progress: Callable[[int], None] = lambda count: None
     ) -> KnownList:
         """Import a source as a list, whole or not at all. ExistsError, CorruptImageError, MissingError."""
+        name = as_text(name)
         if not name or len(name) > MAX_NAME:
             raise UsageError("a list's name has 1 to 200 characters", found=name)
         if any(each.name == name for each in self.lists()):
@@ -101,7 +102,7 @@ class KnownHashes:
         imported = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
             with self._db:
-                row = (name, int(bad), source.name, dated, imported)
+                row = (name, int(bad), as_text(source.name), dated, imported)
                 added = self._db.execute(
                     "INSERT INTO lists (name, bad, source, dated, imported, digests) VALUES (?, ?, ?, ?, ?, 0)", row
                 )
@@ -140,6 +141,11 @@ class KnownHashes:
             raise CorruptImageError(f"the database of hashes can't be read: {error}", path=self.path) from error
 
 
+def as_text(name: str) -> str:
+    """A file's name as SQLite takes it: bytes of it that aren't UTF-8 as escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def open_known(path: Path, *, create: bool = False) -> KnownHashes:
     """The database at a path. MissingError where it isn't there and isn't to be made."""
     if not path.exists() and not create:
@@ -166,11 +172,15 @@ def open_known(path: Path, *, create: bool = False) -> KnownHashes:
 
 def read_source(path: Path) -> tuple[str | None, Iterator[bytes]]:
     """The date that a source gives itself and its digests, raw, one after the other: never the whole in memory."""
+    if path.exists() and not path.is_file():  # a pipe can't be read twice, and a device may have no end
+        raise StorageError("isn't a plain file", path=path)
     try:
         with path.open("rb") as file:
             head = file.read(16)
+    except FileNotFoundError as error:
+        raise MissingError("no such file", path=path) from error
     except OSError as error:
-        raise MissingError(f"can't be read: {error.strerror}", path=path) from error
+        raise StorageError(f"can't be read: {error.strerror}", path=path) from error
     if head == b"SQLite format 3\0":
         return _rds_date(path), _of_rds(path)
     return None, _of_text(path)

@@ -36,10 +36,8 @@ EXAMPLES = """
 VERDICTS = "   0 converted (with --for: and every rule of the target holds, or can't be told here)"
 
 
-_NEXT_OPTION = re.compile(r",(?=[a-z][a-z0-9_-]*=)")
+_NEXT_OPTION = re.compile(r",(?=[a-z][a-z0-9_.-]*=)")
 """``-o a=1,b=2``, as qemu-img takes it; a comma in a value is left alone unless a name and = follow."""
-_QEMU_NAMES = {"compression_type": "compression", "backing_fmt": "backing_format"}
-"""What qemu-img calls options of the same meaning."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -239,13 +237,16 @@ def target_format(target: str, named: str | None) -> Format:
 
 def collect_options(args: argparse.Namespace, entry: Format) -> dict[str, object]:
     """The format's options from ``-o key=value`` and the plain flags."""
+    from byre.disks.qemu_options import translated
+
     options: dict[str, object] = {}
     for text in (part for given in args.option for part in _NEXT_OPTION.split(given)):
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"{text!r} is not an option", expected="KEY=VALUE")
-        key = key.replace("-", "_")
-        options[_QEMU_NAMES.get(key, key)] = value
+        meant = translated(key, value)
+        if meant is not None:
+            options[meant[0]] = meant[1]
     if args.compress is not None:
         options["compress"] = True
         if args.compress:

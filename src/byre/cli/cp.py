@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from byre.cli.guest_paths import add_guest, opened
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.output import Output
 
 SUMMARY = "Copy files and trees out of the guest, safely: nothing is written outside the target folder."
@@ -13,7 +13,7 @@ EXAMPLES = r"""
   byre cp xp.qcow2 'C:\boot.ini' .
   byre cp xp.qcow2@infected 'C:\Documents and Settings\*' rescued/
 """
-VERDICTS = "   0 all were copied\n   1 some could not be read: they are named on stderr"
+VERDICTS = "   0 all were copied\n   1 some could not be read, or their folder could not: stderr says which"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         report = copy_out(
             files, entries, Path(args.target), force=args.force, streams=args.streams, advance=progress.advance
         )
+        # In a folder, what a damaged file system doesn't name isn't copied either.
+        incomplete = any(entry.is_dir for entry in entries) and tell_problems(files, out)
     for path, name in report.renamed:
         out.notice(f"{path} is called {name} here")
     for path, reason in report.failed:
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         "files": report.files,
         "folders": report.folders,
         "bytes": report.bytes,
+        "complete": not (report.failed or incomplete),
         "renamed": [{"path": path, "name": name} for path, name in report.renamed],
         "failed": [{"path": path, "reason": reason} for path, reason in report.failed],
     }
@@ -53,4 +56,4 @@ def run(args: argparse.Namespace, out: Output) -> int:
         payload,
         lambda console: console.print(f"{report.files} files and {report.folders} folders, {report.bytes:,} bytes"),
     )
-    return 1 if report.failed else 0
+    return 1 if report.failed or incomplete else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byre.cli.convert import collect_options, target_format
-from byre.cli.options import size_argument
+from byre.cli.options import size_argument, tell_outside
 from byre.cli.output import Output
 from byre.errors import UsageError
 from byre.units import SECTOR, align_up, format_size
@@ -82,6 +82,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         with Publication(args.image, force=args.force, keep_off=chain) as target:
             entry.load().create(target, size, options).finish()
             actual = target.storage.allocated
+    if args.backing is not None:
+        tell_outside(args.image, args.backing, out)
     payload = {
         "image": args.image,
         "format": entry.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from byre.cli.guest_paths import add_guest, opened
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.layout import facts, table, title
 from byre.cli.output import Output
 from byre.units import format_size
@@ -70,8 +70,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 "metadata": max(0, about.size - free.free - usage.top.allocated),
             }
         out.result("du", payload, lambda console: _print(console, usage, payload, args.top))
-        for problem in files.problems:
-            out.notice(problem.message)
+        tell_problems(files, out)
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, opened
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.options import size_argument
 from byre.cli.output import Output
 from byre.reports.entries import entry_json, time_text
@@ -49,8 +49,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 out.json_line(entry_json(entry))
             else:
                 out.line(entry.path + ("  (deleted)" if entry.deleted else ""))
-        for problem in files.problems:
-            out.notice(problem.message)
+        tell_problems(files, out)
     return 0 if found else 1
 
 

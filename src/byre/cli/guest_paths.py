@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from byre.cli.options import add_image, open_image
 
 if TYPE_CHECKING:
+    from byre.cli.output import Output
+    from byre.filesystems.base import FileSystem
     from byre.windows.inspection import Inspection
 
 
@@ -35,3 +37,11 @@ def opened(args: argparse.Namespace) -> Iterator[Inspection]:
 
     with open_image(args) as disk:
         yield Inspection(disk, name=args.image, partition=args.partition)
+
+
+def tell_problems(files: FileSystem, out: Output) -> bool:
+    """Say on stderr what of a file system couldn't be made sense of; whether names may be missing because of it."""
+    problems = list(files.problems)
+    for problem in problems:
+        out.notice(problem.message)
+    return any(problem.code.endswith("-unreadable") for problem in problems)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, opened
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.output import Output
 from byre.errors import ByreError, UnsupportedError
 
@@ -19,7 +19,7 @@ EXAMPLES = r"""
   byre hash xp.qcow2 'C:\WINDOWS\system32\*.dll'
   byre hash xp.qcow2 /WINDOWS --algorithm md5 > list.md5
 """
-VERDICTS = "   0 all were read\n   1 some could not be read"
+VERDICTS = "   0 all were read\n   1 some could not be read, or their folder could not: stderr says which"
 MAX_FILE = 1 << 44
 """NTFS' own limit for a file: a sparse one that claims more would be hashed for ever."""
 ALGORITHMS = ("sha256", "sha1", "md5", "sha512", "blake2b")
@@ -31,12 +31,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
+    from byre.filesystems.selection import matching
+
     failed = 0
     with opened(args) as guest, out.progress("hashing") as progress:
         _, files = guest.files_for(args.path)
         if out.json:
             out.json_line({"schema": "byre/hash/1", "image": args.image, "algorithm": args.algorithm})
-        for entry in _entries(files, args.path):
+        top = list(matching(files, args.path))
+        for entry in _below(files, top):
             digest = hashlib.new(args.algorithm, usedforsecurity=False)
             try:
                 if entry.size > MAX_FILE:
@@ -52,13 +55,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 out.json_line({"path": entry.path, "size": entry.size, "digest": digest.hexdigest()})
             else:
                 out.line(f"{digest.hexdigest()}  {entry.path}")
-    return 1 if failed else 0
+        incomplete = any(entry.is_dir for entry in top) and tell_problems(files, out)
+    return 1 if failed or incomplete else 0
 
 
-def _entries(files: FileSystem, path: str) -> Iterator[Entry]:
-    from byre.filesystems.selection import matching
-
-    for entry in matching(files, path):
+def _below(files: FileSystem, top: list[Entry]) -> Iterator[Entry]:
+    for entry in top:
         if entry.is_dir:
             yield from (below for below in files.walk(entry) if not below.is_dir)
         else:

@@ -90,8 +90,13 @@ def _print(console: Printer, found: Inspection, payload: dict[str, Any], *, whol
         facts(console, [("partitions", problem.message)])
     for guest in found.guests:
         _print_guest(console, guest, whole=whole)
+    for volume in found.volumes:
+        problems = list(volume.filesystem.problems) if volume.filesystem else []
+        if problems:
+            more = f" and {len(problems) - 1} more: --json" if len(problems) > 1 else ""
+            facts(console, [("damage", f"partition {volume.partition.index}: {problems[0].message}{more}")])
     if not found.guests:
-        facts(console, [("system", "no installed Windows or ReactOS found")])
+        facts(console, [("system", "; ".join(["no installed Windows or ReactOS found", *found.unsearched()]))])
     if payload["traffic"]:
         moved = payload["traffic"]
         share = moved["bytes"] / max(1, moved["size"])
@@ -118,6 +123,8 @@ def _print_volumes(console: Printer, found: Inspection) -> None:
             state = [word for word, on in (("dirty", about.dirty), ("hibernated", about.hibernated)) if on]
             if about.log == "unclean":
                 state.append("log unclean")
+            if volume.filesystem.problems:
+                state.append("damaged")
             kind = f"{about.type.upper()} {about.version or ''}".strip()
             free = format_size(about.free) if about.free is not None else "?"
             rows.append(

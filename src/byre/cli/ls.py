@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, opened
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.layout import table
 from byre.cli.output import Output, Printer
 from byre.reports.entries import entry_json, letters, time_text
@@ -40,11 +40,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
         if args.names:
             for row in rows:
                 out.line(row.name)
-            if not out.json:
-                return 0
-        out.result(
-            "ls", {**payload, "entries": [entry_json(row) for row in rows]}, lambda console: _print(console, rows)
-        )
+        if out.json or not args.names:
+            out.result(
+                "ls", {**payload, "entries": [entry_json(row) for row in rows]}, lambda console: _print(console, rows)
+            )
+        tell_problems(files, out)
     return 0
 
 

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 
 from byre.cli.options import add_image, open_image, size_argument
-from byre.cli.output import Output
+from byre.cli.output import Output, error_object
+from byre.errors import ByreError
 from byre.extents import ExtentTable, Kind
 
 SUMMARY = "List the extents of a disk: data, zeros, compressed or unallocated, and in which file at which offset."
@@ -32,9 +33,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         names = [storage.name for storage in disk.files]
         rows = _rows(disk.extents(args.start, stop) if args.start < stop else iter(()), only_data=args.data)
         if out.json:
-            _print_json(args, disk.size, names, rows)
-        else:
-            _print_table(out, names, rows)
+            return _print_json(args, disk.size, names, rows)
+        _print_table(out, names, rows)
     return 0
 
 
@@ -48,24 +48,32 @@ def _rows(slices: Iterator[ExtentTable], *, only_data: bool) -> Iterator[_Row]:
         yield from table.tolist()
 
 
-def _print_json(args: argparse.Namespace, size: int, names: list[str], rows: Iterator[_Row]) -> None:
+def _print_json(args: argparse.Namespace, size: int, names: list[str], rows: Iterator[_Row]) -> int:
     # Written as it comes, a line for each extent: the list of a large disk would not fit into memory.
     head = {"schema": "byre/map/1", "image": args.image, "virtual_size": size, "files": names}
-    print(json.dumps(head, indent=2, ensure_ascii=False)[:-2] + ',\n  "extents": [', end="")
-    first = True
-    for start, length, kind, host, stored, file, depth in rows:
-        item = {
-            "start": start,
-            "length": length,
-            "kind": Kind(kind).name.lower(),
-            "host_offset": host if host >= 0 else None,
-            "stored": stored,
-            "file": file if file >= 0 else None,
-            "depth": depth if depth >= 0 else None,
-        }
-        print(f"{'' if first else ','}\n    {json.dumps(item)}", end="")
-        first = False
-    print("]\n}" if first else "\n  ]\n}")
+    print(json.dumps(head, indent=2)[:-2] + ',\n  "extents": [', end="")
+    separator, status, tail = "", 0, ""
+    try:
+        for row in rows:
+            print(f"{separator}\n    {json.dumps(_extent_json(row))}", end="")
+            separator = ","
+    except ByreError as error:  # a part of an object is out: it is ended as one, with why there is no more of it
+        status, tail = error.exit_code, f',\n  "error": {json.dumps(error_object(error))}'
+    print(("\n  ]" if separator else "]") + tail + "\n}")
+    return status
+
+
+def _extent_json(row: _Row) -> dict[str, object]:
+    start, length, kind, host, stored, file, depth = row
+    return {
+        "start": start,
+        "length": length,
+        "kind": Kind(kind).name.lower(),
+        "host_offset": host if host >= 0 else None,
+        "stored": stored,
+        "file": file if file >= 0 else None,
+        "depth": depth if depth >= 0 else None,
+    }
 
 
 def _print_table(out: Output, names: list[str], rows: Iterator[_Row]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from byre.disks.disk import Disk
@@ -76,6 +78,14 @@ def open_image(args: argparse.Namespace, *, name: str = "image", out: Output | N
         for sentence in ambiguities(disk, format=overrides.get("format", args.format)):
             out.notice(sentence)
     return disk
+
+
+def tell_outside(image: str, name: str, out: Output) -> None:
+    """Say at once that a backing image outside the image's folder will be opened only by leave."""
+    folder = Path(os.path.realpath(image)).parent
+    target = Path(os.path.realpath(folder / name))
+    if not target.is_relative_to(folder):
+        out.notice(f"{name} lies outside the image's folder: to read it takes --allow-path {target.parent}")
 
 
 def size_argument(text: str) -> int:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -37,6 +35,7 @@ class Output:
         self.json = json
         self.debug = debug
         self._progress_mode = "auto"
+        self._lines = False  # one JSON value a line has been begun
         for stream in (sys.stdout, sys.stderr):
             # A file name that isn't UTF-8, or a terminal that isn't, must not stop a result half-way.
             if isinstance(stream, io.TextIOWrapper):
@@ -54,8 +53,11 @@ class Output:
 
     def json_line(self, payload: Mapping[str, object], *, indent: int | None = None) -> None:
         """One JSON value on stdout; dataclasses become objects."""
+        import json  # here and not above: most runs print text
+
         unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
         text = json.dumps(payload, default=_plain, indent=indent, ensure_ascii=not unicode)
+        self._lines = self._lines or indent is None
         # Half of a surrogate pair, as a file name that isn't UTF-8 gives, becomes JSON's own escape of it.
         print(text.encode("utf-8", "backslashreplace").decode())
 
@@ -79,19 +81,11 @@ class Output:
     def error(self, error: ByreError) -> None:
         """The error, as a paragraph on stderr, or as an object ``byre/error/1`` on stdout with --json."""
         if self.debug:
+            import traceback
+
             traceback.print_exception(error)
         if self.json:
-            self.json_line(
-                {
-                    "schema": "byre/error/1",
-                    "error": error.kind,
-                    "exit_status": error.exit_code,
-                    "message": str(error),
-                    "what": error.what,
-                    **error.fields(),
-                },
-                indent=2,
-            )
+            self.json_line(error_object(error), indent=None if self._lines else 2)
         else:
             print(f"byre: {printable(str(error))}", file=sys.stderr)
 
@@ -120,6 +114,18 @@ class Output:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, descriptor)
         os.close(null)
+
+
+def error_object(error: ByreError) -> dict[str, object]:
+    """An error as data, ``byre/error/1``."""
+    return {
+        "schema": "byre/error/1",
+        "error": error.kind,
+        "exit_status": error.exit_code,
+        "message": str(error),
+        "what": error.what,
+        **error.fields(),
+    }
 
 
 def _plain(value: object) -> Any:

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from byre.cli.options import add_image, add_write_options, open_image
+from byre.cli.options import add_image, add_write_options, open_image, tell_outside
 from byre.cli.output import Output, printable
 from byre.disks.disk import Disk
 from byre.errors import ByreError, MissingError, UnsupportedError, UsageError
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if name is not None:
         _refuse_loop(args, name)
     copied = _rename(args, name) if args.unsafe else _rebase(args, name, out)
+    if name:
+        tell_outside(args.image, name, out)
     payload = {
         "image": args.image,
         "backing_file": name,

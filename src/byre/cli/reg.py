@@ -79,7 +79,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
         return _show(args, out, _in_bare(hive, args.key or ""), regedit=regedit)
     with opened(args) as guest:
         if not guest.roots:
-            raise UnsupportedError("holds no installed Windows or ReactOS", path=args.image)
+            raise UnsupportedError(
+                "holds no installed Windows or ReactOS",
+                path=args.image,
+                found="; ".join(guest.unsearched()) or None,
+            )
         from byre.windows.reg_paths import Registry
 
         volume, root = guest.roots[0]

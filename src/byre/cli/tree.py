@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from byre.cli.guest_paths import add_guest, opened
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.ls import shown
 from byre.cli.output import Output
 from byre.reports.entries import entry_json
@@ -47,6 +47,5 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 gone = "  (deleted)" if entry.deleted else ""
                 out.line(f"{'  ' * level}{shown(entry)}{'/' if entry.is_dir else ''}{size}{gone}")
         out.line(f"{folders} folders, {documents} files")
-        for problem in files.problems:
-            out.notice(problem.message)
+        tell_problems(files, out)
     return 0

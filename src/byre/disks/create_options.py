@@ -58,19 +58,10 @@ class CreateOptions:
         value = self.values.get(name)
         if value is None or isinstance(value, bool):
             return default if value is None else value
-        words = {
-            "on": True,
-            "true": True,
-            "yes": True,
-            "1": True,
-            "off": False,
-            "false": False,
-            "no": False,
-            "0": False,
-        }
-        if str(value).lower() not in words:
+        said = switch(str(value))
+        if said is None:
             raise self._wrong(name, "on or off")
-        return words[str(value).lower()]
+        return said
 
     def uuid(self, name: str) -> UUID | None:
         value = self.values.get(name)
@@ -93,3 +84,9 @@ class CreateOptions:
         if not 0 <= number < stop:
             raise self._wrong(name, f"a number from 0 to {stop - 1}")
         return number
+
+
+def switch(text: str) -> bool | None:
+    """Whether a word means on or off; None where it means neither."""
+    word = text.lower()
+    return True if word in ("on", "true", "yes", "1") else False if word in ("off", "false", "no", "0") else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def open_disk(
     ``format`` None recognises it by its bytes. A snapshot is named by its exact name or else its exact id,
     and is read-only. ``writable=True`` gives a ``WritableDisk``. Raises any ByreError.
     """
+    _refuse_names_of_no_file(address)
     if isinstance(address, str):
         where = parse_address(address, snapshot=snapshot)
     else:
@@ -104,6 +106,7 @@ def open_bare(
 
     For whoever works on metadata itself: snapshots, check, repair. Locks are taken as for ``open_disk``.
     """
+    _refuse_names_of_no_file(path)
     options = OpenOptions(writable=writable, force_share=force_share, force_unlocked=force_unlocked)
     if isinstance(path, str) and is_url(path):
         storage = _open_remote(path, options)
@@ -114,6 +117,25 @@ def open_bare(
     except BaseException:
         storage.close()
         raise
+
+
+_QEMU_PROTOCOL = re.compile(
+    r"(json|nbd(\+\w+)?|ssh|rbd|iscsi|gluster(\+\w+)?|ftps?|tftp|fuse|vxhs|blkdebug|nvme|sheepdog):", re.IGNORECASE
+)
+
+
+def _refuse_names_of_no_file(address: str | os.PathLike[str]) -> None:
+    """Say what is wrong with a name that no file can have or has: an empty one, one of QEMU's protocols."""
+    name = os.fspath(address)
+    if not name:
+        raise UsageError("the name of the image is empty")
+    protocol = _QEMU_PROTOCOL.match(name)
+    if protocol and not os.path.lexists(name):
+        raise UnsupportedError(
+            f"{protocol[0]} names of QEMU's are not followed",
+            path=redact(name) if "//" in name else name,
+            hint="Byre opens files, block devices, https:// and s3://.",
+        )
 
 
 def find_snapshot(

@@ -10,7 +10,7 @@ from fnmatch import translate
 from byre.errors import MissingError
 from byre.filesystems.base import Entry, FileSystem
 
-_WILD = re.compile(r"[*?\[]")
+_WILD = re.compile(r"[*?]")
 _DEVICES = re.compile(r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 MAX_HOST_NAME = 255
@@ -33,7 +33,7 @@ def split_stream(path: str) -> tuple[str, str]:
 
 
 def matching(files: FileSystem, pattern: str) -> Iterator[Entry]:
-    """The entries that a path with wildcards means: in each name ``*``, ``?`` and ``[…]``, never across a
+    """The entries that a path with wildcards means: in each name ``*`` and ``?``, never across a
     separator. A path without any is looked up; MissingError where nothing fits."""
     plain = re.sub(r"^[A-Za-z]:", "", pattern)
     names = [name for name in re.split(r"[\\/]+", plain) if name not in ("", ".")]
@@ -50,7 +50,7 @@ def matching(files: FileSystem, pattern: str) -> Iterator[Entry]:
 
 
 def _expand(files: FileSystem, folder: str, names: list[str]) -> Iterator[Entry]:
-    fits = re.compile(translate(names[0]), re.IGNORECASE)
+    fits = _pattern(names[0])
     for entry in files.listdir(folder):
         if fits.match(entry.name):
             if len(names) == 1:
@@ -62,7 +62,12 @@ def _expand(files: FileSystem, folder: str, names: list[str]) -> Iterator[Entry]
 def name_filter(pattern: str) -> re.Pattern[str]:
     """A compiled, case-insensitive pattern for whole names, or for whole paths where it has a separator."""
     plain = re.sub(r"^[A-Za-z]:", "", pattern).replace("\\", "/")
-    return re.compile(translate(plain), re.IGNORECASE)
+    return _pattern(plain)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    # Brackets are letters like others in Windows' names: its web cache calls every file "name[1].htm".
+    return re.compile(translate(text.replace("[", "[[]")), re.IGNORECASE)
 
 
 def host_name(name: str) -> str:

@@ -133,7 +133,7 @@ def chunk(cookie: int, kind: ChunkType, length: int, *, last: bool = True) -> by
 
 
 def error_chunk(cookie: int, error: Errno, message: str) -> bytes:
-    text = message.encode()[:4000]
+    text = message.encode("utf-8", "backslashreplace")[:4000]  # a path in it need not be UTF-8
     payload = struct.pack(">IH", error, len(text)) + text
     return chunk(cookie, ChunkType.ERROR, len(payload)) + payload
 

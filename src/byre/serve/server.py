@@ -8,6 +8,7 @@ import selectors
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from byre.serve.protocol import ChunkType, Command, Errno, Option, OptionReply, 
 
 MAX_CONNECTIONS = 32
 HANDSHAKE_SECONDS = 30.0
+"""For the whole of it: a client that sends a byte now and then would keep its place for ever."""
+PIECE = 4 << 20
+"""Bytes of a reply that are in memory at a time: all connections together take 128 MiB, whatever they ask for."""
+SKIP = 1 << 16
+"""Bytes of a refused write that are passed over at a time."""
 Log = Callable[[str], None]
 
 
@@ -89,7 +95,6 @@ class NbdServer:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            client.settimeout(HANDSHAKE_SECONDS)
             if client.family != socket.AF_UNIX:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             session = _Negotiation(client, self.exports)
@@ -99,7 +104,7 @@ class NbdServer:
                 with self._lock:
                     self.connections += 1
                 _Transmission(client, disk, structured=session.structured, allocation=session.allocation).run()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, ByreError) as error:
             if not self._stopping.is_set():
                 self.log(f"a client's connection ended: {error}")
         finally:
@@ -120,14 +125,16 @@ class _Negotiation:
 
     def run(self) -> Disk | None:
         """The chosen disk, or None where the client left."""
+        deadline = time.monotonic() + HANDSHAKE_SECONDS
+        self.client.settimeout(HANDSHAKE_SECONDS)
         self.client.sendall(protocol.GREETING)
-        no_zeroes = bool(int.from_bytes(_receive(self.client, 4), "big") & protocol.CLIENT_NO_ZEROES)
+        no_zeroes = bool(int.from_bytes(_receive(self.client, 4, deadline), "big") & protocol.CLIENT_NO_ZEROES)
         while True:
-            head = _receive(self.client, 16)
+            head = _receive(self.client, 16, deadline)
             option, length = struct.unpack(">II", head[8:])
             if head[:8] != protocol.OPTION_MAGIC or length > protocol.MAX_OPTION:
                 return None
-            data = _receive(self.client, length)
+            data = _receive(self.client, length, deadline)
             if option == Option.EXPORT_NAME:
                 disk = self.exports.get(data.decode("utf-8", "replace"))
                 if disk is not None:
@@ -217,7 +224,8 @@ class _Transmission:
             elif request.command == Command.WRITE:
                 if request.length > protocol.MAX_READ:
                     return  # its data can't be skipped safely
-                _receive(self.client, request.length)
+                for start in range(0, request.length, SKIP):
+                    _receive(self.client, min(SKIP, request.length - start))
                 self._fail(request, Errno.EPERM, "the export is read-only")
             elif request.command in (Command.TRIM, Command.WRITE_ZEROES):
                 self._fail(request, Errno.EPERM, "the export is read-only")
@@ -228,9 +236,12 @@ class _Transmission:
         if not self._in_range(request) or request.length > protocol.MAX_READ:
             self._fail(request, Errno.EINVAL, "the range leaves the disk or is too long")
             return
-        buffer = bytearray(request.length)
+        buffer = memoryview(bytearray(min(PIECE, request.length)))
+        starts = range(0, request.length, PIECE)
         try:
-            self.disk.read_into(request.offset, buffer)
+            # Once data has been sent an error can't be told any more: a long read is tried first, its start last.
+            for start in reversed(starts):
+                self._fill(buffer, request, start)
         except ByreError as error:
             self._fail(request, Errno.EIO, str(error))
             return
@@ -241,6 +252,14 @@ class _Transmission:
             head = protocol.simple_reply(request.cookie)
         self.client.sendall(head)
         self.client.sendall(buffer)
+        for start in starts[1:]:
+            self.client.sendall(self._fill(buffer, request, start))
+
+    def _fill(self, buffer: memoryview, request: Request, start: int) -> memoryview:
+        """The piece of the request's bytes that begins at ``start``, in the front of ``buffer``."""
+        piece = buffer[: request.length - start]
+        self.disk.read_into(request.offset + start, piece)
+        return piece
 
     def _status(self, request: Request) -> None:
         if not self._in_range(request) or not request.length:
@@ -305,10 +324,13 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _receive(client: socket.socket, length: int) -> bytes:
+def _receive(client: socket.socket, length: int, deadline: float | None = None) -> bytes:
+    """Exactly so many bytes, by ``deadline`` (of the monotonic clock). Raises EOFError, OSError."""
     buffer = bytearray(length)
     view = memoryview(buffer)
     while view:
+        if deadline is not None:
+            client.settimeout(max(0.001, deadline - time.monotonic()))
         count = client.recv_into(view)
         if not count:
             raise EOFError("the client went away")

@@ -215,7 +215,8 @@ def open_file(
     try:
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise StorageError("is neither a file nor a block device", path=name)
+            what = "is a folder, not an image" if stat.S_ISDIR(mode) else "is neither a file nor a block device"
+            raise StorageError(what, path=name)
         file = LocalFile(fd, name=name, path=Path(name).resolve(), writable=writable, block_device=stat.S_ISBLK(mode))
         if sys.platform != "win32" and (writable or not force_share):
             file.locked = _lock(fd, name, writable=writable, force_unlocked=force_unlocked)

@@ -264,7 +264,8 @@ def stale_parts(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _temporary_prefix(final: Path) -> str:
-    stem = final.name.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
+    # os.fsencode: a name need not be UTF-8. What of it can't be text is left out.
+    stem = os.fsencode(final.name)[:_NAME_BYTES].decode("utf-8", "ignore")
     return f".{stem}.byre-"
 
 

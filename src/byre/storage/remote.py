@@ -96,7 +96,7 @@ class HttpSource:
                 answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             raise StorageError(
-                f"the server can't be read from: {type(error).__name__}", path=self.name, offset=start
+                f"the server can't be read from: {_reason(error)}", path=self.name, offset=start
             ) from error
         if len(body) != expected:
             raise self._wrong(f"a body of {len(body)} bytes", f"{expected} bytes")
@@ -173,7 +173,11 @@ class ObjectSource:
         except FileNotFoundError as error:
             raise MissingError("no such object", path=self.name) from error
         except Exception as error:  # obstore's own tree is not importable by name in all its versions
-            raise StorageError(f"the object can't be opened: {type(error).__name__}", path=self.name) from error
+            raise StorageError(
+                f"the object can't be opened: {type(error).__name__}",
+                path=self.name,
+                hint="Credentials, region and endpoint come from the environment (AWS_ACCESS_KEY_ID and so on).",
+            ) from error
         self.size = int(head["size"])
 
     def fetch(self, start: int, length: int) -> bytes:
@@ -283,6 +287,22 @@ class RemoteStorage(StorageDefaults):
                 break
             del self._blocks[oldest]
         return self._blocks[index]
+
+
+def _reason(error: Exception) -> str:
+    """What urllib3 says in a few words: its own messages name the whole URL, secrets too."""
+    cause: object = error
+    while (deeper := getattr(cause, "reason", None)) is not None and isinstance(deeper, Exception):
+        cause = deeper
+    inner = getattr(cause, "__cause__", None) or getattr(cause, "__context__", None) or cause
+    text = inner.strerror if isinstance(inner, OSError) and inner.strerror else type(cause).__name__
+    return {
+        "NameResolutionError": "its name can't be resolved",
+        "ConnectTimeoutError": "no answer in time",
+        "ReadTimeoutError": "no answer in time",
+        "ProtocolError": "it broke the connection off",
+        "SSLError": "its certificate can't be verified",
+    }.get(type(cause).__name__, text)
 
 
 def open_remote(url: str) -> RemoteStorage:

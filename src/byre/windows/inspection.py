@@ -102,6 +102,16 @@ class Inspection:
         volume, files = self.files_for(path)
         return Place(volume, files, files.lookup(path))
 
+    def unsearched(self) -> tuple[str, ...]:
+        """What keeps "nothing found" from meaning that nothing is there: partitions that are damaged or unread."""
+        found = []
+        for volume in self.volumes:
+            if volume.filesystem is None:
+                found.append(f"partition {volume.partition.index} can't be read")
+            elif volume.filesystem.problems:
+                found.append(f"partition {volume.partition.index} is damaged")
+        return tuple(found)
+
     def _mounted_devices(self) -> dict[str, OpenVolume]:
         for volume, root in self.roots:
             if volume.filesystem is None:

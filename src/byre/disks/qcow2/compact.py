@@ -2,7 +2,8 @@
 
 A cluster is copied before anything points to the copy, and both hold the same bytes until the last entry has
 changed, so a cut at any write leaves an image that reads the same, with leaked clusters at worst. Compressed
-streams stay where they are: several share a cluster, and one may reach into the next.
+streams stay where they are: several share a cluster, and one may reach into the next. So do the data of an encrypted
+image, which can be decrypted only there.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from byre.errors import UnsupportedError
 from byre.storage.base import Storage
 
 FREE, DATA, FIXED, L2_TABLE, REFCOUNT_BLOCK, BITMAP_DATA, STREAM = range(7)
-"""What a host cluster holds. Fixed ones are tables of several clusters, which move otherwise; streams never move."""
+"""What a host cluster holds. Fixed ones are tables of several clusters, which move otherwise; streams never move,
+nor do encrypted data."""
 ROUND_CLUSTERS = 1 << 20
 """Clusters moved between two flushes; their places take 16 MB."""
 COPY_BYTES = 4 << 20
@@ -115,6 +117,9 @@ def occupancy(found: Survey) -> U8Array:
         if len(reached.stream_first):
             for step in range(int((reached.stream_last - reached.stream_first).max()) + 1):
                 kinds[np.minimum(reached.stream_first + step, reached.stream_last)] = STREAM
+    if found.header.encryption is not None:
+        # LUKS takes a cluster's host offset into its initialisation vector: elsewhere it decrypts to noise.
+        kinds[kinds == DATA] = STREAM
     return kinds
 
 

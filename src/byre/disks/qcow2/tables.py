@@ -29,7 +29,7 @@ def read_l1(
         return np.zeros(0, dtype=np.uint64)
     if offset == 0 or offset + entries * 8 > storage.size:
         raise CorruptImageError(
-            f"{what} leaves the file",
+            f"{what} leaves the file" if offset else f"{what} has entries but no place",
             path=storage.name,
             offset=offset,
             found=f"{entries} entries",

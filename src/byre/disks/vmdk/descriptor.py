@@ -132,7 +132,8 @@ def _parse_extent(line: str, *, path: str) -> ExtentLine:
     if kind != "ZERO" and not name:
         raise CorruptImageError("has an extent without a file", path=path, found=line[:120])
     sectors, start = int(match["sectors"]), int(match["offset"] or 0)
-    if not 0 < sectors <= MAX_SECTORS or start > MAX_SECTORS:
+    negative = (match["rest"] or "").lstrip().startswith("-")  # the offset: other words may follow a VMFS extent
+    if not 0 < sectors <= MAX_SECTORS or start > MAX_SECTORS or negative:
         raise CorruptImageError("has an extent of impossible size", path=path, found=line[:120])
     return ExtentLine(match["access"].upper(), sectors, kind, name, start)
 

@@ -79,8 +79,12 @@ def open_machine(
     descriptor = Path(path)
     if descriptor.is_dir():
         descriptor = descriptor / "config.plist"
-    if not descriptor.exists():
-        raise MissingError("there is no such file", path=shown)
+        if not descriptor.exists():
+            raise UnsupportedError(
+                "is a folder, but no UTM bundle: it has no config.plist",
+                path=shown,
+                hint="Name the .ova, .ovf, .vbox, .vmx or domain XML in it.",
+            )
     with ExitStack() as stack:
         storage = stack.enter_context(open_file(descriptor))
         head = storage.read(0, min(_HEAD, storage.size))

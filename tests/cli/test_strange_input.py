@@ -1,0 +1,176 @@
+"""What a stranger hands to the verbs: odd names, things that are no files, volumes of which a part can't be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import byre as package
+from byre.cli.main import main
+from byre.disks.opening import open_disk
+from byre.filesystems import open_volumes
+from oracles import run_tool
+from programs import byre
+
+SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
+
+
+def failure(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict[str, Any]:
+    """The error object of a run; its exit status is what the object says."""
+    status = main([*map(str, words), "--json"])
+    told = capsys.readouterr().out
+    # A list of JSON lines has begun before it fails: its last line is the error.
+    error: dict[str, Any] = json.loads(told if told.startswith("{\n") else told.splitlines()[-1])
+    assert (error["schema"], error["exit_status"]) == ("byre/error/1", status)
+    return error
+
+
+@pytest.mark.parametrize("words", [["check"], ["check", "--files"], ["info"], ["known", "import"]])
+def test_a_name_that_is_not_utf8_is_a_name_like_others(words: list[str], tmp_path: Path) -> None:
+    image = os.fsencode(tmp_path) + b"/n\xff\xfe.qcow2"
+    shutil.copy(SPECIMEN, os.fsdecode(image))
+    if words[0] == "known":
+        Path(os.fsdecode(image)).write_text("d41d8cd98f00b204e9800998ecf8427e\n")
+        words = [*words, "--db", str(tmp_path / "known.sqlite")]
+    done = byre(*words, os.fsdecode(image), "--json")
+    assert json.loads(done.stdout)["schema"].startswith(f"byre/{words[0]}")
+
+
+@pytest.mark.parametrize(
+    "name", ["nbd://host/export", 'json:{"driver":"qcow2"}', "ssh://me:secret@host/x", "rbd:a/b"]
+)
+@pytest.mark.parametrize("verb", ["info", "check", "ls"])
+def test_names_of_qemus_protocols_are_refused_by_name(
+    verb: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = failure(capsys, verb, name)
+    assert (error["error"], error["what"].split()[0]) == ("unsupported", name.partition(":")[0] + ":")
+    assert "secret" not in json.dumps(error)
+
+
+def test_a_file_that_is_called_like_a_protocol_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nbd:disk").write_bytes(bytes(512))
+    assert main(["info", "nbd:disk", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["virtual_size"] == 512
+
+
+def test_an_empty_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, "info", "")["what"] == "the name of the image is empty"
+
+
+def test_a_folder_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, "info", tmp_path)["what"] == "is a folder, not an image"
+    assert "no UTM bundle" in failure(capsys, "import", tmp_path)["what"]
+
+
+def test_a_list_of_hashes_is_read_from_plain_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for source in (pipe, Path("/dev/zero"), tmp_path):
+        error = failure(capsys, "known", "import", source, "--db", tmp_path / "known.sqlite")
+        assert (error["error"], error["what"]) == ("io", "isn't a plain file")
+
+
+def test_a_server_that_refuses_says_so_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    error = failure(capsys, "info", "http://127.0.0.1:1/x.qcow2?token=secret")
+    assert error["what"] == "the server can't be read from: Connection refused"
+    assert "secret" not in json.dumps(error)
+
+
+def test_an_l1_table_at_offset_zero_has_no_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "x.qcow2"
+    data = bytearray(SPECIMEN.read_bytes())
+    data[40:48] = bytes(8)
+    image.write_bytes(data)
+    assert failure(capsys, "read", image, "0", "512")["what"] == "the L1 table has entries but no place"
+
+
+def test_a_map_that_breaks_off_is_whole_json_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "x.qcow2"
+    data = bytearray(SPECIMEN.read_bytes())
+    l1 = int.from_bytes(data[40:48], "big")
+    l2 = int.from_bytes(data[l1 : l1 + 8], "big") & 0x00FFFFFFFFFFFE00
+    data[l2 + 8 * 100 : l2 + 8 * 101] = (0x8000000000008200).to_bytes(8, "big")
+    image.write_bytes(data)
+    assert main(["map", str(image), "--json"]) == 65
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["error"]["error"], told["error"]["exit_status"]) == ("byre/map/1", "corrupt", 65)
+
+
+@pytest.fixture
+def beheaded(tmp_path: Path) -> Path:
+    """The specimen with the first 64 records of its MFT overwritten with noise that is no record: the root too."""
+    image = tmp_path / "beheaded.raw"
+    assert main(["convert", str(SPECIMEN), str(image)]) == 0
+    with open_disk(str(SPECIMEN)) as disk:
+        (volume,) = open_volumes(disk)
+        mft: Any = volume.filesystem
+        place = mft.mft.place(5)
+    with image.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes(1024))
+        file.seek(place + (24 - 5) * 1024)
+        file.write(b"\xee" * 1024 * 2000)
+    return image
+
+
+@pytest.mark.parametrize("words", [["ls"], ["stat", "/"], ["tree"], ["find"], ["hash"], ["du"], ["cat", "/boot.ini"]])
+def test_a_root_that_cannot_be_read_is_no_empty_folder(
+    words: list[str], beheaded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    error = failure(capsys, words[0], beheaded, *words[1:])
+    assert (error["error"], error["what"]) == ("corrupt", "the root folder can't be read: its MFT record is damaged")
+
+
+def test_inspect_says_where_it_could_not_look(beheaded: Path) -> None:
+    told = byre("inspect", beheaded).stdout
+    assert "no installed Windows or ReactOS found; partition 1 is damaged" in told
+
+
+@pytest.mark.oracle
+def test_brackets_in_a_name_are_letters(tmp_path: Path) -> None:
+    """Windows' web cache calls its files "logo[1].gif"."""
+    image = tmp_path / "fat.img"
+    image.write_bytes(bytes(1 << 20))
+    run_tool("mkfs.fat", image)
+    for name in ("logo[1].gif", "logo1.gif"):
+        (tmp_path / name).write_bytes(name.encode())
+        run_tool("mcopy", "-i", image, tmp_path / name, f"::/{name}")
+    for arguments in (["ls", "-1"], ["find"]):
+        verb, *options = arguments
+        pattern = "/logo[1].gif" if verb == "ls" else "*[1]*"
+        assert byre(verb, image, pattern, *options).stdout.split("/")[-1] == "logo[1].gif\n"
+    assert byre("cp", image, "/logo[1].gif", tmp_path / "out").returncode == 0
+    assert (tmp_path / "out" / "logo[1].gif").read_bytes() == b"logo[1].gif"
+
+
+def test_an_error_in_a_list_of_json_lines_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["find", str(SPECIMEN), "--in", "/nowhere", "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert status == 66
+    assert [line["schema"] for line in lines] == ["byre/find/1", "byre/error/1"]
+
+
+@pytest.mark.parametrize("verb", ["create", "rebase"])
+def test_a_backing_image_elsewhere_is_said_to_need_leave(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base.raw").write_bytes(bytes(1 << 20))
+    (tmp_path / "sub").mkdir()
+    image = tmp_path / "sub" / "x.qcow2"
+    if verb == "rebase":
+        assert main(["create", str(image), "1M"]) == 0
+    assert main([verb, str(image), "-b", "../base.raw", "-F", "raw"]) == 0
+    assert f"lies outside the image's folder: to read it takes --allow-path {tmp_path}" in capsys.readouterr().err
+    assert main(["read", str(image), "0", "512", "--allow-path", str(tmp_path)]) == 0
