@@ -11,10 +11,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from byre.cli.progress import Progress, start_progress
-from byre.errors import ByreError
+from byre.errors import ByreError, StorageError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -109,6 +109,13 @@ class Output:
             finished = True
         finally:
             bar.close(finished=finished)
+
+    def bytes_stream(self) -> BinaryIO:
+        """Where a result that is bytes goes. StorageError where stdout was closed from the start."""
+        if sys.stdout is None:
+            raise StorageError("there is no stdout to write to: it is closed")
+        self.flush()
+        return sys.stdout.buffer
 
     def flush(self) -> None:
         """Hand everything said so far to the operating system; raises OSError when it won't have it."""
