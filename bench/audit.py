@@ -10,27 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import byre as package
+from guest_volume import audited_guest, can_make
+from measure import Run, compile_byre, median, peak, run, settle, spread
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
-
-import byre as package  # noqa: E402
-from measure import Run, median, peak, run, settle, spread  # noqa: E402
-
 BYRE = str(Path(sys.executable).with_name("byre"))
 SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
-SIZES = (4_000, 20_000, 60_000, 120_000, 171_000)
-"""Bytes of a file: 75,000 on average, so that 20,000 of them are 1.5 GB."""
-PROGRAMS = 3
-"""One file in so many is a program."""
 STALE = 5
 """Seconds after which an image may be kept in the cache of facts."""
 
@@ -42,6 +34,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--output", type=Path, help="write the rows there as JSON too")
     options = parser.parse_args()
+    compile_byre()
     options.work.mkdir(parents=True, exist_ok=True)
     runs = options.runs or (1 if options.quick else 5)
     rows = measure(options.work, runs, 1_000 if options.quick else 20_000)
@@ -63,9 +56,9 @@ def measure(work: Path, runs: int, files: int) -> list[dict[str, Any]]:
     rows = [_row("specimen, all questions", [_audit(specimen, work) for _ in range(runs)], 3.0, None)]
     image = work / f"audited-{files}.qcow2"
     if not image.exists():
-        if not all(shutil.which(tool) for tool in ("mkntfs", "ntfs-3g")):
+        if not can_make():
             return [*rows, {"name": "a large guest", "skipped": "mkntfs and ntfs-3g are missing"}]
-        make_guest(image, files)
+        audited_guest(image, files)
     about = f"{files:,} files"
     settle()
     cold = [_audit(image, work) for _ in range(runs)]
@@ -115,49 +108,6 @@ def shown(row: dict[str, Any]) -> str:
         f"| {row['name']} | {row['seconds']:.2f} s | {low:.2f} to {high:.2f} s | {row['aim'] or ''} | "
         f"{row['peak'] / 2**20:.0f} MiB | {asked} | {met if row['aim'] else ''} |"
     )
-
-
-def make_guest(image: Path, count: int) -> None:
-    """The large guest, as a plain qcow2."""
-    from builders import xp
-    from builders.ntfs_volumes import mkntfs, mounted
-    from builders.pe import PeSpec, build_pe
-    from make_specimen import HEADS, SECTORS_PER_TRACK, START_LBA, wrap
-
-    source = random.Random(11)
-    volume, disk = image.with_suffix(".volume"), image.with_suffix(".raw")
-    geometry = ("-p", str(START_LBA), "-S", str(SECTORS_PER_TRACK), "-H", str(HEADS))
-    mkntfs(volume, 255 << 20 if count < 2_000 else 3 << 30, *geometry)
-    with mounted(volume) as root:
-        files = xp.clean_files()
-        for name in xp.folders(files):
-            (root / name.lstrip("/")).mkdir(exist_ok=True)
-        for name, data in files.items():
-            (root / name.lstrip("/")).write_bytes(data)
-        for number in range(count):
-            folder = root / "Program Files" / f"package {number // 200}"
-            if number % 200 == 0:
-                folder.mkdir()
-            data = source.randbytes(source.choice(SIZES))
-            if number % PROGRAMS == 0:
-                spec = PeSpec(name=f"part{number}.dll", imports={"kernel32.dll": ["CreateFileW"]}, timestamp=number)
-                # What follows the sections is an overlay, as installers have it: digests are taken of all of it.
-                data = build_pe(spec) + data
-            (folder / f"part{number}.{'dll' if number % PROGRAMS == 0 else 'dat'}").write_bytes(data)
-    _wrap(wrap, volume, disk)
-    volume.unlink()
-    made = image.with_suffix(".part")
-    subprocess.run([BYRE, "convert", "--force", disk, made, "-O", "qcow2"], check=True, stdout=subprocess.DEVNULL)
-    disk.unlink()
-    made.replace(image)
-
-
-def _wrap(wrap: Any, volume: Path, disk: Path) -> None:
-    """The volume behind an MBR, on a disk that is large enough for it."""
-    import make_specimen
-
-    make_specimen.DISK_SIZE = volume.stat().st_size + (2 << 20)
-    wrap(volume, disk)
 
 
 if __name__ == "__main__":

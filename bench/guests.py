@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from measure import CommandError, compile_byre, median, peak, run
+
 HERE = Path(__file__).resolve().parent
 BYRE = str(Path(sys.executable).with_name("byre"))
 PEERS = ("libfsntfs-python", "pytsk3", "dissect.ntfs", "libregf-python", "lief")
@@ -37,6 +39,7 @@ def main() -> int:
     parser.add_argument("--shared", type=Path, default=HERE.parents[1] / "shared" / "data", help="the field hives")
     parser.add_argument("--output", type=Path, help="write the rows there as JSON too")
     options = parser.parse_args()
+    compile_byre()
     options.work.mkdir(parents=True, exist_ok=True)
     runs = options.runs or (1 if options.quick else 5)
     peers = _peer_python(options.work)
@@ -140,8 +143,6 @@ def _verbs(inputs: dict[str, Path | None], runs: int) -> list[dict[str, Any]]:
         if image is None:
             rows.append({"name": name, "aim": aim, "skipped": "its input isn't there"})
             continue
-        from measure import CommandError, median, peak, run
-
         try:
             taken = [run((BYRE, *words), ok=(0, 1)) for _ in range(runs)]
         except CommandError as error:
@@ -164,6 +165,4 @@ def _shown(row: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # An installed program finds its modules compiled.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.exit(main())

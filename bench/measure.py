@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import statistics
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ def run(command: Sequence[str], *, ok: tuple[int, ...] = (0,)) -> Run:
     if process.returncode not in ok:
         raise CommandError(f"{' '.join(command)}: exit status {process.returncode}\n{said.decode(errors='replace')}")
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def compile_byre() -> None:
+    """Do what pip does when it installs: a checkout under PYTHONDONTWRITEBYTECODE compiles itself in every run."""
+    compileall.compile_dir(Path(__file__).resolve().parents[1] / "src", quiet=1)
 
 
 def settle() -> None:

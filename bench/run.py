@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import FORMATS, Command, Job, convert_jobs, format_jobs, metadata_jobs
-from measure import CommandError, Run, median, peak, progress, run, settle, spread
+from measure import CommandError, Run, compile_byre, median, peak, progress, run, settle, spread
 
 HERE = Path(__file__).resolve().parent
 BYRE = str(Path(sys.executable).with_name("byre"))
@@ -25,6 +25,7 @@ BYRE = str(Path(sys.executable).with_name("byre"))
 
 def main() -> int:
     options = _options()
+    compile_byre()
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     inputs = _inputs(work, quick=options.quick)

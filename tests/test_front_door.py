@@ -77,7 +77,7 @@ def test_wheel_and_sdist_carry_what_they_must(tmp_path: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"byre/py.typed", "byre/samples/farm.qcow2", "byre/cli/main.py"} <= names
-    assert {"byre/reports/html/page.html.j2", "byre/reports/html/style.css"} <= names
+    assert {"byre/reports/html/frame.html.j2", "byre/reports/html/style.css"} <= names
     assert not {name for name in names if name.startswith(("tests", "tools", "bench"))}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -63,8 +63,8 @@ def healthy_disk(files: FileSystem) -> Facts:
     return Facts("memory", container, TABLE, mbr, (volume,), guest=None, kind="unknown")
 
 
-def facts_of(plant: Plant) -> Facts:
-    """The specimen with one defect."""
+def planted_files(plant: Plant) -> MemoryFiles:
+    """The specimen's files with one defect."""
     files = dict(clean_files())
     hives = ((plant.system, xp.system_hive, "SYSTEM"), (plant.software, xp.software_hive, "SOFTWARE"))
     for change, build, name in hives:
@@ -84,7 +84,12 @@ def facts_of(plant: Plant) -> Facts:
     for path, edit in plant.edit.items():
         files[path] = edit(files[path])
     files |= plant.write
-    memory = MemoryFiles(files, plant.unreadable)
+    return MemoryFiles(files, plant.unreadable)
+
+
+def facts_of(plant: Plant) -> Facts:
+    """The specimen with one defect."""
+    memory = planted_files(plant)
     read = gather_system(
         healthy_disk(memory), memory, xp.ROOT, volume=1, loader=memory, file_system="ntfs", scanners=Scanners()
     )

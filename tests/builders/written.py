@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
 from byre.disks.formats import format_named
+from byre.disks.writer import ImageWriter
 from byre.storage.base import Storage
 from byre.storage.local import open_file
 
 
 class FileTarget:
-    """A target that is the file itself."""
+    """A new image written straight to its path."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(b"")
         self.name = str(path)
         self.storage: Storage = open_file(path, writable=True)
+        self.extras: list[Storage] = []
 
     def extra(self, name: str) -> Storage:
-        raise AssertionError("one file is all that these formats need")
+        path = Path(self.name).parent / name
+        path.write_bytes(b"")
+        self.extras.append(open_file(path, writable=True))
+        return self.extras[-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for storage in (self.storage, *self.extras):
+            storage.close()
 
 
 def write_image(
@@ -32,22 +47,23 @@ def write_image(
     pieces = {0: content} if isinstance(content, bytes) else content
     if size is None:
         size = max(offset + len(piece) for offset, piece in pieces.items())
-    target = FileTarget(path)
-    writer = format_named(format).load().create(target, size, options)
-    blocks = _blocks(pieces, writer.block_size)
-    zero = [block for block, data in blocks.items() if not any(data)]
-    held = sorted(set(blocks) - set(zero))
-    count = len(held)
-    where = writer.place(
-        np.array(held, dtype=np.int64), np.full(count, writer.block_size, dtype=np.int64), np.zeros(count, dtype=bool)
-    )
-    for block, host in zip(held, where.host.tolist(), strict=True):
-        inside = min(writer.block_size, size - block * writer.block_size)
-        target.storage.write(host, bytes(blocks[block][:inside]))
-    writer.place_zero(np.array(sorted(zero), dtype=np.int64))
-    writer.finish()
-    target.storage.close()
+    with FileTarget(path) as target:
+        writer = format_named(format).load().create(target, size, options)
+        blocks = _blocks(pieces, writer.block_size)
+        zero = [block for block, data in blocks.items() if not any(data)]
+        _place(writer, {block: blocks[block] for block in sorted(set(blocks) - set(zero))})
+        writer.place_zero(np.array(sorted(zero), dtype=np.int64))
+        writer.finish()
     return path
+
+
+def _place(writer: ImageWriter, blocks: dict[int, bytearray]) -> None:
+    numbers = np.array(list(blocks), dtype=np.int64)
+    stored = np.full(len(blocks), writer.block_size, dtype=np.int64)
+    where = writer.place(numbers, stored, np.zeros(len(blocks), dtype=bool))
+    for (block, data), file, host in zip(blocks.items(), where.file.tolist(), where.host.tolist(), strict=True):
+        inside = min(writer.block_size, writer.size - block * writer.block_size)
+        writer.files[file].write(host, bytes(data[:inside]))
 
 
 def _blocks(pieces: dict[int, bytes], block_size: int) -> dict[int, bytearray]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from builders.new_image import write_image
 from builders.qemu import qemu_img
+from builders.written import write_image
 from byre.convert.convert import convert_image
 from byre.convert.target_profiles import TARGETS
 from byre.convert.target_rules import FileFacts, Target
@@ -138,7 +138,7 @@ def test_real_vhdx_for_hyperv_and_for_azure(tmp_path: Path) -> None:
 def test_differencing_image_is_not_whole_without_its_parent(tmp_path: Path) -> None:
     write_image(tmp_path / "base.vhdx", "vhdx", {}, 4 * MIB)
     options = {"subformat": "differencing", "backing_file": "base.vhdx"}
-    write_image(tmp_path / "child.vhdx", "vhdx", {}, 4 * MIB, options)
+    write_image(tmp_path / "child.vhdx", "vhdx", {}, 4 * MIB, **options)
     report = verify_for_target(tmp_path / "child.vhdx", "hyperv")
     assert "hyperv.whole" in {result.rule.id for result in report.having("fail")}
 

@@ -140,3 +140,44 @@ def test_a_dirty_volume_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError) as caught:
         change(image, [Remove("/README.TXT")], tmp_path / "out.img")
     assert "dirty" in str(caught.value)
+
+
+def test_a_folder_typed_by_its_short_name_is_the_same_folder(tmp_path: Path) -> None:
+    image, _ = _volume(16, tmp_path)
+    names = [f"/Sub Directory/long and new {number}.txt" for number in range(3)]
+    aliases = [f"/SUBDIR~1/other and new {number}.txt" for number in range(3)]
+    changes = [Put(path, Content.of(path.encode())) for pair in zip(names, aliases, strict=True) for path in pair]
+    out = tmp_path / "out.img"
+    change(image, changes, out)
+    found = holds(out)
+    assert all(found[path] == path.encode() for path in names)
+    assert all(found[path.replace("SUBDIR~1", "Sub Directory")] == path.encode() for path in aliases)
+    _sound(out)
+
+
+def test_names_whose_capitals_are_of_other_length_are_two(tmp_path: Path) -> None:
+    image, _ = _volume(16, tmp_path)
+    middle, out = tmp_path / "middle.img", tmp_path / "out.img"
+    change(image, [Put("/straße long.txt", Content.of(b"1")), Put("/STRASSE long.txt", Content.of(b"2"))], middle)
+    assert holds(middle)["/straße long.txt"] == b"1"
+    change(middle, [Remove("/straße long.txt"), Remove("/strasse LONG.txt")], out)
+    assert not [path for path in holds(out) if path.lower().startswith("/str")]
+    _sound(out)
+
+
+def test_what_is_written_over_was_modified_now(tmp_path: Path) -> None:
+    image, _ = _volume(16, tmp_path)
+    out = tmp_path / "out.img"
+    change(image, [Put("/README.TXT", Content.of(b"other"))], out)
+    with reading(image) as before, reading(out) as after:
+        old, new = before.lookup("/README.TXT"), after.lookup("/README.TXT")
+    assert old.created == new.created and old.modified is not None and new.modified is not None
+    assert new.modified > old.modified + 10**17
+
+
+@pytest.mark.parametrize("last", [Remove("/new/file"), Remove("/new"), Put("/NEW/FILE", Content.of(b""))])
+def test_what_a_plan_makes_it_makes_once(last: Change, tmp_path: Path) -> None:
+    image, _ = _volume(16, tmp_path)
+    with pytest.raises(UsageError) as caught:
+        change(image, [MakeFolder("/new"), Put("/new/file", Content.of(b"x")), last], tmp_path / "out.img")
+    assert str(caught.value.found).startswith("/new")

@@ -1,16 +1,19 @@
-"""Byre's master boot code under QEMU: the active partition's boot sector starts, told what a BIOS would tell it."""
+"""Byre's boot code as bytes, and the master boot record's under QEMU: the active partition's boot sector starts, told
+what a BIOS would tell it."""
 
 from __future__ import annotations
 
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from byre.lite.mending.boot_code import CODE_SIZE, MASTER_CODE, with_master_code
-from byre.volumes.boot_code import recognise_master
-from oracles import require_tool, run_tool
+from builders.boot_disks import take_lba_away
+from byre.lite.mending.boot_code import CODE_SIZE, FREELDR, NTLDR, volume_code, with_master_code, with_volume_code
+from byre.volumes.boot_code import recognise_master, recognise_volume
+from oracles import require_tool
 
 _LOADER = bytes.fromhex(
     "88d3"  # mov bl,dl
@@ -22,48 +25,6 @@ _LOADER = bytes.fromhex(
     "e6f4"  # out 0xf4,al: QEMU ends
     "f4"  # hlt
 )
-
-_WITHOUT_LBA = """
-bits 16
-org 0x8000
-    xor ax,ax
-    mov ds,ax
-    mov es,ax
-    mov ss,ax
-    mov sp,0x7c00
-    mov si,sp
-    mov di,0x8000
-    mov cx,256
-    rep movsw
-    jmp 0:moved
-moved:
-    mov eax,[0x4c]
-    mov [old],eax
-    mov word [0x4c],hook
-    mov word [0x4e],0
-    mov ax,0x0201
-    mov bx,0x7c00
-    mov cx,2
-    mov dh,0
-    int 0x13
-    jmp 0:0x7c00
-hook:
-    cmp ah,0x41
-    je refuse
-    cmp ah,0x42
-    je refuse
-    jmp far [cs:old]
-refuse:
-    push bp
-    mov bp,sp
-    or byte [bp+6],1
-    pop bp
-    iret
-old dd 0
-times 510-($-$$) db 0
-dw 0xaa55
-"""
-"""Makes the BIOS one that knows no LBA, then starts the second sector as if it were the first."""
 
 
 def _entry(active: int, start: int) -> bytes:
@@ -113,15 +74,8 @@ def test_a_partition_beyond_what_chs_reaches_starts(tmp_path: Path) -> None:
 
 @pytest.mark.oracle
 def test_a_bios_without_lba_is_asked_for_the_entry_s_cylinder_head_and_sector(tmp_path: Path) -> None:
-    require_tool("nasm")
-    source, stage = tmp_path / "stage.asm", tmp_path / "stage.bin"
-    source.write_text(_WITHOUT_LBA)
-    run_tool("nasm", "-f", "bin", source, "-o", stage)
     disk = _disk(tmp_path / "d.img", _entry(0x80, 63), at=63)
-    with disk.open("r+b") as file:
-        master = file.read(512)
-        file.seek(0)
-        file.write(stage.read_bytes() + master)
+    take_lba_away(disk)
     assert _starts(disk) == b"B\x80\x80?"
 
 
@@ -131,16 +85,36 @@ def test_nothing_starts_where_no_partition_is_active(tmp_path: Path) -> None:
 
 
 @pytest.mark.oracle
-def test_the_bytes_are_the_instructions_that_their_comments_name(tmp_path: Path) -> None:
-    require_tool("ndisasm")
-    code = tmp_path / "code"
-    code.write_bytes(MASTER_CODE[:0x95])
-    rows = run_tool("ndisasm", "-b", "16", "-o", "0x600", code).splitlines()
-    said = [" ".join(row.split()[2:]) for row in rows]
-    assert said[0] == "cli"
-    assert "push dword [di+0x8]" in said
-    assert said.count("int 0x13") == 3
-    assert not any(row.startswith("db ") for row in said)
+def test_the_bytes_are_what_nasm_makes_of_the_sources_beside_them() -> None:
+    require_tool("nasm")
+    tool = Path(__file__).parents[2] / "tools" / "assemble_boot.py"
+    done = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("kind", ["ntfs", "fat12", "fat16", "fat32"])
+@pytest.mark.parametrize("loader", [NTLDR, FREELDR])
+def test_what_is_written_to_a_volume_keeps_its_fields_and_is_known_again(kind: str, loader: str) -> None:
+    code = volume_code(kind, loader)
+    if (kind, loader) == ("ntfs", FREELDR):
+        assert code is None
+        return
+    assert code is not None
+    end = {"ntfs": 0x54, "fat32": 0x5A}.get(kind, 0x3E)
+    old = bytes(range(256)) * 2
+    new = with_volume_code(old, code)
+    assert (new[3:end], new[510:512], len(new) % 512) == (old[3:end], b"\x55\xaa", 0)
+    known = recognise_volume(new + bytes(512))
+    name = "FREELDR" if loader == FREELDR else "NTLDR"
+    assert (known.loader, known.known) == (f"Byre's own (byre mend, {name} on {kind.upper()})", True)
+
+
+def test_the_first_sector_of_code_that_goes_on_is_not_known_without_the_others() -> None:
+    code = volume_code("ntfs", NTLDR)
+    assert code is not None
+    known = recognise_volume(code[:512] + bytes(8192))
+    assert known.loader is not None and known.loader.endswith("without its other sectors")
+    assert (known.known, recognise_volume(code[:512]).known) == (False, True)
 
 
 def test_what_is_data_in_the_sector_stays() -> None:

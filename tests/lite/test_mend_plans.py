@@ -20,7 +20,8 @@ from byre.lite.hive_editor import SetValue
 from byre.lite.mending import boot_files, portable
 from byre.lite.mending.autostart import plan as plan_autostart
 from byre.lite.mending.boot_code import MASTER_CODE
-from byre.lite.mending.disk import mended_fields, plan_code, plan_disk
+from byre.lite.mending.boot_sector import mended_fields
+from byre.lite.mending.disk import plan_code, plan_disk
 from byre.lite.mending.plan import Options, Patient, WriteSector
 from byre.lite.mending.sources import GuestSources
 from byre.lite.mending.table import MENDS, NAMES, chosen

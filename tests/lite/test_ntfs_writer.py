@@ -237,3 +237,48 @@ def test_damaged_volumes_end_in_an_error_or_a_sound_result(rich: Path, tmp_path:
                 work.close()
         copy.unlink()
     assert failed
+
+
+def test_of_names_that_differ_in_case_the_one_spelt_so_goes(tmp_path: Path) -> None:
+    """Other systems make such names; a plan names a file as the walk showed it."""
+    image = mkntfs(tmp_path / "volume.img", 16 << 20)
+    with mounted(image) as root:
+        for name in ("Read.txt", "READ.TXT", "read.txt"):
+            (root / name).write_bytes(name.encode())
+    for name in ("Read.txt", "READ.TXT", "read.txt"):
+        out = tmp_path / f"without {name}.img"
+        assert change(image, [Remove(f"/{name}")], out).removed == (f"/{name}",)
+        assert _judge(out) == {f"/{n}": n.encode() for n in ("Read.txt", "READ.TXT", "read.txt") if n != name}
+
+
+def test_a_folder_goes_whatever_the_names_in_it(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "volume.img", 16 << 20)
+    odd = ["a", "A", "straße", "STRASSE", "back\\slash", "C:", "trailing. ", "..\\x", "quest?ion"]
+    with mounted(image, "streams_interface=none") as root:
+        (root / "keep").write_bytes(b"keep")
+        for number, name in enumerate(odd):
+            (root / "odd" / name).mkdir(parents=True)
+            (root / "odd" / name / "file").write_bytes(bytes([number]))
+    out = tmp_path / "out.img"
+    applied = change(image, [Remove("/odd")], out)
+    assert len(applied.removed) == 1 + 2 * len(odd)
+    assert _judge(out) == {"/keep": b"keep"}
+
+
+@pytest.mark.parametrize("last", [Remove("/new/file"), Remove("/new"), Put("/NEW/FILE", Content.of(b""))])
+def test_what_a_plan_makes_it_makes_once(last: Change, tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "volume.img", 16 << 20)
+    with pytest.raises(UsageError) as caught:
+        change(image, [MakeFolder("/new"), Put("/new/file", Content.of(b"x")), last], tmp_path / "out.img")
+    assert str(caught.value.found).startswith("/new")
+
+
+def test_a_folder_made_again_keeps_permissions_without_neighbours(tmp_path: Path) -> None:
+    image = mkntfs(tmp_path / "volume.img", 16 << 20)
+    with mounted(image, "permissions") as root:
+        (root / "folder").mkdir()
+        (root / "folder" / "old.dll").write_bytes(b"x")
+        (root / "folder").chmod(0o700)
+    out = tmp_path / "out.img"
+    change(image, [Remove("/folder/old.dll"), Put("/folder/new.dll", Content.of(b"x"))], out)
+    assert _security_id(out, "/folder/new.dll") == _security_id(image, "/folder") != 0

@@ -132,7 +132,7 @@ def test_sarif_holds_at_most_what_viewers_take() -> None:
 
 
 def test_sarif_text_of_the_guest_is_no_link_and_no_control_sequence() -> None:
-    assert message("[click](http://a)\x1b[2J") == "\\[click\\](http://a)\\u001b\\[2J"
+    assert message("[click](http://a)\x1b[2J") == "\\[click\\](http://a)\\x1b\\[2J"
     text = json.dumps(as_sarif([hostile()]), ensure_ascii=False)
     assert "\u202e" not in text
     assert "\x1b" not in text

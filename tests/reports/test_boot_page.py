@@ -1,13 +1,12 @@
-"""The boot test's page and JSON: what a guest writes stays text."""
+"""The boot test's page and JSON: what is on them (that it stays text: test_html_pages)."""
 
 from __future__ import annotations
 
 import json
-import re
 
 from byre.machine.watch.observation import BootResult, Step, Stop, Verdict
 from byre.reports.boot_json import boot_json
-from byre.reports.boot_page import boot_page
+from byre.reports.html.boot_page import boot_page
 
 EVIL = "</pre><script>alert(1)</script>\x1b[2J\u202e&quot;"
 STOP = Stop(0xC0000135, (0x81200040, 0, 0, 0), driver="x<y>.sys", text="evil.dll\x07")
@@ -33,19 +32,11 @@ def result(**more: object) -> BootResult:
     return BootResult(**{**fields, **more})  # type: ignore[arg-type]
 
 
-def test_nothing_of_the_guests_becomes_markup() -> None:
+def test_the_stop_is_told_with_its_parameters_once() -> None:
     page = boot_page(result())
-    body = page.split("<body>")[1]
-    tags = set(re.findall(r"<(/?[a-z0-9]+)", body))
-    assert tags <= {
-        *("h1", "/h1", "h2", "/h2", "p", "/p", "strong", "/strong", "table", "/table", "thead", "/thead", "tbody"),
-        *("/tbody", "tr", "/tr", "th", "/th", "td", "/td", "pre", "/pre", "img", "/body", "/html"),
-    }
-    assert "\x1b" not in page
-    assert "\u202e" not in page
-    assert "default-src 'none'" in page
     assert page.count("0xC0000135") == 1
     assert "0x81200040" in page
+    assert "not as expected" in page
 
 
 def test_a_machine_without_picture_and_text_has_no_empty_parts() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from byre.audit.boot_path import DISK_PATH
 from byre.errors import MissingError, UsageError
 from byre.windows.components import Component, Places, built_in_components, parse_components, read_components
-from byre.windows.components.component import PROFILES, SYSTEMS, owner_of
+from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, owner_of
 from byre.windows.components.loading import check_components
 
 GOOD = """
@@ -26,7 +27,7 @@ marks = ["sol.exe"]
 
 @pytest.mark.parametrize("component", built_in_components(), ids=lambda each: each.id)
 def test_a_component_that_ships_is_well_formed(component: Component) -> None:
-    assert component.profile in PROFILES
+    assert component.profile in (*PROFILES, ONLY_NAMED)
     assert set(component.systems) <= set(SYSTEMS)
     assert not component.consequence.endswith(".")
     assert component.source
@@ -37,6 +38,47 @@ def test_a_component_that_ships_is_well_formed(component: Component) -> None:
         there = [folder.replace("**", "x") for folder in folders]
         paths = [f"{_fill(folder, places)}/{mark}" for folder in there]
         assert any(component.owns(path, places) for path in paths) or _elsewhere(component, mark), mark
+
+
+def test_every_judgement_is_used_and_nothing_else_is_named() -> None:
+    assert {each.unless for each in built_in_components()} - {None} == set(JUDGEMENTS)
+
+
+LOADED = (
+    *("/ntldr", "/ntdetect.com", "/boot.ini", "/bootmgr", "/freeldr.sys", "/freeldr.ini", "/bootfont.bin"),
+    *(f"{{system32}}/config/{name}" for name in ("system", "software", "sam", "security", "default")),
+    *(f"{{system32}}/{name}.exe" for name in ("ntoskrnl", "ntkrnlpa", "smss", "csrss", "winlogon", "services")),
+    *(f"{{system32}}/{name}.exe" for name in ("lsass", "userinit", "svchost", "autochk", "logonui", "ctfmon")),
+    *(f"{{system32}}/{name}.dll" for name in ("hal", "kdcom", "bootvid", "ntdll", "csrsrv", "basesrv", "winsrv")),
+    *(f"{{system32}}/{name}.dll" for name in ("kernel32", "user32", "gdi32", "advapi32", "rpcrt4", "msvcrt")),
+    *(f"{{system32}}/{name}.dll" for name in ("shell32", "shlwapi", "comctl32", "comdlg32", "ole32", "oleaut32")),
+    *(f"{{system32}}/{name}.dll" for name in ("msgina", "lsasrv", "samsrv", "msv1_0", "kerberos", "schannel")),
+    *(f"{{system32}}/{name}.dll" for name in ("secur32", "crypt32", "wintrust", "setupapi", "userenv", "nddeapi")),
+    *(f"{{system32}}/{name}.dll" for name in ("rpcss", "umpnpmgr", "shsvcs", "uxtheme", "winspool", "imm32")),
+    *("{system32}/win32k.sys", "{system32}/watchdog.sys", "{system32}/dxgthk.sys", "{system32}/winspool.drv"),
+    *(f"{{system32}}/{name}.nls" for name in ("l_intl", "unicode", "locale", "sortkey", "sorttbls", "ctype")),
+    *("{system32}/vgaoem.fon", "{root}/explorer.exe", "{root}/fonts/vgaoem.fon", "{root}/fonts/vgasys.fon"),
+    *("{root}/fonts/tahoma.ttf", "{root}/fonts/micross.ttf", "{root}/fonts/marlett.ttf", "{root}/fonts/lucon.ttf"),
+    *(
+        f"{{system32}}/drivers/{name}.sys"
+        for name in sorted((*DISK_PATH, "classpnp", "pciidex", "isapnp", "volsnap"))
+    ),
+    *(f"{{system32}}/drivers/{name}.sys" for name in ("ntfs", "fastfat", "ksecdd", "ndis", "mup", "fltmgr", "dmio")),
+    *(
+        f"{{system32}}/drivers/{name}.sys"
+        for name in ("vga", "videoprt", "kbdclass", "mouclass", "i8042prt", "tcpip")
+    ),
+    "/documents and settings/operator/ntuser.dat",
+)
+
+
+@pytest.mark.parametrize("root", ["/WINDOWS", "/WINNT", "/ReactOS"])
+@pytest.mark.parametrize("component", built_in_components(), ids=lambda each: each.id)
+def test_no_component_owns_a_file_of_the_boot_path(component: Component, root: str) -> None:
+    """What Windows NT 5 starts from, whatever one guest's registry says; of code pages and keyboard layouts the
+    judgements keep what is in use."""
+    places = Places(root)
+    assert not [path for path in LOADED if component.owns(_fill(path, places), places)]
 
 
 def _fill(folder: str, places: Places) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from byre.audit.judging import Report, fingerprint
 from byre.audit.rule import SEVERITIES, rank
-from byre.errors import MissingError, StorageError, UsageError
+from byre.errors import UsageError
+from byre.storage.small_file import read_small_file
 
 MAX_FILE = 256 << 20
 SCHEMAS = ("byre/audit/1", "byre/audits/1")
@@ -25,16 +26,9 @@ class Baseline:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """A report that ``byre audit --report FILE.json`` or ``--json`` wrote; UsageError where it is none."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except FileNotFoundError as error:
-        raise MissingError("there is no such baseline", path=path) from error
-    except OSError as error:
-        raise StorageError(error.strerror or "can't be read", path=path) from error
-    if len(data) > MAX_FILE:
-        raise UsageError("the baseline is too large", path=path, expected=f"at most {MAX_FILE} bytes")
+    """A report that ``byre audit --report FILE.json`` or ``--json`` wrote; UsageError where it is none,
+    and what ``read_small_file`` raises."""
+    data = read_small_file(path, MAX_FILE)
     try:
         return parse_baseline(json.loads(data))
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:

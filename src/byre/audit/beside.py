@@ -17,6 +17,7 @@ from byre.audit.minisign import MAX_SIGNATURE, PublicKey, parse_public_key, pars
 from byre.convert.manifest import FILE_NAME, open_chain, read_manifest
 from byre.disks.disk import Disk
 from byre.errors import ByreError, CorruptImageError, UsageError
+from byre.storage.small_file import read_small_file
 
 MAX_LIST = 4 << 20
 MAX_HASHED = 64 << 30
@@ -47,11 +48,10 @@ def trusted_keys(keys: Sequence[str]) -> tuple[PublicKey, ...]:
         text = each
         if not each.startswith("RW"):
             try:
-                text = Path(each).read_text(encoding="utf-8", errors="replace")[:MAX_SIGNATURE]
-            except (OSError, ValueError) as error:
-                found_text = getattr(error, "strerror", None) or str(error)
+                text = read_small_file(each, MAX_SIGNATURE).decode("utf-8", "replace")
+            except ByreError as error:
                 raise UsageError(
-                    "the public key can't be read", path=each, found=found_text, hint="Name minisign's .pub file."
+                    f"the public key: {error.what}", path=each, hint="Name minisign's .pub file."
                 ) from error
         found.append(parse_public_key(text))
     return tuple(found)
@@ -115,21 +115,9 @@ class _Digests:
         return digest.digest()
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """A small file's bytes. Raises CorruptImageError."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise CorruptImageError(f"can't be read: {error.strerror}", path=path) from error
-    if len(data) > limit:
-        raise CorruptImageError("is too large", path=path, expected=limit)
-    return data
-
-
 def _check_list(found: _Found, file: Path, algorithm: str, image: Path, digests: _Digests) -> None:
     try:
-        text = _read(file, MAX_LIST).decode("utf-8", "replace")
+        text = read_small_file(file, MAX_LIST).decode("utf-8", "replace")
         stated = _stated(text, algorithm, image.name, alone=file.name.startswith(f"{image.name}."))
         for name, digest in stated:
             own = digests.of(name).hex()
@@ -178,7 +166,7 @@ def _check_signature(found: _Found, file: Path, keys: Sequence[PublicKey], diges
     if not signature_file.is_file():
         return
     try:
-        signature = parse_signature(_read(signature_file, MAX_SIGNATURE), path=str(signature_file))
+        signature = parse_signature(read_small_file(signature_file, MAX_SIGNATURE), path=str(signature_file))
         own = next((key for key in keys if key.id == signature.key_id), None)
         candidates = [own] if own is not None else _keys_beside(file)
         matching = [key for key in candidates if key.id == signature.key_id]
@@ -188,7 +176,7 @@ def _check_signature(found: _Found, file: Path, keys: Sequence[PublicKey], diges
             return
         if digests is not None and not signature.prehashed:
             raise CorruptImageError("signs the image's bytes, not their digest: verify it with minisign")
-        data = digests.of("blake2b") if digests is not None else _read(file, MAX_LIST)
+        data = digests.of("blake2b") if digests is not None else read_small_file(file, MAX_LIST)
         message = hashlib.blake2b(data).digest() if signature.prehashed and digests is None else data
         if not verifies(signature, matching[0], message):
             found.add("forged", signature_file, f"the key {matching[0].name} did not make it for {file.name}")
@@ -205,7 +193,8 @@ def _keys_beside(file: Path) -> list[PublicKey]:
     found = []
     for name in ("minisign.pub", f"{file.name}.pub"):
         try:
-            found.append(parse_public_key(_read(file.parent / name, MAX_SIGNATURE).decode("utf-8", "replace")))
+            text = read_small_file(file.parent / name, MAX_SIGNATURE).decode("utf-8", "replace")
+            found.append(parse_public_key(text))
         except ByreError:
             continue
     return found

@@ -21,6 +21,7 @@ from byre.disks.opening import open_disk
 from byre.errors import ByreError, MissingError, StorageError, UnsupportedError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import open_volumes
+from byre.storage.small_file import read_small_file
 from byre.windows.cabinets import Cabinet, CabinetFile, expand, is_cabinet, open_cabinet
 from byre.windows.fact import Fact, attempt
 from byre.windows.hives import list_folder
@@ -210,12 +211,7 @@ def _host_entries(folder: Path) -> list[Path]:
 
 
 def _host_read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_CABINET:
-            raise UnsupportedError("is too large", path=path, expected=f"up to {MAX_CABINET} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"can't be read: {error.strerror}", path=path) from error
+    return read_small_file(path, MAX_CABINET)
 
 
 def compare(facts: Facts, source: Source, *, progress: Callable[[str], None]) -> Fact[Comparison]:

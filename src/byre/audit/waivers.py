@@ -25,7 +25,8 @@ from pathlib import Path, PurePath
 from byre.audit.catalogue import EXPIRED
 from byre.audit.finding import Finding
 from byre.audit.judging import Found, Report, Waiver
-from byre.errors import MissingError, StorageError, UsageError
+from byre.errors import UsageError
+from byre.storage.small_file import read_small_file
 
 MAX_FILE = 1 << 20
 MAX_WAIVERS = 10_000
@@ -35,16 +36,8 @@ OPTIONAL = ("where", "image")
 
 
 def read_waivers(path: Path) -> tuple[Waiver, ...]:
-    """The waivers of a file; UsageError says which entry is wrong."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except FileNotFoundError as error:
-        raise MissingError("there is no such file of waivers", path=path) from error
-    except OSError as error:
-        raise StorageError(error.strerror or "can't be read", path=path) from error
-    if len(data) > MAX_FILE:
-        raise UsageError("the file of waivers is too large", path=path, expected=f"at most {MAX_FILE} bytes")
+    """The waivers of a file; UsageError says which entry is wrong. Raises what ``read_small_file`` does too."""
+    data = read_small_file(path, MAX_FILE)
     try:
         return parse_waivers(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 from byre.audit.facts import Hit, Scan
 from byre.audit.rule import SEVERITIES
 from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.storage.small_file import read_small_file
 
 TIMEOUT = 10
 """Seconds for each file: a rule that blows up on a made-up file costs no more."""
@@ -113,9 +114,7 @@ def _of(folder: Path) -> list[tuple[str, str]]:
         raise MissingError("holds no YARA rules (*.yar, *.yara)", path=folder)
     texts = []
     for path in found:
-        if path.stat().st_size > MAX_RULE_FILE:
-            raise UsageError("the file of rules is too large", path=path, expected=MAX_RULE_FILE)
-        texts.append((str(path), path.read_text("utf-8", "replace")))
+        texts.append((str(path), read_small_file(path, MAX_RULE_FILE).decode("utf-8", "replace")))
     return texts
 
 

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     elif args.screenshot is not None:
         out.notice(f"{args.screenshot} isn't written: the machine never showed a picture")
     if args.report is not None:
-        from byre.reports.boot_page import boot_page
+        from byre.reports.html.boot_page import boot_page
 
         _write(args.report, boot_page(result).encode(), force=args.force)
     from byre.reports.boot_json import boot_json

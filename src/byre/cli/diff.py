@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from byre.units import format_size
 
 if TYPE_CHECKING:
     from byre.cli.output import Printer
-    from byre.differences.compare import Differences
     from byre.disks.disk import Disk
 
 SUMMARY = """\
@@ -46,13 +44,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     from byre.differences.compare import diff_disks
+    from byre.reports.diff_json import diff_json
     from byre.windows.inspection import inspect
 
     with opened_pair(args) as (first, second), out.progress("comparing"):
         found = diff_disks(inspect(first, name=args.image), inspect(second, name=args.other), everything=args.all)
+        payload = diff_json(found, args.image, args.other, everything=args.all)
         if args.html:
-            _write_page(args, as_json(found, args.image, args.other, everything=args.all), (first, second))
-    payload = as_json(found, args.image, args.other, everything=args.all)
+            _write_page(args, payload, (first, second))
     out.result("diff", payload, lambda console: _print(console, payload, whole=args.all))
     return 0 if payload["same"] else 1
 
@@ -84,95 +83,18 @@ def opened_pair(args: argparse.Namespace) -> Iterator[tuple[Disk, Disk]]:
 
 
 def _write_page(args: argparse.Namespace, payload: dict[str, Any], disks: tuple[Disk, Disk]) -> None:
-    from byre.cli.diff_page import render
+    from byre.reports.html.diff_page import diff_page
     from byre.storage.publish import Publication
 
     keep_off = (*disks[0].files, *disks[1].files)
     with Publication(args.html, force=args.force, keep_off=keep_off) as target:
-        target.storage.write(0, render(payload).encode("utf-8", "backslashreplace"))
+        target.storage.write(0, diff_page(payload).encode())
         target.storage.flush()
 
 
-def as_json(found: Differences, image: str, other: str, *, everything: bool) -> dict[str, Any]:
-    """What is told, and how much is folded away by reason."""
-    folded: Counter[str] = Counter()
-
-    def told(rows: Sequence[Any]) -> list[Any]:
-        if not everything:
-            folded.update(row.noise for row in rows if row.noise is not None)
-        return [row for row in rows if everything or row.noise is None]
-
-    volumes = [
-        {
-            "partition": volume.partition,
-            "type": volume.type,
-            "files": [_file(change) for change in told(volume.files)],
-        }
-        for volume in found.volumes
-    ]
-    systems = [
-        {
-            "partition": system.partition,
-            "root": system.root,
-            "registry": [_key(change) for change in told(system.registry)],
-            "facts": told(system.facts),
-        }
-        for system in found.systems
-    ]
-    return {
-        "image": image,
-        "other": other,
-        "same": found.same(everything=everything),
-        "all": everything,
-        "virtual_sizes": list(found.sizes),
-        "blocks": found.blocks,
-        "disk": found.disk,
-        "volumes": volumes,
-        "systems": systems,
-        "folded": dict(sorted(folded.items())),
-        "problems": list(found.problems),
-    }
-
-
-def _file(change: Any) -> dict[str, Any]:
-    from byre.cli.guest_paths import letters, time_text
-
-    row: dict[str, Any] = {
-        "kind": change.kind,
-        "path": change.path,
-        "from": change.old_path,
-        "type": "directory" if change.is_dir else "file",
-        "what": change.what,
-        "noise": change.noise,
-    }
-    for name, entry in (("before", change.before), ("after", change.after)):
-        row[name] = entry and {
-            "size": entry.size,
-            "attributes": letters(entry),
-            "created": time_text(entry.created),
-            "modified": time_text(entry.modified),
-            "accessed": time_text(entry.accessed),
-            "short_name": entry.short_name,
-            "reparse": entry.reparse,
-            "streams": entry.streams,
-        }
-    return row
-
-
-def _key(change: Any) -> dict[str, Any]:
-    return {
-        "kind": change.kind,
-        "key": change.full_path,
-        "values": change.values,
-        "security": change.security,
-        "below": change.below,
-        "written_before": change.written_before,
-        "written_after": change.written_after,
-        "noise": change.noise,
-    }
-
-
 def _print(console: Printer, payload: dict[str, Any], *, whole: bool) -> None:
+    from byre.reports.diff_rows import SECTIONS, fact_row, file_row, key_rows, range_row
+
     title(console, f"{payload['image']} -> {payload['other']}")
     blocks = payload["blocks"]
     facts(
@@ -182,19 +104,14 @@ def _print(console: Printer, payload: dict[str, Any], *, whole: bool) -> None:
             ("compared", format_size(blocks.compared)),
         ],
     )
-    _section(
-        console,
-        "disk",
-        [["differs", f"{r.start:#x}", format_size(r.length), r.where] for r in payload["disk"]],
-        ["", "offset", "size", "where"],
-        whole,
-    )
+    ranges = [range_row(each) for each in payload["disk"]]
+    _section(console, "disk", ranges, ["", "offset", "size", "where"], whole)
     for system in payload["systems"]:
         for section in SECTIONS:
             rows = [fact_row(row) for row in system["facts"] if row.section == section]
             _section(console, SECTIONS[section], rows, ["", "name", "what"], whole)
     for volume in payload["volumes"]:
-        rows = [[row["kind"], size_text(row), path_text(row), ", ".join(row["what"])] for row in volume["files"]]
+        rows = [file_row(row) for row in volume["files"]]
         _section(console, f"files of partition {volume['partition']}", rows, ["", "size", "path", "what"], whole)
     for system in payload["systems"]:
         rows = [row for change in system["registry"] if not change["below"] or whole for row in key_rows(change)]
@@ -207,17 +124,6 @@ def _print(console: Printer, payload: dict[str, Any], *, whole: bool) -> None:
         facts(console, [("folded away", f"{folded} (--all tells them)")])
     if payload["same"]:
         console.print("nothing else differs" if payload["folded"] else "the same")
-
-
-SECTIONS = {
-    "autostarts": "starts by itself",
-    "services": "services and drivers",
-    "users": "accounts",
-    "programs": "programs",
-    "hotfixes": "hotfixes",
-    "boot": "boot controllers",
-    "system": "system",
-}
 
 
 def _section(console: Printer, name: str, rows: list[list[str]], columns: list[str], whole: bool) -> None:
@@ -233,46 +139,3 @@ def _section(console: Printer, name: str, rows: list[list[str]], columns: list[s
 
 def _short(text: str, whole: bool) -> str:
     return text if whole or len(text) <= 160 else f"{text[:157]}..."
-
-
-def size_text(row: dict[str, Any]) -> str:
-    sizes = [str(row[side]["size"]) for side in ("before", "after") if row[side] is not None]
-    return "" if row["type"] == "directory" else " -> ".join(dict.fromkeys(sizes))
-
-
-def path_text(row: dict[str, Any]) -> str:
-    return f"{row['from']} -> {row['path']}" if row["from"] else str(row["path"])
-
-
-def fact_row(change: Any) -> list[str]:
-    """One fact as kind, name, and what it is or how it changed."""
-    if change.fields:
-        parts = [
-            f"{_value(change.before[name])} -> {_value(change.after[name])}"
-            if name == "value"
-            else f"{name.replace('_', ' ')} {_value(change.before[name])} -> {_value(change.after[name])}"
-            for name in change.fields
-        ]
-        return [change.kind, change.name, ", ".join(parts)]
-    fields = change.after or change.before
-    order = ("kind", "command", "image_path", "service_dll", "version", "publisher", "administrator", "value")
-    shown = [
-        name if fields[name] is True else str(fields[name]) for name in order if fields.get(name) not in (None, False)
-    ]
-    return [change.kind, change.name, ", ".join(shown)]
-
-
-def _value(value: Any) -> str:
-    if value is None or value == () or value == "":
-        return "none"
-    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-
-
-def key_rows(change: dict[str, Any]) -> list[list[str]]:
-    """A key, and a row for each value that differs."""
-    extra = "permissions" if change["security"] else ""
-    rows = [[change["kind"], change["key"], extra]]
-    for value in change["values"]:
-        data = " -> ".join(each for each in (value.before, value.after) if each is not None)
-        rows.append([f"  {value.kind}", f"  {value.name or '(default)'}", data])
-    return rows

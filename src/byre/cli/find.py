@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, entry_json, opened, tell_problems, time_text
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.options import size_argument
 from byre.cli.output import Output
+from byre.reports.entries import entry_json, time_text
 
 if TYPE_CHECKING:
     from byre.filesystems.base import Entry, FileSystem

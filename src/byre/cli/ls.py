@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, entry_json, letters, opened, tell_problems, time_text
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.layout import table
 from byre.cli.output import Output, Printer
+from byre.reports.entries import entry_json, letters, time_text
 
 if TYPE_CHECKING:
     from byre.filesystems.base import Entry

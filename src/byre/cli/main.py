@@ -95,6 +95,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"See '{self.prog} --help'.")
 
+    def format_help(self) -> str:
+        # Only here: the imports that a handsome page takes are half of what a verb needs to start.
+        self.formatter_class = _help_formatter
+        self.description = _wrapped(self.description or "")
+        return super().format_help()
+
     def check_options(self, words: Sequence[str]) -> None:
         """A mistyped option is named, with the nearest one that exists, before argparse complains of what it hid."""
         known = _options_of(self)
@@ -238,7 +244,7 @@ def _parse(parser: _Parser, words: list[str]) -> argparse.Namespace:
     """Options may stand between IMAGE and an optional PATH, which argparse by itself takes for the end of both."""
     if _subparsers(parser) or {"--", "-h", "--help"} & set(words):
         return parser.parse_args(words)
-    parser.usage = parser.prog  # else it is formatted beforehand, which imports rich
+    parser.usage = parser.prog  # else it is formatted beforehand, for nothing
     return parser.parse_intermixed_args(words)
 
 
@@ -247,9 +253,9 @@ def build_parser(name: str, verb: Verb) -> _Parser:
     epilog = f"examples:\n{verb.EXAMPLES.strip(chr(10))}\n\nexit status:\n{verb.VERDICTS.strip(chr(10))}\n{STATUSES}"
     parser = _Parser(
         prog=f"byre {name}",
-        description=_wrapped(verb.SUMMARY),
+        description=verb.SUMMARY,
         epilog=epilog.replace("%", "%%"),
-        formatter_class=_help_formatter,
+        formatter_class=_no_formatter,
         allow_abbrev=False,
     )
     verb.configure(parser)
@@ -293,8 +299,13 @@ def _wrapped(text: str, indent: int = 0) -> str:
     ).removeprefix(hanging)
 
 
+def _no_formatter(prog: str) -> argparse.HelpFormatter:
+    """What argparse looks at each new option with; without a width it would import shutil to ask the terminal."""
+    return argparse.HelpFormatter(prog, width=80)
+
+
 def _help_formatter(prog: str) -> argparse.HelpFormatter:
-    """Made only when help is printed: its import takes longer than many a verb."""
+    """What help is written with: its import takes longer than many a verb."""
     from rich_argparse import RawDescriptionRichHelpFormatter
 
     return RawDescriptionRichHelpFormatter(prog)

@@ -30,6 +30,8 @@ EXAMPLES = r"""
   byre mend xp.qcow2 portable intelppm -o moved.qcow2
   byre mend xp.qcow2 portable --drivers ~/xpsp3/i386 --in-place
   byre mend xp.qcow2 autostart --autostart updater --autostart service:wuauserv --in-place
+  byre mend xp.qcow2 autostart
+  byre mend xp.qcow2 autostart --enable updater --in-place
   byre mend xp.qcow2 hibernation --discard-session -o awake.qcow2
 """
 VERDICTS = """\
@@ -57,11 +59,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="an entry that starts by itself: NAME, KIND:NAME or service:NAME (repeatable)",
+        help="with autostart, an entry to disable: NAME, KIND:NAME, its place and name, or service:NAME (repeatable)",
+    )
+    parser.add_argument(
+        "--enable",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="with autostart, an entry that Byre disabled to enable again (repeatable)",
     )
     parser.add_argument("--discard-session", action="store_true", help="with hibernation: what was open is lost")
     parser.add_argument(
         "--new-mbr", action="store_true", help="with boot: replace the MBR's code even where there is some"
+    )
+    parser.add_argument(
+        "--new-vbr", action="store_true", help="with boot: the same for the active partition's boot sector"
     )
     parser.add_argument("--all-steps", action="store_true", help="show every step of a plan")
     add_destination(parser)
@@ -74,10 +86,16 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     mends = chosen(tuple(args.what))
     _check(args, {mend.name for mend in mends})
-    options = Options(tuple(args.autostart), args.discard_session, args.new_mbr)
+    options = Options(
+        autostarts=tuple(args.autostart),
+        enables=tuple(args.enable),
+        discard_session=args.discard_session,
+        new_mbr=args.new_mbr,
+        new_vbr=args.new_vbr,
+    )
     with changing(args) as (disk, work, _):
         prepared = _prepare(args, out, work, mends, options)
-        if not args.what or args.dry_run:
+        if not args.what or args.dry_run or _lists_kept(args):
             return _tell(args, out, prepared, None, None)
         if not any(each.plan.steps for each in prepared.mendings):
             return _tell(args, out, prepared, None, left_over(work, prepared, image=args.image))
@@ -90,18 +108,29 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def _check(args: argparse.Namespace, names: set[str]) -> None:
     """UsageError for what doesn't go together, before any work."""
-    if args.what:
+    if args.what and not _lists_kept(args):
         check_destination(args)
     elif args.output or args.in_place:
         raise UsageError("say what to mend", hint="'all', or some of what 'byre mend IMAGE' lists.")
-    if bool(args.autostart) != ("autostart" in names):
+    named = args.autostart or args.enable
+    if bool(named) != ("autostart" in names) and not _lists_kept(args):
         raise UsageError(
-            "the mend autostart and --autostart NAME belong together",
-            hint="byre mend IMAGE autostart --autostart NAME --in-place",
+            "the mend autostart and --autostart NAME, or --enable NAME, belong together",
+            hint="byre mend IMAGE autostart --autostart NAME --in-place; without a name it lists what was disabled.",
         )
-    for given, name in ((args.discard_session, "hibernation"), (args.new_mbr, "boot")):
+    options = {
+        "discard-session": (args.discard_session, "hibernation"),
+        "new-mbr": (args.new_mbr, "boot"),
+        "new-vbr": (args.new_vbr, "boot"),
+    }
+    for option, (given, name) in options.items():
         if given and name not in names:
-            raise UsageError(f"--{'discard-session' if name == 'hibernation' else 'new-mbr'} belongs to {name}")
+            raise UsageError(f"--{option} belongs to {name}")
+
+
+def _lists_kept(args: argparse.Namespace) -> bool:
+    """``byre mend IMAGE autostart``: what Byre disabled is only listed."""
+    return args.what == ["autostart"] and not (args.autostart or args.enable or args.output or args.in_place)
 
 
 def _prepare(

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol
 
 from byre.cli.progress import Progress, start_progress
 from byre.errors import ByreError, StorageError
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """Text from an image made safe for a terminal: control and direction-changing characters as escapes.
-
-    Line ends too: a name with one in it could forge a line of ours.
-    """
-    return _CONTROL.sub(
-        lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text
-    )
+from byre.reports.printable import printable as printable
 
 
 class Printer(Protocol):
@@ -67,6 +53,8 @@ class Output:
 
     def json_line(self, payload: Mapping[str, object], *, indent: int | None = None) -> None:
         """One JSON value on stdout; dataclasses become objects."""
+        import json  # here and not above: most runs print text
+
         unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
         text = json.dumps(payload, default=_plain, indent=indent, ensure_ascii=not unicode)
         self._lines = self._lines or indent is None
@@ -93,6 +81,8 @@ class Output:
     def error(self, error: ByreError) -> None:
         """The error, as a paragraph on stderr, or as an object ``byre/error/1`` on stdout with --json."""
         if self.debug:
+            import traceback
+
             traceback.print_exception(error)
         if self.json:
             self.json_line(error_object(error), indent=None if self._lines else 2)

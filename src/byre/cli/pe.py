@@ -146,7 +146,7 @@ def _version_json(pe: PeFile) -> dict[str, Any]:
 
 
 def timestamp(seconds: int) -> str | None:
-    from byre.cli.guest_paths import time_text
+    from byre.reports.entries import time_text
 
     return time_text(seconds * 1_000_000_000) if seconds else None
 

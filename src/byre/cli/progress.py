@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -62,6 +61,8 @@ class _JsonProgress(Progress):
         self._say(time.monotonic(), finished=finished)
 
     def _say(self, now: float, *, finished: bool) -> None:
+        import json  # here and not above: bars need none
+
         state = {
             "schema": "byre/progress/1",
             "what": self.what,

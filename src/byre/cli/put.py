@@ -45,9 +45,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     def plan(guest: Inspection) -> list[tuple[OpenVolume, list[Change]]]:
         from byre.lite.guards import refuse_files
 
-        volume, _ = guest.files_for(args.path)
+        volume, files = guest.files_for(args.path)
         changes = list(_changes(args, guest))
-        refuse_files(changes, image=args.image)
+        refuse_files(changes, files, image=args.image)
         return [(volume, changes)]
 
     return run_change(args, out, "put", plan)

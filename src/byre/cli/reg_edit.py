@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from byre.cli.changing import run_change
 from byre.cli.output import Output
-from byre.errors import MissingError, StorageError, UnsupportedError, UsageError
+from byre.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from byre.filesystems.opening import OpenVolume
@@ -64,20 +64,13 @@ def _delete(args: argparse.Namespace) -> list[Edit]:
 
 def _import(args: argparse.Namespace) -> list[Edit]:
     from byre.lite.hive_editor import DeleteKey, DeleteValue, MakeKey, SetValue
+    from byre.storage.small_file import read_small_file
     from byre.windows.reg_import import decode_reg, parse_reg
 
     if len(args.words) != 1:
         raise UsageError("import takes one FILE.reg")
     path = Path(args.words[0])
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_REG_FILE + 1)
-    except FileNotFoundError as error:
-        raise MissingError("no such file", path=path) from error
-    except OSError as error:
-        raise StorageError(f"can't be read: {error.strerror}", path=path) from error
-    if len(raw) > MAX_REG_FILE:
-        raise UsageError("is too large for a registry file", path=path)
+    raw = read_small_file(path, MAX_REG_FILE)
     edits: list[Edit] = []
     for row in parse_reg(decode_reg(raw), path=str(path)):
         if row.name is None:

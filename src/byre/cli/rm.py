@@ -52,8 +52,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 if entry.is_dir and entry.reparse is None and not args.recursive:
                     raise UsageError("is a folder", path=args.image, found=entry.path, hint="Say -r to remove it.")
                 changes.append(Remove(entry.path))
-        for _, changes in by_volume.values():
-            refuse_files(changes, image=args.image)
+        for volume, changes in by_volume.values():
+            assert volume.filesystem is not None
+            refuse_files(changes, volume.filesystem, image=args.image)
         return list(by_volume.values())
 
     return run_change(args, out, "rm", plan)

@@ -107,8 +107,7 @@ class _Run:
         from byre.audit.gathering import gather
         from byre.cli.slim_shown import show_list, show_result
         from byre.lite.applying import refuse_unsafe
-        from byre.lite.slim_guest import read_slim_guest
-        from byre.lite.slim_plan import owned_rows, parts_of
+        from byre.lite.slim_guest import list_left, list_parts, read_slim_guest
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
         facts = gather(self.disk, name=self.args.image)
@@ -122,18 +121,20 @@ class _Run:
         assert volume.filesystem is not None
         guest = read_slim_guest(volume.filesystem, facts)
         components = _components(facts, self.recipe.components)
-        parts = parts_of(components, owned_rows(components, guest.rows, guest.places))
         if self.args.list:
-            listed = slim_list_payload(self.args.image, parts)
-            self.out.result("slim", listed, lambda console: show_list(console, parts))
+            with self.out.progress("looking for what needs them", None, unit="programs") as bar:
+                parts = list_parts(guest, components, bar.advance)
+            listed = slim_list_payload(self.args.image, parts, list_left(guest, components))
+            self.out.result("slim", listed, lambda console: show_list(console, listed))
             return 0
+        parts = list_parts(guest, components)
         plan = self._plan(guest, components)
         payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
         payload["before"] = sum(storage.size for storage in self.disk.files)
         if not plan.reasons and not self.args.dry_run:
             self._carry_out(facts, volume, guest, plan, payload)
         if self.args.report is not None:
-            from byre.reports.slim_page import slim_page
+            from byre.reports.html.slim_page import slim_page
 
             _write(self.args.report, slim_page(payload))
         self.out.result("slim", payload, lambda console: show_result(console, payload))
@@ -146,12 +147,10 @@ class _Run:
         return next(each for each in self.inspection.volumes if each.partition.index == index)
 
     def _plan(self, guest: SlimGuest, components: tuple[Component, ...]) -> SlimPlan:
-        from byre.lite.slim_guest import broken_chains
-        from byre.lite.slim_plan import plan_slim
+        from byre.lite.slim_guest import plan_guest
 
         with self.out.progress("planning", None, unit="programs") as bar:
-            chains = broken_chains(guest, bar.advance)
-            return plan_slim(self.recipe.choice, components, guest.rows, guest.places, guest.uses, chains)
+            return plan_guest(self.recipe.choice, guest, components, bar.advance)
 
     def _carry_out(
         self, facts: Facts, volume: OpenVolume, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]

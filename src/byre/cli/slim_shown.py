@@ -1,58 +1,58 @@
-"""What ``byre slim`` shows in a terminal."""
+"""What ``byre slim`` shows in a terminal: the components of an image, a plan as a tree, a result."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from byre.cli.layout import table
 from byre.cli.output import Printer, printable
-from byre.lite.slim_plan import Part, worth
+from byre.reports.slim_tree import needs_in_short, part_lines, summed
 from byre.units import format_size
 
 SHOWN = 20
+NAMED = 3
+FOLDERS = 6
+BARE = ("goes", "registry")
+"""Lines that say themselves what they are."""
 
 
-def show_list(console: Printer, parts: tuple[Part, ...]) -> None:
+def show_list(console: Printer, payload: Mapping[str, Any]) -> None:
     rows = [
         (
-            part.component.id,
-            part.component.profile,
-            format_size(part.allocated),
-            str(len(part.files)),
-            ", ".join(part.dependents) or "-",
-            part.component.consequence,
+            each["id"],
+            each["profile"],
+            format_size(each["allocated"]),
+            str(each["files"]),
+            needs_in_short(each),
+            each["consequence"],
         )
-        for part in parts
+        for each in payload["components"]
     ]
-    table(
-        console,
-        ("component", "profile", "takes", "files", "needed by", "what is lost"),
-        rows,
-        right=("takes", "files"),
-    )
-    _print_worth(console, dict(worth(parts)))
+    columns = ("component", "profile", "takes", "files", "needed in this image by", "what is lost")
+    table(console, columns, rows, right=("takes", "files"))
+    _print_left(console, payload["left"])
+    _print_worth(console, payload["profiles"])
 
 
-def _print_worth(console: Printer, profiles: dict[str, int]) -> None:
+def _print_worth(console: Printer, profiles: Mapping[str, int]) -> None:
     console.print("each profile would give: " + ", ".join(f"{name} {format_size(n)}" for name, n in profiles.items()))
 
 
-def show_result(console: Printer, payload: dict[str, Any]) -> None:
-    rows = [
-        (each["id"], format_size(each["allocated"]), str(each["files"]), each["consequence"])
-        for each in payload["parts"]
-    ]
-    table(console, ("component", "takes", "files", "what is lost"), rows, right=("takes", "files"))
-    for each in payload["services"]:
-        console.print(printable(f"the service {each} is disabled"))
-    if payload["classes"]:
-        console.print(f"{len(payload['classes'])} registered classes go with their servers")
-    for each in payload["kept"][:SHOWN]:
-        console.print(printable(f"kept: {each['component']}: {' -> '.join(each['chain'])}"))
-    for each in payload["reasons"][:SHOWN]:
-        console.print(printable(f"needed: {each['component']}: {' -> '.join(each['chain'])}"), style="bold")
-    if len(payload["reasons"]) > SHOWN:
-        console.print(f"... {len(payload['reasons']) - SHOWN} more: --json")
+def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
+    if payload["proof"] is None:
+        _print_tree(console, payload)
+    else:
+        rows = [
+            (each["id"], format_size(each["allocated"]), str(each["files"]), each["consequence"])
+            for each in payload["parts"]
+        ]
+        table(console, ("component", "takes", "files", "what is lost"), rows, right=("takes", "files"))
+        edits = sum(len(each["edits"]) for each in payload["parts"]) + len(payload["edits"])
+        if edits:
+            console.print(f"{edits} edits of the registry; --dry-run and --json tell each")
+    _print_left(console, payload["left"])
+    _print_reasons(console, payload)
     _print_worth(console, payload["profiles"])
     if payload["refused"]:
         ids = [each for each in dict.fromkeys(row["component"] for row in payload["reasons"]) if each != "dropped"]
@@ -65,7 +65,37 @@ def show_result(console: Printer, payload: dict[str, Any]) -> None:
         _print_proof(console, payload)
 
 
-def _print_proof(console: Printer, payload: dict[str, Any]) -> None:
+def _print_tree(console: Printer, payload: Mapping[str, Any]) -> None:
+    """Each component with what goes, what goes along, what depends on it and what is lost."""
+    for part in payload["parts"]:
+        console.print(printable(f"{part['id']}  {summed(part)}: {part['title']}"), style="bold")
+        for heading, lines in part_lines(part, folders=FOLDERS, named=NAMED):
+            for line in lines:
+                console.print(printable(f"  {line}" if heading in BARE else f"  {heading}: {line}"))
+    for edit in payload["edits"]:
+        console.print(printable(edit["said"]))
+
+
+def _print_left(console: Printer, by_reason: Sequence[Mapping[str, Any]]) -> None:
+    for each in by_reason[:SHOWN]:
+        what = each["paths"][0] if each["files"] == 1 else f"{each['files']} files"
+        console.print(printable(f"stays: {each['component']}: {what}: {each['why']}"))
+    if len(by_reason) > SHOWN:
+        console.print(f"... {len(by_reason) - SHOWN} more stay: --json")
+
+
+def _print_reasons(console: Printer, payload: Mapping[str, Any]) -> None:
+    for note in payload["notes"]:
+        console.print(printable(f"note: {note}"))
+    for each in payload["kept"][:SHOWN]:
+        console.print(printable(f"kept: {each['component']}: {' -> '.join(each['chain'])}"))
+    for each in payload["reasons"][:SHOWN]:
+        console.print(printable(f"needed: {each['component']}: {' -> '.join(each['chain'])}"), style="bold")
+    if len(payload["reasons"]) > SHOWN:
+        console.print(f"... {len(payload['reasons']) - SHOWN} more: --json")
+
+
+def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     proof = payload["proof"]
     verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
     console.print(

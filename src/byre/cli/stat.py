@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, entry_json, letters, opened, time_text
+from byre.cli.guest_paths import add_guest, opened
 from byre.cli.layout import facts, table, title
 from byre.cli.output import Output
 from byre.extents import Kind
+from byre.reports.entries import entry_json, letters, time_text
 
 if TYPE_CHECKING:
     from byre.cli.output import Printer

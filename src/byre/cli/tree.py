@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from byre.cli.guest_paths import add_guest, entry_json, opened, tell_problems
+from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.ls import shown
 from byre.cli.output import Output
+from byre.reports.entries import entry_json
 from byre.units import format_size
 
 SUMMARY = "Show a folder inside the guest as a tree."

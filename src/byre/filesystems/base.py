@@ -122,7 +122,8 @@ class FileSystem(Protocol):
     def facts(self) -> VolumeFacts: ...
 
     def lookup(self, path: str) -> Entry:
-        """The entry at a path, case-insensitive where the file system is; MissingError where there is none."""
+        """The entry at a path, case-insensitive where the file system is; of two names that differ in case alone
+        the one that is spelt so. MissingError where there is none."""
         ...
 
     def listdir(self, where: str | Entry = "/") -> list[Entry]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from byre.errors import ByreError, CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
 from byre.filesystems.base import MAX_READ, Entry, FileExtents
+from byre.filesystems.capitals import capitals
 from byre.filesystems.paths import MAX_PATH, split_path
 from byre.volumes.partition import VolumeDisk
 from byre.volumes.problems import Problems
@@ -39,14 +40,16 @@ class TreeFileSystem:
 
     def fold(self, name: str) -> str:
         """Names that fold to the same are the same name."""
-        return name.upper()
+        return capitals(name)
 
     def lookup(self, path: str) -> Entry:
         here = self.root()
         for name in split_path(path):
             wanted = self.fold(name)
             rows = self.children(here) if here.is_dir else []
-            match = next((row for row in rows if self.fold(row.name) == wanted), None)
+            match = next((row for row in rows if row.name == name), None)
+            if match is None:
+                match = next((row for row in rows if self.fold(row.name) == wanted), None)
             if match is None:
                 match = next((row for row in rows if row.short_name and self.fold(row.short_name) == wanted), None)
             if match is None:

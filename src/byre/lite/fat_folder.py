@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from byre.errors import UsageError
 from byre.filesystems.base import ARCHIVE, DIRECTORY
+from byre.filesystems.capitals import capitals
 from byre.filesystems.fat.directory import ENTRY, LONG_NAME, MAX_DIRECTORY, checksum, parse_directory
 
 _PART = 13
@@ -112,7 +113,8 @@ class Folder:
 
     def has(self, name: str, *, wide: bool, codepage: str) -> bool:
         parsed = parse_directory(bytes(self.data), wide=wide, codepage=codepage)
-        return any(name.upper() in (entry.name.upper(), entry.short_name.upper()) for entry in parsed.entries)
+        wanted = capitals(name)
+        return any(wanted in (capitals(entry.name), capitals(entry.short_name)) for entry in parsed.entries)
 
 
 def needs_long_name(name: str) -> bool:
@@ -122,6 +124,16 @@ def needs_long_name(name: str) -> bool:
 def slots_needed(name: str) -> int:
     units = len(name.encode("utf-16-le", "surrogatepass")) // 2
     return 1 + (-(-units // _PART) if needs_long_name(name) else 0)
+
+
+def with_content(raw: bytes, cluster: int, size: int) -> bytes:
+    """A file's short entry with other content, written now: what it was made and called stays."""
+    now = struct.unpack_from("<HH", _short_entry(bytes(11), 0, 0, False), 22)
+    head = bytearray(raw)
+    struct.pack_into("<HHH", head, 18, now[1], cluster >> 16, now[0])
+    struct.pack_into("<HHI", head, 24, now[1], cluster & 0xFFFF, size)
+    head[11] |= ARCHIVE
+    return bytes(head)
 
 
 def dots(own: int, above: int) -> bytes:

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from byre.disks.scratch import ScratchDisk
-from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.errors import UnsupportedError, UsageError
 from byre.filesystems.base import Entry
 from byre.filesystems.fat.filesystem import ROOT_ID, FatFileSystem
 from byre.filesystems.fat.table import END, FREE
 from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
-from byre.lite.fat_folder import MAX_NAME, Folder, dots, slots_needed
+from byre.lite.fat_folder import MAX_NAME, Folder, dots, slots_needed, with_content
+from byre.lite.planned_names import Made, PlannedNames, Where, where
 from byre.units import ceil_div
 
 PIECE = 1 << 20
@@ -71,75 +72,76 @@ class _Writer:
         self.removed: list[str] = []
         self.written: list[str] = []
         self.freed = 0
-        self._folders: dict[str, Folder] = {}
-        self._gone: set[str] = set()
+        self.names = PlannedNames(files)
+        self._folders: dict[Where, Folder] = {}
         self._hint = 2
 
     # Changes
 
     def remove(self, path: str) -> None:
-        entry = self.files.lookup(path)
+        entry = self.names.existing(path)
+        if entry is None:
+            return
         if entry.id == ROOT_ID:
             raise UsageError("the root folder can't be removed", path=self.files.volume.name)
-        if _key(entry.path) in self._gone:
-            return
         below = list(self.files.walk(entry)) if entry.is_dir else []
+        folders = {each.path: each for each in (entry, *below)}
+        folders[_above(entry)] = self.files.lookup(_above(entry))
         for each in [*reversed(below), entry]:
-            if _key(each.path) not in self._gone:
-                self._remove_one(each)
+            if not self.names.is_gone(each):
+                self._remove_one(each, self._folder(folders[_above(each)]))
 
-    def _remove_one(self, entry: Entry) -> None:
-        folder = self._folder(_above(entry.path))
+    def _remove_one(self, entry: Entry, folder: Folder) -> None:
         offset = folder.position(entry.id)
         first = self._first_cluster(folder.entry(offset))
         folder.erase(offset)
         self._release(first)
-        self._folders.pop(_key(entry.path), None)
-        self._gone.add(_key(entry.path))
+        self._folders.pop(entry.path, None)
+        self.names.remove(entry)
         self.removed.append(entry.path)
         self.freed += entry.allocated
 
     def make_folder(self, path: str) -> None:
-        there = self._existing(path)
+        there = self.names.find(path)
         if there is not None:
             if not there.is_dir:
                 raise UsageError("a file of that name is there", path=self.files.volume.name, found=there.path)
             return
-        if _key(path) in self._folders:
-            return
-        above = self._folder(_above(path))
+        name = _name(path, self.files)
+        place = self.names.folder(path)
+        above = self._folder(place)
         clusters = self._allocate(1)
         size = self.boot.cluster_size
-        is_root = not split_path(_above(path))
+        is_root = isinstance(place, Entry) and place.id == ROOT_ID
         fresh = Folder(bytearray(), [], int(clusters[0]), fixed=False)
         fresh.grow([self._place(int(clusters[0]))], size)
         for at, raw in enumerate(_halves(dots(int(clusters[0]), 0 if is_root else above.cluster))):
             fresh.put(at * 32, raw)
-        self._add_name(above, _name(path, self.files), cluster=int(clusters[0]), size=0, folder=True)
-        self._folders[_key(path)] = fresh
+        self._add_name(above, name, cluster=int(clusters[0]), size=0, folder=True)
+        made = self.names.make(path, place, is_dir=True, operation=0)
+        self._folders[made.number] = fresh
         self.written.append(path)
 
     def put(self, path: str, content: Content) -> None:
         if content.size > MAX_FILE:
             raise UsageError("FAT holds no file of 4 GiB or more", path=path, found=f"{content.size} bytes")
-        there = self._existing(path)
-        if there is not None and there.is_dir:
-            raise UsageError("a folder of that name is there", path=self.files.volume.name, found=there.path)
-        folder = self._folder(_above(path))
-        offset = None
-        if there is not None:
-            offset = folder.position(there.id)
-            self._release(self._first_cluster(folder.entry(offset)))
+        there = self.names.find(path)
+        if there is not None and (there.is_dir or isinstance(there, Made)):
+            what = "a folder of that name is there" if there.is_dir else "an earlier change puts a file there"
+            raise UsageError(what, path=self.files.volume.name, found=there.path)
+        place = self.names.folder(there.path if there is not None else path)
+        folder = self._folder(place)
+        if isinstance(there, Entry):
+            self._release(self._first_cluster(folder.entry(folder.position(there.id))))
         clusters = self._allocate(ceil_div(content.size, self.boot.cluster_size))
         self._fill(clusters, content)
         first = int(clusters[0]) if len(clusters) else 0
-        if offset is None:
-            self._add_name(folder, _name(path, self.files), cluster=first, size=content.size, folder=False)
+        if isinstance(there, Entry):
+            offset = folder.position(there.id)
+            folder.put(offset, with_content(folder.entry(offset), first, content.size))
         else:
-            raw = bytearray(folder.entry(offset))
-            struct.pack_into("<H", raw, 20, first >> 16)
-            struct.pack_into("<HI", raw, 26, first & 0xFFFF, content.size)
-            folder.put(offset, bytes(raw))
+            self._add_name(folder, _name(path, self.files), cluster=first, size=content.size, folder=False)
+            self.names.make(path, place, is_dir=False, operation=0)
         self.written.append(there.path if there is not None else path)
 
     def _add_name(self, above: Folder, name: str, *, cluster: int, size: int, folder: bool) -> None:
@@ -219,23 +221,12 @@ class _Writer:
                 place = self._place(int(clusters[low])) + offset - begin
                 self.work.write(self.start + place, data.ljust(length, b"\0"))
 
-    def _existing(self, path: str) -> Entry | None:
-        if _key(path) in self._gone:
-            return None
-        try:
-            return self.files.lookup(path)
-        except MissingError:
-            return None
-
-    def _folder(self, path: str) -> Folder:
-        found = self._folders.get(_key(path))
+    def _folder(self, place: Entry | Made) -> Folder:
+        """A folder's bytes: of one that is new, and of one that was touched before, as they are by now."""
+        found = self._folders.get(where(place))
         if found is None:
-            if _key(path) in self._gone:
-                raise MissingError("the folder was removed by an earlier change", path=path)
-            entry = self.files.lookup(path)
-            if not entry.is_dir:
-                raise UsageError("not a folder", path=self.files.volume.name, found=entry.path)
-            found = self._folders[_key(path)] = self._load(entry)
+            assert isinstance(place, Entry)
+            found = self._folders[place.path] = self._load(place)
         return found
 
     def _load(self, entry: Entry) -> Folder:
@@ -304,12 +295,8 @@ def _halves(entries: bytes) -> tuple[bytes, bytes]:
     return entries[:32], entries[32:]
 
 
-def _key(path: str) -> str:
-    return "/" + "/".join(split_path(path)).upper()
-
-
-def _above(path: str) -> str:
-    return "/" + "/".join(split_path(path)[:-1])
+def _above(entry: Entry) -> str:
+    return entry.path[: -len(entry.name) - 1] or "/"
 
 
 def _name(path: str, files: FatFileSystem) -> str:

@@ -27,7 +27,13 @@ class Cells:
         self.path = path
         self._bin_starts: list[int] = []
         self._free: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        """Where a free cell ends, to where it begins."""
+        self._by_length: list[tuple[int, int]] = []
+        """(length, cell) of the free ones, sorted."""
         self._scan()
+        self._ends = {cell + length: cell for cell, length in self._free.items()}
+        self._by_length = sorted((length, cell) for cell, length in self._free.items())
 
     def _scan(self) -> None:
         """Walk every bin; CorruptImageError where the cells don't tile them: such a hive is only read."""
@@ -77,12 +83,12 @@ class Cells:
     def allocate(self, data: bytes) -> int:
         """A new cell that holds ``data``; the smallest free one that fits, else a new bin at the end."""
         wanted = align_up(len(data) + 4, 8)
-        fits = [(length, cell) for cell, length in self._free.items() if length >= wanted]
-        if not fits:
+        at = bisect.bisect_left(self._by_length, (wanted, 0))
+        if at == len(self._by_length):
             self._grow(wanted)
-            fits = [(length, cell) for cell, length in self._free.items() if length >= wanted]
-        length, cell = min(fits)
-        del self._free[cell]
+            at = bisect.bisect_left(self._by_length, (wanted, 0))
+        length, cell = self._by_length[at]
+        self._take(cell)
         rest = length - wanted
         if rest >= 8:
             self._mark_free(cell + wanted, rest)
@@ -101,21 +107,26 @@ class Cells:
         stop = start + _BIN.unpack_from(self.data, start)[2]
         after = cell + length
         if after < stop and after in self._free:
-            length += self._free.pop(after)
-        before = next((free for free in self._near(cell, start) if free + self._free[free] == cell), None)
+            length += self._take(after)
+        before = self._ends.get(cell)  # of the same bin: each begins with a header
         if before is not None:
-            length += self._free.pop(before)
+            length += self._take(before)
             cell = before
         self._mark_free(cell, length)
         self.data[cell + 4 : cell + length] = bytes(length - 4)
 
-    def _near(self, cell: int, start: int) -> list[int]:
-        """Free cells of the bin that begin before ``cell``."""
-        return [free for free in self._free if start < free < cell]
+    def _take(self, cell: int) -> int:
+        """A cell is free no more; its length."""
+        length = self._free.pop(cell)
+        del self._ends[cell + length]
+        del self._by_length[bisect.bisect_left(self._by_length, (length, cell))]
+        return length
 
     def _mark_free(self, cell: int, length: int) -> None:
         _I32.pack_into(self.data, cell, length)
         self._free[cell] = length
+        self._ends[cell + length] = cell
+        bisect.insort(self._by_length, (length, cell))
 
     def _grow(self, wanted: int) -> None:
         start = len(self.data)

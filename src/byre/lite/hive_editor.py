@@ -9,8 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from byre.errors import CorruptImageError, MissingError, UsageError
+from byre.filesystems.capitals import capitals
 from byre.lite.hive_cells import Cells
 from byre.windows.registry.hive import Hive, utf16
 from byre.windows.registry.layout import (
@@ -140,8 +142,8 @@ class _Editor:
         return cell
 
     def _child(self, cell: int, name: str) -> int | None:
-        wanted = name.casefold()
-        return next((child for child in self._children(cell) if self._name(child).casefold() == wanted), None)
+        wanted = capitals(name)
+        return next((child for child in self._children(cell) if capitals(self._name(child)) == wanted), None)
 
     def _children(self, cell: int) -> list[int]:
         count, listed = self._u32(cell, _SUBKEYS), self._u32(cell, _SUBKEY_LIST)
@@ -167,7 +169,7 @@ class _Editor:
 
     def _make_child(self, parent: int, name: str) -> int:
         raw, latin = _encoded(name)
-        if not name or len(name) > MAX_KEY_NAME or "\\" in name or "\0" in name:
+        if not name or len(_units(name)) > 2 * MAX_KEY_NAME or "\\" in name or "\0" in name:
             raise UsageError("not a name that a key can have", path=self.path, found=repr(name))
         security = self._u32(parent, _SECURITY)
         self._count_security(security, 1)
@@ -185,7 +187,7 @@ class _Editor:
         )
         child = self.cells.allocate(record + raw)
         self._put_children(parent, [*self._children(parent), child])
-        length = max(self._u16(parent, _MAX_NAME), 2 * len(name))
+        length = max(self._u16(parent, _MAX_NAME), len(_units(name)))
         self.cells.write(parent, _MAX_NAME, struct.pack("<H", min(length, 0xFFFF)))
         return child
 
@@ -194,7 +196,7 @@ class _Editor:
         old = self._u32(cell, _SUBKEY_LIST)
         if self._u32(cell, _SUBKEYS):
             self._free_list(old)
-        named = sorted(((self._name(child), child) for child in children), key=lambda pair: pair[0].upper())
+        named = sorted(((self._name(child), child) for child in children), key=lambda pair: _units(pair[0]))
         leaves = [self._leaf(named[at : at + MAX_LEAF]) for at in range(0, len(named), MAX_LEAF)]
         if len(leaves) > 1:
             top = self.cells.allocate(struct.pack(f"<2sH{len(leaves)}I", b"ri", len(leaves), *leaves))
@@ -276,25 +278,26 @@ class _Editor:
         return list(struct.unpack_from(f"<{count}I", data))
 
     def _value(self, cell: int, name: str) -> int | None:
-        wanted = name.casefold()
-        return next((value for value in self._values(cell) if self._value_name(value).casefold() == wanted), None)
+        wanted = capitals(name)
+        return next((value for value in self._values(cell) if capitals(self._value_name(value)) == wanted), None)
 
     def _set(self, cell: int, edit: SetValue) -> None:
-        if len(edit.name) > MAX_VALUE_NAME or "\0" in edit.name:
+        if len(_units(edit.name)) > 2 * MAX_VALUE_NAME or "\0" in edit.name:
             raise UsageError("not a name that a value can have", path=self.path, found=repr(edit.name[:60]))
         if len(edit.data) > MAX_DATA:
             raise UsageError("a value's data are too long", path=self.path, found=len(edit.data), expected=MAX_DATA)
         old = self._value(cell, edit.name)
+        if old is not None:
+            self._free_data(old)  # first, so that data of the same length need no more room
         size, where = self._store(edit.data)
         if old is not None:
-            self._free_data(old)
             self.cells.write(old, 4, struct.pack("<III", size, where, edit.type))
         else:
             raw, latin = _encoded(edit.name)
             flags = NAME_IS_LATIN1_VALUE if latin and raw else 0
             record = _VALUE.pack(b"vk", len(raw), size, where, edit.type, flags, 0) + raw
             self._put_values(cell, [*self._values(cell), self.cells.allocate(record)])
-        longest = max(self._u32(cell, _MAX_VALUE_NAME), 2 * len(edit.name))
+        longest = max(self._u32(cell, _MAX_VALUE_NAME), len(_units(edit.name)))
         self._put_u32(cell, _MAX_VALUE_NAME, longest)
         self._put_u32(cell, _MAX_DATA, max(self._u32(cell, _MAX_DATA), len(edit.data)))
         self._touch(cell)
@@ -392,11 +395,17 @@ def _encoded(name: str) -> tuple[bytes, bool]:
         return name.encode("utf-16-le", "surrogatepass"), False
 
 
+@lru_cache(1 << 16)  # a list is made anew for each subkey that goes
 def _hash(name: str) -> int:
     value = 0
-    for letter in name.upper():
-        value = (value * 37 + ord(letter)) & 0xFFFFFFFF
+    for (unit,) in struct.iter_unpack(">H", _units(name)):
+        value = (value * 37 + unit) & 0xFFFFFFFF
     return value
+
+
+def _units(name: str) -> bytes:
+    """What Windows sorts and hashes keys by: UTF-16 units of the capitals, here as bytes that sort as they do."""
+    return capitals(name).encode("utf-16-be", "surrogatepass")
 
 
 def _hint(name: str) -> bytes:

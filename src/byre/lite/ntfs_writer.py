@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import IO
 
 from byre.disks.scratch import ScratchDisk
-from byre.errors import CorruptImageError, MissingError, StorageError, UnsupportedError, UsageError
+from byre.errors import CorruptImageError, StorageError, UnsupportedError, UsageError
 from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
 from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.planned_names import Made, PlannedNames
 from byre.volumes.partition import Partition
 
 HELPER = Path(__file__).with_name("ntfs_helper.py")
@@ -43,12 +44,11 @@ def _quiet(amount: int) -> None:
 
 @dataclass(slots=True)
 class Script:
-    """Operations for the helper, as they are made up. ``made`` has the folders that earlier ones make."""
+    """Operations for the helper, as they are made up."""
 
+    names: PlannedNames
     operations: list[Operation] = field(default_factory=list)
     contents: list[Content] = field(default_factory=list)
-    made: dict[str, int] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
     removed: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     freed: int = 0
@@ -79,7 +79,7 @@ def refuse_unsafe(files: NtfsFileSystem) -> None:
 def make_script(files: NtfsFileSystem, changes: Iterable[Change]) -> Script:
     """The changes as operations on MFT records. Raises MissingError for a path that isn't there, UsageError for one
     that can't be what is asked."""
-    script = Script()
+    script = Script(PlannedNames(files))
     for change in changes:
         if isinstance(change, Remove):
             _remove(script, files, change.path)
@@ -92,37 +92,34 @@ def make_script(files: NtfsFileSystem, changes: Iterable[Change]) -> Script:
     return script
 
 
-def _key(path: str) -> str:
-    return "/" + "/".join(split_path(path)).upper()
-
-
-def _parent(path: str) -> str:
-    return "/" + "/".join(split_path(path)[:-1])
-
-
 def _remove(script: Script, files: NtfsFileSystem, path: str) -> None:
-    entry = files.lookup(path)
-    if not split_path(entry.path):
-        raise UsageError("the root folder can't be removed", path=files.volume.name)
-    if _key(entry.path) in script.gone:
+    entry = script.names.existing(path)
+    if entry is None:
         return
+    if entry.path == "/":
+        raise UsageError("the root folder can't be removed", path=files.volume.name)
     entries = [entry]
     if entry.is_dir and entry.reparse is None:
         entries += list(files.walk(entry))
-    folders = {_key(each.path): each.id for each in entries if each.is_dir}
-    above = files.lookup(_parent(entry.path))
-    folders[_key(above.path)] = above.id
+    # Paths as the entries have them: a name may hold what a typed path can't.
+    folders = {each.path: each.id for each in entries if each.is_dir}
+    above = _above(entry)
+    folders[above] = files.lookup(above).id
     for each in reversed(entries):
-        if _key(each.path) in script.gone:
+        if script.names.is_gone(each):
             continue
         _refuse_system(each, files)
         script.operations.append(
-            {"do": "delete", "inode": each.id, "folder": folders[_key(_parent(each.path))], "name": each.name}
+            {"do": "delete", "inode": each.id, "folder": folders[_above(each)], "name": each.name}
         )
-        script.gone.add(_key(each.path))
+        script.names.remove(each)
         script.removed.append(each.path)
         if each.links == 1:
             script.freed += each.allocated + sum(stream.allocated for stream in each.streams)
+
+
+def _above(entry: Entry) -> str:
+    return entry.path[: -len(entry.name) - 1] or "/"
 
 
 def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
@@ -131,40 +128,44 @@ def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
 
 
 def _make_folder(script: Script, files: NtfsFileSystem, path: str) -> None:
-    if _key(path) in script.made:
-        return
-    try:
-        there = None if _key(path) in script.gone else files.lookup(path)
-    except MissingError:
-        there = None
+    there = script.names.find(path)
     if there is not None:
         if not there.is_dir:
             raise UsageError("a file of that name is there", path=files.volume.name, found=there.path)
         return
-    name = _new_name(files, path)
-    script.made[_key(path)] = len(script.operations)
-    script.operations.append({"do": "folder", "folder": _folder(script, files, path), "name": name})
+    operation: Operation = {"do": "folder"}
+    _add_name(script, files, path, operation)
+    script.operations.append(operation)
     script.written.append(path)
 
 
 def _put(script: Script, files: NtfsFileSystem, change: Put) -> None:
     operation: Operation = {"do": "put", "source": len(script.contents), "size": change.content.size}
-    try:
-        there = None if _key(change.path) in script.gone else files.lookup(change.path)
-    except MissingError:
-        there = None
+    there = script.names.find(change.path)
+    if isinstance(there, Made):
+        what = "a folder of that name is there" if there.is_dir else "an earlier change puts a file there"
+        raise UsageError(what, path=files.volume.name, found=there.path)
     if there is not None:
         _refuse_put_over(there, files)
         operation["inode"] = there.id
     else:
-        operation["folder"] = _folder(script, files, change.path)
-        operation["name"] = _new_name(files, change.path)
-        like = _sibling(files, change.path)
+        folder = _add_name(script, files, change.path, operation)
+        like = _sibling(script, files, folder) if isinstance(folder, Entry) else None
         if like is not None:
             operation["like"] = like
     script.contents.append(change.content)
     script.operations.append(operation)
     script.written.append(there.path if there is not None else change.path)
+
+
+def _add_name(script: Script, files: NtfsFileSystem, path: str, operation: Operation) -> Entry | Made:
+    """Say in the operation which name it makes, and where; returns the folder."""
+    name = _new_name(files, path)
+    folder = script.names.folder(path)
+    operation["folder"] = [folder.operation] if isinstance(folder, Made) else folder.id
+    operation["name"] = name
+    script.names.make(path, folder, is_dir=operation["do"] == "folder", operation=len(script.operations))
+    return folder
 
 
 def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
@@ -177,28 +178,11 @@ def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
         )
 
 
-def _folder(script: Script, files: NtfsFileSystem, path: str) -> object:
-    """The MFT reference of the folder that ``path`` lies in, or ``[operation]`` where that makes it."""
-    above = _parent(path)
-    made = script.made.get(_key(above))
-    if made is not None:
-        return [made]
-    if _key(above) in script.gone:
-        raise MissingError("the folder was removed by an earlier change", path=files.volume.name, found=above)
-    entry = files.lookup(above)
-    if not entry.is_dir or entry.reparse is not None:
-        raise UsageError("not a folder that files can be put in", path=files.volume.name, found=entry.path)
-    return entry.id
-
-
-def _sibling(files: NtfsFileSystem, path: str) -> int | None:
-    """A file of the same folder, whose permissions a new one gets."""
-    try:
-        for entry in files.listdir(_parent(path)):
-            if not entry.is_dir and entry.reparse is None:
-                return entry.id
-    except MissingError:
-        pass
+def _sibling(script: Script, files: NtfsFileSystem, folder: Entry) -> int | None:
+    """A file of the same folder that stays, whose permissions a new one gets."""
+    for entry in files.listdir(folder):
+        if not entry.is_dir and entry.reparse is None and not script.names.is_gone(entry):
+            return entry.id
     return None
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from byre.errors import ByreError, CorruptImageError, MissingError, UsageError
 from byre.filesystems.base import FileSystem
 from byre.lite.changes import Change, Content, Overwrite, Put, Remove
-from byre.lite.guards import refuse_registry
-from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, SetValue, edited
+from byre.lite.guards import refuse_edit, refuse_links
+from byre.lite.hive_editor import DeleteKey, Edit, edited
 from byre.windows.reg_paths import Mount, Registry, find_key, split_key
 from byre.windows.registry.layout import parse_base_block
 
@@ -29,11 +29,13 @@ def hive_changes(files: FileSystem, root: str, edits: Iterable[Edit], *, image: 
     by_mount: dict[Mount, list[Edit]] = {}
     for edit in edits:
         mount, key = _place(registry, edit.key)
-        name = edit.name if isinstance(edit, (SetValue, DeleteValue)) else None
-        refuse_registry(mount.kind, key, name, image=image)
         if isinstance(edit, DeleteKey) and not key:
             raise UsageError("a whole hive isn't deleted", path=image, found=edit.key)
-        by_mount.setdefault(mount, []).append(replace(edit, key=key))
+        placed = replace(edit, key=key)
+        refuse_edit(mount.kind, placed, image=image)
+        if mount not in by_mount:
+            refuse_links(files, mount.path, root, image=image)
+        by_mount.setdefault(mount, []).append(placed)
     changes: list[Change] = []
     for mount, own in by_mount.items():
         changes += _changes_of(registry, mount, own)

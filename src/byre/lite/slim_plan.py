@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from byre.errors import UsageError
-from byre.windows.components.component import PROFILES, Component, Places, files_of
+from byre.lite.in_use import UNJUDGED, Verdict
+from byre.lite.slim_parts import (
+    DROPPED,
+    Dependent,
+    Folder,
+    Left,
+    Owned,
+    Part,
+    Reason,
+    Row,
+    Shortcut,
+    SlimPlan,
+    Use,
+)
+from byre.windows.components.component import PROFILES, Component, Places, beginnings, files_of
 
-DROPPED = "dropped"
-"""The id of what ``--drop`` names by path."""
+__all__ = ["DROPPED", "Choice", "Owned", "Part", "Reason", "Row", "SlimPlan", "Use", "plan_slim"]
+
+NAMES = 3
+"""Files of a folder that are named."""
 Chains = Callable[[frozenset[str]], Iterable[tuple[str, ...]]]
 """From the paths that would go (lower case) to the chains of programs that no longer load: the program, the modules
 in between, the file that would be missing; the last one is the guest path of what goes, in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One name on the system's volume. ``allocated`` in bytes."""
-
-    path: str
-    allocated: int
-    is_dir: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Something of the guest that needs a file: ``what`` says so to people, ``path`` is the file's guest path.
-    ``service`` and ``clsid`` name what can be switched off together with its component. ``needs_service``: the need
-    is a service, not a file. ``key``: where the registry says so, as components name keys."""
-
-    what: str
-    path: str
-    service: str | None = None
-    clsid: str | None = None
-    needs_service: str | None = None
-    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,53 +44,17 @@ class Choice:
     """Keep a component that something needs, rather than refuse the plan."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One component as far as it is in this guest. ``files`` are guest paths; ``allocated`` bytes."""
-
-    component: Component
-    files: tuple[str, ...]
-    allocated: int
-    dependents: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a file must stay: the chain from what needs it to the file, in words."""
-
-    part: str
-    path: str
-    chain: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SlimPlan:
-    """``parts`` go; ``removed`` are the topmost guest paths to remove, ``files`` every file below them; ``reasons``
-    not empty: the plan must not be carried out. ``kept``: components that gave way, with the reason."""
-
-    parts: tuple[Part, ...]
-    removed: tuple[str, ...]
-    files: tuple[str, ...]
-    allocated: int
-    reasons: tuple[Reason, ...]
-    kept: tuple[Reason, ...] = ()
-    services: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A name with the ids of all components that it belongs to, in the order in which they are asked."""
-
-    row: Row
-    owners: tuple[str, ...]
-
-
-def owned_rows(components: tuple[Component, ...], rows: Iterable[Row], places: Places) -> tuple[Owned, ...]:
-    """The names that belong to any component. Of system files the second copy in dllcache goes along: Windows would
-    put the file back from there."""
-    listed = sorted(components, key=lambda each: (each.id != DROPPED, PROFILES.index(each.profile), each.id))
-    pattern = files_of(tuple(listed), places)
+def owned_rows(
+    components: tuple[Component, ...],
+    rows: Iterable[Row],
+    places: Places,
+    verdicts: Mapping[str, Verdict] | None = None,
+) -> tuple[Owned, ...]:
+    """The names that belong to any component, but for what a judgement (``verdicts``, by name) says is in use. Of
+    system files the second copy in dllcache goes along: Windows would put the file back from there."""
+    listed = [(each, beginnings(each, places)) for each in _in_order(components)]
+    pattern = files_of(tuple(each for each, _ in listed), places)
+    possible = tuple({start for _, starts in listed for start in starts})
     cache = f"{places.root}/system32/dllcache/".lower()
     found: list[Owned] = []
     homes: dict[str, tuple[str, ...]] = {}
@@ -104,48 +63,95 @@ def owned_rows(components: tuple[Component, ...], rows: Iterable[Row], places: P
         lower = row.path.lower()
         if lower.startswith(cache) and not row.is_dir:
             cached.append(row)
-        elif pattern.fullmatch(lower):
-            owners = tuple(each.id for each in listed if each.owns(row.path, places))
-            found.append(Owned(row, owners))
-            if not row.is_dir:
-                homes.setdefault(lower.rpartition("/")[2], owners)
+        elif lower.startswith(possible) and pattern.fullmatch(lower):
+            each = _owned(row, listed, places, verdicts or {})
+            found.append(each)
+            if not row.is_dir and each.owners:
+                homes.setdefault(lower.rpartition("/")[2], each.owners)
     for row in cached:
-        own = tuple(each.id for each in listed if each.owns(row.path, places))
-        owners = tuple(dict.fromkeys((*homes.get(row.path.lower().rpartition("/")[2], ()), *own)))
-        if owners:
-            found.append(Owned(row, owners))
+        own = _owned(row, listed, places, verdicts or {})
+        owners = tuple(dict.fromkeys((*homes.get(row.path.lower().rpartition("/")[2], ()), *own.owners)))
+        if owners or own.spared:
+            found.append(replace(own, owners=() if own.spared else owners))
     return tuple(found)
 
 
-def parts_of(components: Iterable[Component], owned: Iterable[Owned]) -> tuple[Part, ...]:
-    """Each of the components that is in this guest, with its files; a file counts for the first that owns it."""
-    listed = sorted(components, key=lambda each: (each.id != DROPPED, PROFILES.index(each.profile), each.id))
+def _in_order(components: Iterable[Component]) -> list[Component]:
+    return sorted(components, key=lambda each: (each.id != DROPPED, each.rank, each.id))
+
+
+def _owned(
+    row: Row, listed: list[tuple[Component, tuple[str, ...]]], places: Places, verdicts: Mapping[str, Verdict]
+) -> Owned:
+    owners: list[str] = []
+    spared: list[tuple[str, str]] = []
+    lower = row.path.lower()
+    for each, starts in listed:
+        if not lower.startswith(starts) or not each.owns(lower, places):
+            continue
+        why = verdicts.get(each.unless, UNJUDGED).why(lower) if each.unless is not None else None
+        if why is None:
+            owners.append(each.id)
+        else:
+            spared.append((each.id, why))
+    return Owned(row, tuple(owners), tuple(spared))
+
+
+def parts_of(
+    components: Iterable[Component], owned: Iterable[Owned], shortcuts: Iterable[Shortcut] = ()
+) -> tuple[Part, ...]:
+    """Each of the components that is in this guest, with its files; a file counts for the first that owns it, a
+    shortcut for the component that it leads to."""
+    listed = _in_order(components)
     found: dict[str, list[Row]] = {each.id: [] for each in listed}
+    home: dict[str, str] = {}
     for each in owned:
         owner = next((name for name in each.owners if name in found), None)
         if owner is not None and not each.row.is_dir:
             found[owner].append(each.row)
+            home[each.row.path.lower()] = owner
+    links: dict[str, list[str]] = {}
+    for link in shortcuts:
+        owner = next((home[path] for path in link.targets if path in home), None)
+        if owner is not None and link.path.lower() not in home:
+            found[owner].append(Row(link.path, link.allocated))
+            links.setdefault(owner, []).append(link.path)
     return tuple(
         Part(
             each,
             tuple(row.path for row in found[each.id]),
             sum(row.allocated for row in found[each.id]),
             tuple(other.id for other in listed if each.id in other.needs and found[other.id]),
+            shortcuts=tuple(links.get(each.id, ())),
+            folders=_folders(found[each.id], frozenset()),
         )
         for each in listed
         if found[each.id]
     )
 
 
+def _folders(rows: Iterable[Row], whole: frozenset[str]) -> tuple[Folder, ...]:
+    """The rows summed by the topmost folder that goes as a whole, else by the folder that they lie in."""
+    sums: dict[str, Folder] = {}
+    for row in rows:
+        path, _, name = row.path.rpartition("/")
+        path = next((above for above in reversed([*_above(row.path)]) if above.lower() in whole), path) or "/"
+        old = sums.get(path, Folder(path, 0, 0, path.lower() in whole))
+        names = (*old.names, name) if len(old.names) < NAMES else old.names
+        sums[path] = Folder(path, old.files + 1, old.allocated + row.allocated, old.whole, names)
+    return tuple(sums.values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What a plan stands on, the same for every draft of it. ``spared``: names that ``--keep`` holds back."""
+    """What a plan stands on, the same for every draft of it."""
 
     components: tuple[Component, ...]
     rows: tuple[Row, ...]
     owned: tuple[Owned, ...]
     uses: tuple[Use, ...]
     chains: Chains
+    shortcuts: tuple[Shortcut, ...]
 
 
 def plan_slim(
@@ -155,22 +161,26 @@ def plan_slim(
     places: Places,
     uses: tuple[Use, ...],
     chains: Chains,
+    *,
+    verdicts: Mapping[str, Verdict] | None = None,
+    shortcuts: tuple[Shortcut, ...] = (),
 ) -> SlimPlan:
     """The plan for a choice. Raises UsageError for a component or a pattern that isn't there."""
     keep_ids, keep_paths = _split(choice.keep, components)
     drop_ids, drop_paths = _split(choice.drop, components)
     if drop_paths:
         components = (_dropped(drop_paths), *components)
-    owned = owned_rows(components, rows, places)
+    owned = owned_rows(components, rows, places, verdicts)
     if drop_paths and not any(DROPPED in each.owners for each in owned):
         raise UsageError("nothing of the guest is dropped by that pattern", found=", ".join(drop_paths))
     if keep_paths:
         spared = _dropped(keep_paths)
         owned = tuple(each for each in owned if not spared.owns(each.row.path, places))
+        shortcuts = tuple(each for each in shortcuts if not spared.owns(each.path, places))
     rank = PROFILES.index(choice.profile) if choice.profile else -1
-    chosen = {each.id for each in components if PROFILES.index(each.profile) <= rank} | drop_ids
+    chosen = {each.id for each in components if each.rank <= rank} | drop_ids
     chosen = (chosen | ({DROPPED} if drop_paths else set())) - keep_ids
-    ground = _Ground(components, rows, owned, uses, chains)
+    ground = _Ground(components, rows, owned, uses, chains, shortcuts)
     gave_way: list[Reason] = []
     while True:
         plan = _draft(ground, chosen)
@@ -182,49 +192,135 @@ def plan_slim(
 
 
 def _draft(ground: _Ground, chosen: set[str]) -> SlimPlan:
-    parts = parts_of((each for each in ground.components if each.id in chosen), ground.owned)
+    parts = parts_of((each for each in ground.components if each.id in chosen), ground.owned, ground.shortcuts)
+    gone = {path.lower(): path for part in parts for path in part.files}
     home = {path.lower(): part.component.id for part in parts for path in part.files}
-    spelled = {path.lower(): path for part in parts for path in part.files}
-    own = {name.lower(): part.component.id for part in parts for name in part.component.services}
-    there = {use.service.lower(): use.service for use in ground.uses if use.service}
     reasons: list[Reason] = []
-    classes: list[str] = []
-    for use in ground.uses:
-        if _goes_along(use, own, parts):
-            continue
-        needed = (use.needs_service or "").lower()
-        if needed in own and needed in there:
-            reasons.append(Reason(own[needed], there[needed], (use.what, f"the service {there[needed]}")))
-        elif use.path.lower() in home and use.clsid is not None:
-            classes.append(use.clsid)
-        elif use.path.lower() in home:
-            reasons.append(Reason(home[use.path.lower()], use.path, (use.what, use.path)))
+    for part, use, dependent in _hits(parts, ground.uses, alone=False):
+        if not dependent.along and use.needs_service is not None:
+            reasons.append(Reason(part, dependent.path, (use.what, f"the service {dependent.path}")))
+        elif not dependent.along:
+            reasons.append(Reason(part, use.path, (use.what, use.path)))
     for chain in ground.chains(frozenset(home)):
-        gone = spelled.get(chain[-1], chain[-1])
-        reasons.append(Reason(home.get(chain[-1], DROPPED), gone, (*chain[:-1], gone)))
+        lost = gone.get(chain[-1], chain[-1])
+        reasons.append(Reason(home.get(chain[-1], DROPPED), lost, (*chain[:-1], lost)))
     ids = {part.component.id for part in parts}
-    present = {name for each in ground.owned for name in each.owners if not each.row.is_dir}
-    for component in ground.components:
-        for need in component.needs if component.id in present - ids else ():
-            if need in ids:
-                reasons.append(Reason(need, need, (f"the component {component.id}, which is kept", need)))
+    reasons += _lost_needs(ground, ids)
+    removed = _topmost(ground, ids, frozenset(home))
+    own = {name.lower() for part in parts for name in part.component.services}
+    there = {use.service.lower(): use.service for use in ground.uses if use.service}
+    needed = with_dependents(parts, ground.uses, alone=False)
+    sizes = {row.path: row for row in ground.rows if row.path.lower() in gone}
+    whole = frozenset(path.lower() for path in removed if path.lower() not in gone)
     return SlimPlan(
-        parts=parts,
-        removed=_topmost(ground, ids, frozenset(home)),
+        parts=tuple(
+            replace(part, folders=_folders((sizes[path] for path in part.files if path in sizes), whole))
+            for part in needed
+        ),
+        removed=removed,
         files=tuple(path for part in parts for path in part.files),
         allocated=sum(part.allocated for part in parts),
         reasons=tuple(dict.fromkeys(reasons)),
-        services=tuple(there[name] for name in sorted(own.keys() & there.keys())),
-        classes=tuple(dict.fromkeys(classes)),
+        services=tuple(there[name] for name in sorted(own & there.keys())),
+        classes=tuple(dict.fromkeys(each.name for part in needed for each in part.needed_by if each.kind == "class")),
+        left=left_of(ground.owned, chosen),
     )
 
 
-def _goes_along(use: Use, services: Mapping[str, str], parts: tuple[Part, ...]) -> bool:
-    """Whether what needs the file is switched off by the same plan: its service, or its registry key."""
-    if use.service is not None and use.service.lower() in services:
-        return True
-    keys = (key.lower() for part in parts for key in part.component.keys)
-    return use.key is not None and any(f"{use.key.lower()}\\".startswith(f"{key}\\") for key in keys)
+def _lost_needs(ground: _Ground, ids: set[str]) -> list[Reason]:
+    """Components that are there, stay, and need one that goes."""
+    present = {name for each in ground.owned for name in each.owners if not each.row.is_dir}
+    return [
+        Reason(need, need, (f"the component {component.id}, which is kept", need))
+        for component in ground.components
+        for need in (component.needs if component.id in present - ids else ())
+        if need in ids
+    ]
+
+
+def left_of(owned: Iterable[Owned], chosen: Collection[str]) -> tuple[Left, ...]:
+    """What of the chosen components stays because it is in use, by the reason."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for each in owned:
+        for name, why in each.spared if not each.row.is_dir else ():
+            if name in chosen and not any(owner in chosen for owner in each.owners):
+                found.setdefault((name, why), []).append(each.row)
+    return tuple(
+        Left(name, why, tuple(row.path for row in rows), sum(row.allocated for row in rows))
+        for (name, why), rows in found.items()
+    )
+
+
+def with_dependents(parts: tuple[Part, ...], uses: Iterable[Use], *, alone: bool) -> tuple[Part, ...]:
+    """The parts with what depends on each. ``alone``: as if only that part went; else all of them together."""
+    found: dict[str, list[Dependent]] = {part.component.id: [] for part in parts}
+    for name, _, dependent in _hits(parts, uses, alone=alone):
+        found[name].append(dependent)
+    return tuple(replace(part, needed_by=tuple(dict.fromkeys(found[part.component.id]))) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Switches:
+    """What goes together with some parts, so that its needs don't count; all in lower case."""
+
+    services: frozenset[str]
+    keys: re.Pattern[str]
+    files: frozenset[str]
+    runs: frozenset[str]
+    types: re.Pattern[str]
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> _Switches:
+        listed = tuple(parts)
+        return cls(
+            frozenset(name.lower() for part in listed for name in part.component.services),
+            keys_pattern(tuple(key for part in listed for key in part.component.keys)),
+            frozenset(path.lower() for part in listed for path in part.files),
+            frozenset(name.lower() for part in listed for name in part.component.runs),
+            keys_pattern(tuple(name for part in listed for name in part.component.types)),
+        )
+
+    def off(self, use: Use) -> bool:
+        """Whether what needs something is itself switched off, unregistered or removed."""
+        return (
+            (use.service is not None and use.service.lower() in self.services)
+            or (use.clsid is not None)
+            or (use.key is not None and self.keys.fullmatch(use.key.lower()) is not None)
+            or (use.type is not None and self.types.fullmatch(use.type.lower()) is not None)
+            or (use.run is not None and use.run.lower() in self.runs)
+            or (use.holder is not None and use.holder.lower() in self.files)
+        )
+
+
+@lru_cache(maxsize=256)
+def keys_pattern(keys: tuple[str, ...]) -> re.Pattern[str]:
+    """What matches a registry path in lower case that is one of the keys, or lies below one."""
+    found = []
+    for key in dict.fromkeys(key.lower() for key in keys):
+        found.append("".join({"*": r"[^\\]*", "?": r"[^\\]"}.get(part, re.escape(part)) for part in key))
+    return re.compile(rf"(?:{'|'.join(found)})(?:\\.*)?" if found else r"(?!)", re.DOTALL)
+
+
+def _hits(parts: tuple[Part, ...], uses: Iterable[Use], *, alone: bool) -> Iterator[tuple[str, Use, Dependent]]:
+    """Each need of a part's file or service, with the part's id."""
+    listed = tuple(uses)
+    home = {path.lower(): part.component.id for part in parts for path in part.files}
+    own = {name.lower(): part.component.id for part in parts for name in part.component.services}
+    spelled = {use.service.lower(): use.service for use in listed if use.service}
+    together = _Switches.of(parts)
+    single = {part.component.id: _Switches.of((part,)) for part in parts} if alone else {}
+    for use in listed:
+        needed = (use.needs_service or "").lower()
+        if needed:
+            name = own.get(needed) if needed in spelled else None
+        else:
+            name = home.get(use.path.lower())
+        if name is None:
+            continue
+        off = single.get(name, together).off(use)
+        path = spelled[needed] if needed else use.path
+        kind = use.kind or ("class" if use.clsid else "service" if use.service else "autostart")
+        yield name, use, Dependent(kind, use.clsid or use.what, path, off)
 
 
 def _topmost(ground: _Ground, ids: set[str], gone: frozenset[str]) -> tuple[str, ...]:
@@ -287,6 +383,6 @@ def worth(parts: Iterable[Part]) -> Mapping[str, int]:
     """Bytes that each profile would give in this guest."""
     listed = list(parts)
     return {
-        name: sum(part.allocated for part in listed if PROFILES.index(part.component.profile) <= rank)
+        name: sum(part.allocated for part in listed if part.component.rank <= rank)
         for rank, name in enumerate(PROFILES)
     }

@@ -13,12 +13,13 @@ from byre.audit.gathering import LOADER_FILES, read_file
 from byre.audit.settings import guest_kind, read_system
 from byre.disks.disk import Disk
 from byre.disks.opening import open_disk, parse_address
-from byre.errors import ByreError, StorageError
+from byre.errors import ByreError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.machine.evidence import Evidence, other_system, windows_system
 from byre.machine.hardware import Machine
 from byre.machine.overrides import FILE_NAME, MAX_FILE, Override, parse_file
 from byre.machine.profile import profile
+from byre.storage.small_file import read_small_file
 from byre.storage.urls import is_url
 from byre.windows.fact import absent
 from byre.windows.guest import Guest, read_guest
@@ -62,12 +63,9 @@ def beside(path: str | os.PathLike[str]) -> tuple[Override, ...]:
         return ()
     file = Path(parse_address(name).path).parent / FILE_NAME
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_FILE + 1)
-    except FileNotFoundError:
+        data = read_small_file(file, MAX_FILE)
+    except MissingError:
         return ()
-    except OSError as error:
-        raise StorageError(f"can't be read: {error.strerror}", path=file) from error
     return parse_file(data, path=str(file))
 
 

@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from byre.audit.judging import Found, Report
 from byre.audit.profile import Looked
 from byre.audit.running import Failure
+from byre.reports.printable import printable
 from byre.reports.sentences import heading, verdict
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\ud800-\udfff]")
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 
 
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is: markup and control characters lose their meaning."""
-    plain = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    marked = _MARKUP.sub(r"\\\1", plain)
+    marked = _MARKUP.sub(r"\\\1", printable(text))
     return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

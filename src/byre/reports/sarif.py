@@ -17,12 +17,12 @@ from byre import __version__
 from byre.audit.judging import Found, Report
 from byre.audit.rule import Rule
 from byre.audit.running import Failure
+from byre.reports.printable import printable
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 MAX_RESULTS = 25_000
 LEVELS = {"low": "note", "medium": "warning", "high": "error", "critical": "error"}
 SCORES = {"low": "2.0", "medium": "5.5", "high": "8.0", "critical": "9.5"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def as_sarif(results: Sequence[Report | Failure]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _run(report: Report) -> dict[str, Any]:
         rows.append(_result(found, report.image, index[found.rule.id], seen[found.fingerprint]))
     return {
         "tool": _tool(rules, report.standard),
-        "automationDetails": {"id": f"byre/{plain(report.image)}/"},
+        "automationDetails": {"id": f"byre/{printable(report.image)}/"},
         "columnKind": "utf16CodeUnits",
         "artifacts": [{"location": {"uri": uri(report.image)}, "roles": ["analysisTarget"]}],
         "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": _notifications(report)}],
@@ -58,7 +58,7 @@ def _failed(failure: Failure) -> dict[str, Any]:
     said = {"level": "error", "message": {"text": message(str(failure.error))}}
     return {
         "tool": _tool([], None),
-        "automationDetails": {"id": f"byre/{plain(failure.image)}/"},
+        "automationDetails": {"id": f"byre/{printable(failure.image)}/"},
         "invocations": [
             {
                 "executionSuccessful": False,
@@ -109,7 +109,7 @@ def _result(found: Found, image: str, index: int, number: int) -> dict[str, Any]
         "locations": [
             {
                 "physicalLocation": {"artifactLocation": {"uri": uri(image)}, "region": {"startLine": 1}},
-                "logicalLocations": [{"fullyQualifiedName": plain(row.where), "kind": "resource"}],
+                "logicalLocations": [{"fullyQualifiedName": printable(row.where), "kind": "resource"}],
             }
         ],
         "partialFingerprints": {"primaryLocationLineHash": f"{found.fingerprint}:{number}"},
@@ -119,7 +119,7 @@ def _result(found: Found, image: str, index: int, number: int) -> dict[str, Any]
         result["baselineState"] = "new" if found.new else "unchanged"
     if found.waiver is not None:
         waiver = found.waiver
-        said = plain(f"{waiver.reason} ({waiver.who}, until {waiver.expires})")
+        said = printable(f"{waiver.reason} ({waiver.who}, until {waiver.expires})")
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": said}]
     return result
 
@@ -142,14 +142,9 @@ def _notifications(report: Report) -> list[dict[str, Any]]:
     return [*rows, *({"level": "note", "message": {"text": message(text)}} for text in said)]
 
 
-def plain(text: str) -> str:
-    """Text without characters that change how what stands around them is shown."""
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
 def message(text: str) -> str:
     """Text for a SARIF message, in which ``[text](place)`` would be a link: brackets lose that meaning."""
-    return plain(text).replace("[", "\\[").replace("]", "\\]")
+    return printable(text).replace("[", "\\[").replace("]", "\\]")
 
 
 def uri(image: str) -> str:

@@ -3,7 +3,7 @@
 No loader's code is kept here, only digests of what doesn't change from disk to disk: not the messages, which are
 translated, not the fields for the geometry. Digests of Windows', GRUB's, TrueCrypt's and SafeBoot's code: the
 whitelist of ANSSI's bootcode_parser, of which those for NT 5 were computed again; SYSLINUX, another GRUB, mkntfs and
-mkfs.fat: measured on what Debian's packages write. Pure.
+mkfs.fat: measured on what Debian's packages write; Byre's own: what tools/assemble_boot.py prints. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MASTER = {
     "4746f74bc9b9d3d579c41988a4a29bb7ac932ad1c70470ea779ea161eb799b64": "SYSLINUX",
     "65ba590c40fbf8527700e203f2edb461893997554b15dead6cd15ee5a8a4be51": "SYSLINUX",
     "d2a9081727f91f4c38494e52cdeb86ebd9009fead17a739effbad4011c581d1f": "SYSLINUX",
-    "ad4ab13ebe899c73cab96cb038c3bc7092d86f32191baa40a8d8c73b859550a4": "Byre's specimen",
+    "ad4ab13ebe899c73cab96cb038c3bc7092d86f32191baa40a8d8c73b859550a4": "Byre's specimen (not bootable)",
     "001d5131e3446043d81223cb60df79c83b1767a933093e7ff2bdb338d5849427": "Byre's own (byre mend)",
     "e6e6605c48665800786de4651ade2893970aafb1237a06db0943a8603dd4fce1": "TrueCrypt",
     "8a029cf94efd555b34d5564cc5c8e290a6ba5a52b6cdf9f02253f0d939f4dcec": "SafeBoot",
@@ -41,7 +41,21 @@ VOLUME = {
     "d9462ae3f92ea177fe64b7e964bb2f42711007d48d14b44eb21741222f760d1e": "mkfs.fat (not bootable)",
     "193de0d3526de6a2c6ed5acca85619e7eac62556967d263d007b38cae8cf7a42": "mkfs.fat (not bootable)",
     "51643dcce7e93d795b08e1f19e38374ae4deaf3b1217527561a44aa9913ded23": "Windows 8 and later (NTFS)",
+    "fca16950a763f11010e7106c295618f99d4e77826a4802a8e49a2f86afcfb254": "Byre's own (byre mend, NTLDR on NTFS)",
+    "4f3e23c0ddbb20567c132d67d89f10c701cc3f69bc6553fbca57149ebc3f8643": "Byre's own (byre mend, NTLDR on FAT12)",
+    "41d20fa875895326b42885bf3659250e36d784f4b4199b90fc620823f77e245a": "Byre's own (byre mend, NTLDR on FAT16)",
+    "d57ec544820faabcb27d70c72c6fc55deb8b5786c12dad7d49235a4ea4bef125": "Byre's own (byre mend, NTLDR on FAT32)",
+    "3625fd3c9fedb4a5623abab1d8e54ec2fa8336ac0d1402e20157db5c64584726": "Byre's own (byre mend, FREELDR on FAT12)",
+    "507e17c6db036a8c0eddfeca9ca3d38ca88a013f9b53dbff888c109aa6ac41be": "Byre's own (byre mend, FREELDR on FAT16)",
+    "94e3af85c118c63ef6cf66deb757ebfe24be17f00e5a145adf898e53f26e3a48": "Byre's own (byre mend, FREELDR on FAT32)",
 }
+_FURTHER = {
+    "fca16950a763f11010e7106c295618f99d4e77826a4802a8e49a2f86afcfb254": (
+        1536,
+        "7ed4650c04ca633117c8f722d481ae8c3ba1f7371c0444b8c408c4db491db297",
+    ),
+}
+"""Code that goes on behind its first sector: digest of the first -> bytes behind it, and their digest."""
 _HOOKS = re.compile(
     rb"\xff\x0e\x13\x04|[\x83\x81]\x2e\x13\x04|\x29.\x13\x04|\xa3\x13\x04"  # the BIOS's size of memory made less
     rb"|\xa3\x4c\x00|\xc7\x06\x4c\x00|\x89[\x06\x0e\x16\x1e]\x4c\x00|\x87[\x06\x0e\x16\x1e]\x4c\x00",  # INT 13h
@@ -119,7 +133,10 @@ def recognise_volume(data: bytes) -> BootCode:
     digest = hashlib.sha256(code).hexdigest()
     hooks = _HOOKS.search(code) is not None
     for part in _volume_parts(sector, start):
-        name = VOLUME.get(hashlib.sha256(part).hexdigest())
+        found = hashlib.sha256(part).hexdigest()
+        name = VOLUME.get(found)
+        if name is not None and not _goes_on(data, found):
+            return BootCode(f"{name}, without its other sectors", False, hooks, digest)
         if name is not None:
             return BootCode(name, True, hooks, digest)
     loader = None
@@ -129,6 +146,13 @@ def recognise_volume(data: bytes) -> BootCode:
         elif b"\xcd\x13" in data:
             loader = next((name for text, name in _LOADERS.items() if text in data or _wide(text) in data), None)
     return BootCode(loader, False, hooks, digest)
+
+
+def _goes_on(data: bytes, found: str) -> bool:
+    """Whether what lies behind the first sector belongs to it, as far as ``data`` goes."""
+    length, digest = _FURTHER.get(found, (0, ""))
+    behind = data[SECTOR : SECTOR + length]
+    return not behind or hashlib.sha256(behind).hexdigest() == digest
 
 
 def _wide(text: bytes) -> bytes:

@@ -142,6 +142,12 @@ class Resolver:
         self._shared: dict[str, tuple[tuple[Need, ...], frozenset[str]]] = {}
         self._own: dict[tuple[str, str], tuple[Need, ...]] = {}
 
+    def over(self, source: ModuleSource) -> Resolver:
+        """Another resolver of the same system, whose folders are other: what was read of the modules is shared."""
+        other = Resolver(source, self.view)
+        other._modules = self._modules
+        return other
+
     def closure(self, path: str, *, app: str | None = None) -> Closure:
         """All that the module at ``path`` needs. ``app`` is the program's folder where it isn't the module's."""
         folder = app if app is not None else path.rpartition("/")[0]

@@ -242,11 +242,11 @@ def test_partial_block_without_its_bitmap_is_corrupt(tmp_path: Path) -> None:
 
 
 def test_differencing_image_is_written_and_read_back(tmp_path: Path) -> None:
-    from builders.new_image import write_image
+    from builders.written import write_image
 
     write_image(tmp_path / "base.vhdx", "vhdx", {0: b"base" * 1000, 9 * MIB: b"far"}, 20 * MIB)
     options = {"subformat": "differencing", "backing_file": "base.vhdx", "block_size": "1M"}
-    write_image(tmp_path / "child.vhdx", "vhdx", {MIB: b"mine"}, 20 * MIB, options, zero_blocks=(9,))
+    write_image(tmp_path / "child.vhdx", "vhdx", {MIB: b"mine", 9 * MIB: bytes(MIB)}, 20 * MIB, **options)
     with open_disk(tmp_path / "child.vhdx") as disk, open_disk(tmp_path / "base.vhdx") as base:
         assert disk.read(0, 4) == b"base"
         assert disk.read(MIB, 4) == b"mine"
@@ -254,4 +254,4 @@ def test_differencing_image_is_written_and_read_back(tmp_path: Path) -> None:
         assert disk.describe().details["disk_guid"] == base.describe().details["disk_guid"]
         assert disk.check().exit_status == 0  # type: ignore[attr-defined]
     with pytest.raises(UsageError):
-        write_image(tmp_path / "x.vhdx", "vhdx", {}, MIB, {"subformat": "differencing"})
+        write_image(tmp_path / "x.vhdx", "vhdx", {}, MIB, subformat="differencing")

@@ -9,10 +9,10 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from builders.new_image import write_image
 from builders.opened import open_in_memory
 from builders.qemu import qemu_img
 from builders.vhdx import FULLY, MIB, Vhdx, header
+from builders.written import write_image
 from byre.disks.disk import CheckedDisk, WritableDisk
 from byre.disks.opening import open_disk
 from byre.disks.raw import RawDisk
@@ -54,7 +54,7 @@ def test_qemu_img_reads_what_was_written(tmp_path: Path, size: int, options: dic
         offset = rng.randrange(size)
         data[offset] = rng.randbytes(min(size - offset, 70_000))
     image = tmp_path / "a.vhdx"
-    write_image(image, "vhdx", data, size, options)
+    write_image(image, "vhdx", data, size, **options)
     expect = bytearray(size)
     for offset in sorted(data):
         expect[offset : offset + len(data[offset])] = data[offset]
@@ -81,14 +81,14 @@ def test_sparse_disk_beyond_two_tebibytes(tmp_path: Path) -> None:
 
 
 def test_blocks_that_were_never_placed_are_said_to_be_zeros(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.vhdx", "vhdx", {}, 4 * MIB, {"block_size": "1M"})
+    write_image(tmp_path / "a.vhdx", "vhdx", {}, 4 * MIB, block_size="1M")
     with open_disk(tmp_path / "a.vhdx") as disk:
         (table,) = disk.extents()
         assert [int(kind) for kind in table["kind"]] == [Kind.ZERO]
 
 
 def test_sectors_of_4096_round_the_size_up(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.vhdx", "vhdx", {MIB: b"x"}, 2 * MIB + 512, {"sector_size": 4096})
+    write_image(tmp_path / "a.vhdx", "vhdx", {MIB: b"x"}, 2 * MIB + 512, sector_size=4096)
     with open_disk(tmp_path / "a.vhdx") as disk:
         assert (disk.size, disk.sector_size) == (2 * MIB + 4096, 4096)
         assert disk.read(MIB, 1) == b"x"
@@ -96,7 +96,7 @@ def test_sectors_of_4096_round_the_size_up(tmp_path: Path) -> None:
 
 def test_guids_are_taken_as_given_and_else_fresh(tmp_path: Path) -> None:
     guid = "7f6e0f70-53fb-4c8e-9d8f-6b1d7f3a2c11"
-    write_image(tmp_path / "a.vhdx", "vhdx", {}, MIB, {"disk_guid": guid, "data_guid": guid})
+    write_image(tmp_path / "a.vhdx", "vhdx", {}, MIB, disk_guid=guid, data_guid=guid)
     write_image(tmp_path / "b.vhdx", "vhdx", {}, MIB)
     with open_disk(tmp_path / "a.vhdx") as first, open_disk(tmp_path / "b.vhdx") as second:
         assert first.describe().details["disk_guid"] == guid == first.describe().details["data_guid"]
@@ -104,7 +104,7 @@ def test_guids_are_taken_as_given_and_else_fresh(tmp_path: Path) -> None:
 
 
 def test_fixed_file_has_its_whole_length(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.vhdx", "vhdx", {}, 9 * MIB, {"subformat": "fixed", "block_size": "2M"})
+    write_image(tmp_path / "a.vhdx", "vhdx", {}, 9 * MIB, subformat="fixed", block_size="2M")
     assert (tmp_path / "a.vhdx").stat().st_size == 4 * MIB + 10 * MIB
     with open_disk(tmp_path / "a.vhdx") as disk:
         assert disk.describe().subformat == "fixed"
@@ -114,7 +114,7 @@ def test_fixed_file_has_its_whole_length(tmp_path: Path) -> None:
 def test_file_without_holes_where_that_is_asked_for(tmp_path: Path, subformat: str) -> None:
     image = tmp_path / "a.vhdx"
     options = {"subformat": subformat, "sparse": "off", "block_size": "1M"}
-    write_image(image, "vhdx", {0: b"x", 5 * MIB: b"end"}, 5 * MIB + 512, options)
+    write_image(image, "vhdx", {0: b"x", 5 * MIB: b"end"}, 5 * MIB + 512, **options)
     with open_disk(image) as disk:
         storage = disk.files[0]
         assert list(storage.data_ranges(0, storage.size)) == [(0, storage.size)]
@@ -137,7 +137,7 @@ def test_file_without_holes_where_that_is_asked_for(tmp_path: Path, subformat: s
 )
 def test_impossible_options_are_usage_errors(tmp_path: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        write_image(tmp_path / "a.vhdx", "vhdx", {}, MIB, options)
+        write_image(tmp_path / "a.vhdx", "vhdx", {}, MIB, **options)
 
 
 # -- writes in place
@@ -319,7 +319,7 @@ def test_compact_gives_back_zeros_and_gaps() -> None:
 
 
 def test_fixed_disks_are_not_compacted(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.vhdx", "vhdx", {}, 4 * MIB, {"subformat": "fixed"})
+    write_image(tmp_path / "a.vhdx", "vhdx", {}, 4 * MIB, subformat="fixed")
     with open_disk(tmp_path / "a.vhdx", writable=True) as disk, pytest.raises(UnsupportedError):
         disk.compact()  # type: ignore[attr-defined]
 
@@ -327,7 +327,7 @@ def test_fixed_disks_are_not_compacted(tmp_path: Path) -> None:
 @pytest.mark.oracle
 def test_growing_moves_a_table_that_is_too_short(tmp_path: Path) -> None:
     image = tmp_path / "a.vhdx"
-    write_image(image, "vhdx", {0: b"here", 5 * MIB: b"there"}, 8 * MIB, {"block_size": "1M"})
+    write_image(image, "vhdx", {0: b"here", 5 * MIB: b"there"}, 8 * MIB, block_size="1M")
     with open_disk(image, writable=True) as disk:
         disk.resize(300 << 30)  # type: ignore[attr-defined]  # 307,200 blocks of 8 bytes: more than 1 MiB
         assert isinstance(disk, WritableDisk)

@@ -13,6 +13,7 @@ import numpy as np
 from byre.disks.disk import CheckReport
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import DIRECTORY, Entry, FileExtents, FreeExtents, VolumeFacts, free_from_bits, join_free
+from byre.filesystems.capitals import capitals
 from byre.filesystems.fat.clusters import ClusterUse, Fragments, fragment_extents, require_countable
 from byre.filesystems.fat.entry_sets import FileSet, SystemEntry, parse_entry_sets
 from byre.filesystems.fat.table import Chains, load_fat
@@ -183,7 +184,7 @@ class ExfatFileSystem(TreeFileSystem):
         return table
 
     def fold(self, name: str) -> str:
-        return name.translate(self.upcase) if self.upcase else name.upper()
+        return name.translate(self.upcase) if self.upcase else capitals(name)
 
     def root(self) -> Entry:
         return Entry("/", "", ROOT_ID, True, 0, 0, DIRECTORY, None, None, None, None)

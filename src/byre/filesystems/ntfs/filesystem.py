@@ -89,6 +89,10 @@ class NtfsFileSystem:
     def lookup(self, path: str) -> Entry:
         return self.tree.lookup(split_path(path), path, self.volume.name)
 
+    def fold(self, name: str) -> str:
+        """Names that fold to the same are the same name, by the volume's own table."""
+        return self.tree.index.fold(name)
+
     def listdir(self, where: str | Entry = "/") -> list[Entry]:
         folder = self.lookup(where) if isinstance(where, str) else where
         if not folder.is_dir:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
+from byre.filesystems.capitals import capitals
 from byre.filesystems.ntfs.table import IS_EXTENSION, SOUND, FileTable, Int64s, Table
 
 IN_USE, IS_DIRECTORY = 1, 2
 DOS = 2
 
 
+@cache
 def default_upcase() -> str:
-    """Every UTF-16 unit's capital by Unicode's simple mapping, for volumes whose $UpCase is lost."""
-    capitals = (chr(unit).upper() for unit in range(0x10000))
-    return "".join(
-        capital if len(capital) == 1 and ord(capital) < 0x10000 else chr(unit)
-        for unit, capital in enumerate(capitals)
-    )
+    """Every UTF-16 unit's capital, for volumes whose $UpCase is lost."""
+    return capitals("".join(map(chr, range(0x10000))))
 
 
 class NameIndex:
@@ -69,8 +67,8 @@ class NameIndex:
         if pool.isascii() and self.upcase[97] == "A":
             return pool.upper()
         units = np.frombuffer(pool.encode("utf-16-le", "surrogatepass"), dtype="<u2")
-        capitals = np.frombuffer(self.upcase.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        folded: str = capitals[units].tobytes().decode("utf-32-le", "surrogatepass")
+        table = np.frombuffer(self.upcase.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        folded: str = table[units].tobytes().decode("utf-32-le", "surrogatepass")
         return folded
 
     def rows(self, directory: int) -> Int64s:

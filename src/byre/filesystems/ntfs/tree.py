@@ -33,6 +33,8 @@ class NtfsTree:
         self.problems = problems
         self._make = EntryMaker(index, reparse)
         self._folded: dict[int, dict[str, int]] = {}
+        self._spelt: dict[int, dict[str, int]] = {}
+        """Of directories in which names differ in case alone: those names as they are."""
 
     def root(self) -> Entry:
         """The root directory, whatever names its record has."""
@@ -54,7 +56,7 @@ class NtfsTree:
         folder, place = path, -1
         for name in names:
             folder = path
-            place = self._names_of(here).get(self.index.fold(name), -1)
+            place = self._place(here, name)
             if place < 0:
                 if here == ROOT:
                     self._require_root(image)
@@ -66,6 +68,12 @@ class NtfsTree:
             self._require_root(image)
             return self.root()
         return next(self._make.entries(self._listing[place : place + 1].tolist(), folder))
+
+    def _place(self, directory: int, name: str) -> int:
+        """Where a name is in the listing, -1 where it isn't; exact spelling first where only case tells two apart."""
+        table = self._names_of(directory)
+        place = self._spelt.get(directory, {}).get(name, -1)
+        return place if place >= 0 else table.get(self.index.fold(name), -1)
 
     def _require_root(self, image: str) -> None:
         """A root whose record can't be read and that no name leads to is no empty folder: nobody knows."""
@@ -91,15 +99,22 @@ class NtfsTree:
         first = int(index.starts[directory])
         table: dict[str, int] = {}
         long: dict[str, int] = {}
+        twins: dict[str, int] = {}
         fields = ["text", "length", "short_text", "short_length"]
         rows = self._listing[first : int(index.starts[directory + 1])][fields].tolist()
         for place, (start, length, short_start, short_length) in enumerate(rows, first):
             if short_length:
                 table.setdefault(fold(text(short_start, short_length)), place)
-            long.setdefault(fold(text(start, length)), place)
+            first_of_name = long.setdefault(fold(text(start, length)), place)
+            if first_of_name != place:
+                twins[text(start, length)] = place
+                twins.setdefault(self._text(int(index.order[first_of_name])), first_of_name)
         table.update(long)
         if len(self._folded) >= 256:
             self._folded.clear()
+            self._spelt.clear()
+        if twins:
+            self._spelt[directory] = twins
         self._folded[directory] = table
         return table
 

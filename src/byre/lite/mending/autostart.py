@@ -1,21 +1,35 @@
 """Something that starts by itself, kept from starting and kept: registry values move to a key of Byre's, files to a
-folder of Byre's, services get Start=4 with the old number beside."""
+folder of Byre's, services get Start=4 with the old number beside. ``kept`` finds all of it again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
 from byre.errors import ByreError
-from byre.lite.changes import Content, MakeFolder, Put, Remove
-from byre.lite.hive_editor import DeleteValue, SetValue
+from byre.filesystems.base import Entry, FileSystem
+from byre.filesystems.capitals import capitals
+from byre.filesystems.paths import split_path
+from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
+from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
 from byre.lite.mending.plan import Patient, Plan, Refusal, Step
 from byre.lite.mending.portable import SERVICES, dword
 from byre.windows.autostarts import Autostart
 from byre.windows.reg_paths import Registry
+from byre.windows.registry import Key
 from byre.windows.services import Service
 
 FOLDER = "/Byre-disabled"
 KEY = "Byre-disabled"
 _LIST = "'byre inspect IMAGE' lists what starts by itself"
-_VALUE_OF = {"image-debugger": "Debugger", "winlogon-notify": "DLLName", "active-setup": "StubPath"}
+_LIST_KEPT = "'byre mend IMAGE autostart' lists what was disabled"
+_VALUE_OF = {
+    "image-debugger": "Debugger",
+    "winlogon-notify": "DLLName",
+    "active-setup": "StubPath",
+    "context-menu": "",
+    "print-monitor": "Driver",
+}
 """Kinds whose row is named by its key: the value that counts there."""
 _MOVED = {
     "run-key",
@@ -30,82 +44,165 @@ _MOVED = {
     "appcert",
     *_VALUE_OF,
 }
+_OWN_KEYS = {"browser-helper"}
+"""Kinds whose row is a key of its own."""
 _FILES = {"startup-folder", "task"}
+_LOGON = ("shell", "userinit", "uihost")
+_MONITORS = ("bj language monitor", "local port", "pjl language monitor", "standard tcp/ip port", "usb monitor")
+"""What a clean Windows XP prints through."""
 MAX_MOVED = 16 << 20
+MAX_KEPT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One thing that Byre disabled. ``place`` is where it was: a key, or a folder of the guest."""
+
+    name: str
+    place: str
+    kept: str
+    is_file: bool
+    is_service: bool = False
+
+    @property
+    def shown(self) -> str:
+        return f"service:{self.name}" if self.is_service else self.name
+
+    def is_called(self, wanted: str) -> bool:
+        separator = "/" if self.is_file else "\\"
+        names = (self.shown, self.name, f"{self.place}{separator}{self.name}")
+        return capitals(wanted) in {capitals(each) for each in names}
 
 
 def plan(patient: Patient) -> Plan:
-    """Each entry that was named, found by its name (``updater``), kind and name (``run-key:updater``), or as
-    ``service:NAME``."""
+    """Each entry that was named, found by its name (``updater``), kind and name (``run-key:updater``), the whole
+    place, or as ``service:NAME``; and what was disabled and is wanted again."""
     whole = Plan()
+    done: set[tuple[str, str, str]] = set()
     for wanted in patient.options.autostarts:
         kind, colon, name = wanted.partition(":")
         if colon and kind.lower() == "service":
-            whole += _service(patient, name)
+            whole += _service(patient, name, done)
         else:
-            whole += _entry(patient, wanted)
+            whole += _entry(patient, wanted, done)
+    rows = tuple(kept(patient.files, patient.root))
+    if patient.options.enables:
+        whole += _enabled(patient, rows)
+    elif not patient.options.autostarts:
+        notes = tuple(f"disabled: {row.shown}, which was in {row.place}" for row in rows)
+        whole += Plan(notes=notes or ("nothing that Byre disabled is kept here",))
     return whole
 
 
-def _entry(patient: Patient, wanted: str) -> Plan:
+def _entry(patient: Patient, wanted: str, done: set[tuple[str, str, str]]) -> Plan:
     guest = patient.facts.guest
     rows = (guest.autostarts.value if guest else None) or ()
     lower = wanted.lower()
-    hits = [row for row in rows if lower in (row.name.lower(), f"{row.kind}:{row.name}".lower())]
+    hits = [
+        row
+        for row in rows
+        if lower
+        in (
+            row.name.lower(),
+            f"{row.kind}:{row.name}".lower(),
+            f"{row.location}{'/' if row.kind in _FILES else chr(92)}{row.name}".lower(),
+        )
+    ]
     if not hits:
         return Plan((), (Refusal(wanted, "nothing of that name starts by itself", _LIST),))
     whole = Plan()
-    for row in dict.fromkeys(hits):
-        whole += _disabled(patient, row)
+    for row in hits:
+        what = (row.kind, row.location.lower(), row.name.lower())  # a list of commands is one value
+        if what not in done:
+            done.add(what)
+            whole += _disabled(patient, row)
     return whole
 
 
 def _disabled(patient: Patient, row: Autostart) -> Plan:
     shown = f"{row.kind}:{row.name}"
     if row.kind in _FILES:
-        return _moved_file(patient, f"{row.location}/{row.name}", shown)
-    if row.kind not in _MOVED:
+        return _moved_file(patient, f"{row.location}/{row.name}", shown, row)
+    if not _may_go(row):
         reason = f"Windows counts on what is at {row.location}: to take it away may keep it from starting"
         return Plan((), (Refusal(shown, reason, "set the value that belongs there: byre reg IMAGE set"),))
-    name = _VALUE_OF.get(row.kind, row.name)
     registry = Registry(patient.files, patient.root)
     try:
+        if row.kind in _OWN_KEYS:
+            return _moved_key(registry.locate(f"{row.location}\\{row.name}").key, f"{row.location}\\{row.name}")
+        name = _VALUE_OF.get(row.kind, row.name)
         value = registry.locate(row.location).key.value(name)
     except ByreError as error:
         return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
     if value is None:
         return Plan((), (Refusal(shown, f"{row.location} has no value {name!r}", _LIST),))
     head, rest = _split(row.location)
-    kept = f"{head}\\{KEY}\\{rest}"
-    said = f"{row.location}\\{name}: moved to {kept}"
+    place = f"{head}\\{KEY}\\{rest}"
+    said = f"{row.location}\\{name}: moved to {place}"
     return Plan(
-        (Step(said, SetValue(kept, name, value.type, value.data)), Step(said, DeleteValue(row.location, name)))
+        (Step(said, SetValue(place, name, value.type, value.data)), Step(said, DeleteValue(row.location, name)))
     )
+
+
+def _may_go(row: Autostart) -> bool:
+    """Whether the start goes on without it."""
+    if row.kind == "winlogon":
+        return row.user is not None or row.name.lower() not in _LOGON
+    if row.kind == "print-monitor":
+        return row.name.lower() not in _MONITORS
+    return row.kind in _MOVED or row.kind in _OWN_KEYS
+
+
+def _moved_key(key: Key, location: str) -> Plan:
+    """A key with its own values; what lies below it is nothing for these kinds."""
+    head, rest = _split(location)
+    place = f"{head}\\{KEY}\\{rest}"
+    said = f"{location}: moved to {place}"
+    values = key.values()
+    wrote: list[SetValue] = [SetValue(place, value.name, value.type, value.data) for value in values]
+    if not values:  # a key that says all by its name: an empty default value marks it
+        wrote = [SetValue(place, "", 1, b"\0\0")]
+    return Plan((*(Step(said, each) for each in wrote), Step(said, DeleteKey(location))))
 
 
 def _split(location: str) -> tuple[str, str]:
     r"""Where a hive's own part begins: ``HKLM\SOFTWARE``, ``HKU\name``; the rest of the path."""
     parts = location.split("\\")
-    depth = 3 if parts[1].upper() == "SYSTEM" else 2  # SYSTEM's keys lie below a control set
+    depth = 3 if parts[1].upper() == "SYSTEM" and parts[0].upper() == "HKLM" else 2  # below a control set
     return "\\".join(parts[:depth]), "\\".join(parts[depth:])
 
 
-def _moved_file(patient: Patient, path: str, shown: str) -> Plan:
+def _moved_file(patient: Patient, path: str, shown: str, row: Autostart) -> Plan:
+    if row.enabled is False:
+        return Plan(notes=(f"{shown} is switched off already",))
     try:
         entry = patient.files.lookup(path)
+    except ByreError as error:
+        return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
+    moved = _move(patient, entry, f"{FOLDER}{entry.path}", shown)
+    if row.triggers or row.enabled is not None:
+        note = "the Task Scheduler of Vista and later will name the task as damaged until it is enabled again"
+        moved += Plan(notes=(note,)) if moved.steps else Plan()
+    return moved
+
+
+def _move(patient: Patient, entry: Entry, target: str, shown: str) -> Plan:
+    """A file to another place of the same volume, its folders made: as a new file, so with the permissions there."""
+    try:
         data = patient.files.read(entry, length=MAX_MOVED + 1)
     except ByreError as error:
         return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
     if len(data) > MAX_MOVED:
         remedy = "copy it out (byre cp) and remove it (byre rm)"
         return Plan((), (Refusal(shown, f"it is larger than {MAX_MOVED} bytes", remedy),))
-    kept = f"{FOLDER}/{entry.path.rpartition('/')[0].strip('/').replace('/', '-')} {entry.name}"
-    said = f"{entry.path}: moved to {kept}"
-    steps = (MakeFolder(FOLDER), Put(kept, Content.of(data)), Remove(entry.path))
-    return Plan(tuple(Step(said, step) for step in steps))
+    said = f"{entry.path}: moved to {target}"
+    names = split_path(target)
+    folders: list[Change] = [MakeFolder("/" + "/".join(names[:depth])) for depth in range(1, len(names))]
+    moved: tuple[Change, ...] = (Put(target, Content.of(data)), Remove(entry.path))
+    return Plan(tuple(Step(said, step) for step in (*folders, *moved)))
 
 
-def _service(patient: Patient, name: str) -> Plan:
+def _service(patient: Patient, name: str, done: set[tuple[str, str, str]]) -> Plan:
     guest = patient.facts.guest
     found = next(
         (each for each in (guest.services.value if guest else None) or () if each.name.lower() == name.lower()), None
@@ -115,12 +212,16 @@ def _service(patient: Patient, name: str) -> Plan:
     reason = _needed(found)
     if reason is not None:
         return Plan((), (Refusal(f"service:{found.name}", reason, "byre reg IMAGE set, if you are sure"),))
-    if found.start == 4:
+    what = ("service", "", found.name.lower())
+    if what in done:
         return Plan()
-    kept = rf"HKLM\SYSTEM\CurrentControlSet\{KEY}\Services\{found.name}"
-    said = f"service {found.name}: Start=4 instead of {found.start}, which is kept in {kept}"
+    done.add(what)
+    if found.start == 4:
+        return Plan(notes=(f"service:{found.name} is switched off already",))
+    place = rf"HKLM\SYSTEM\CurrentControlSet\{KEY}\Services\{found.name}"
+    said = f"service {found.name}: Start=4 instead of {found.start}, which is kept in {place}"
     changed = dword(rf"{SERVICES}\{found.name}", "Start", 4)
-    return Plan((Step(said, dword(kept, "Start", found.start)), Step(said, changed)))
+    return Plan((Step(said, dword(place, "Start", found.start)), Step(said, changed)))
 
 
 def _needed(service: Service) -> str | None:
@@ -132,3 +233,98 @@ def _needed(service: Service) -> str | None:
     if service.name.lower() in ("rpcss", "plugplay", "eventlog", "samss", "dcomlaunch", "profsvc"):
         return "logging on needs it"
     return None
+
+
+def kept(files: FileSystem, root: str) -> Iterator[Kept]:
+    """All that Byre disabled in this system: values of every hive that can be read, and files."""
+    registry = Registry(files, root)
+    count = 0
+    for head, key in _kept_keys(registry):
+        for path, below in key.hive.walk(key):
+            for value in below.values():
+                service = head.endswith("CurrentControlSet") and path.lower().startswith("services\\")
+                name = below.name if service else value.name or below.name
+                yield Kept(name, f"{head}\\{path}", f"{head}\\{KEY}\\{path}", False, service)
+                count += 1
+                if count >= MAX_KEPT:
+                    return
+    try:
+        folder = files.lookup(FOLDER)
+    except ByreError:
+        return
+    for entry in files.walk(folder) if folder.is_dir and folder.reparse is None else ():
+        if not entry.is_dir and count < MAX_KEPT:
+            count += 1
+            yield Kept(entry.name, entry.path[len(folder.path) :].rpartition("/")[0], entry.path, True)
+
+
+def _kept_keys(registry: Registry) -> Iterator[tuple[str, Key]]:
+    """(the path above it, Byre's key) of each hive that has one."""
+    for mount in registry.mounts():
+        if mount.kind not in ("SOFTWARE", "SYSTEM", "NTUSER"):
+            continue
+        head = mount.shown.replace("HKEY_LOCAL_MACHINE", "HKLM").replace("HKEY_USERS", "HKU")
+        head += "\\CurrentControlSet" if mount.kind == "SYSTEM" else ""
+        try:
+            yield head, registry.locate(f"{head}\\{KEY}").key
+        except ByreError:
+            continue
+
+
+def _enabled(patient: Patient, rows: tuple[Kept, ...]) -> Plan:
+    """Each that was named back where it was, and Byre's own key gone with the last."""
+    whole = Plan()
+    back: list[Kept] = []
+    for wanted in patient.options.enables:
+        hits = [row for row in rows if row.is_called(wanted)]
+        if not hits:
+            whole += Plan((), (Refusal(wanted, "nothing of that name was disabled by Byre", _LIST_KEPT),))
+        back += [row for row in hits if row not in back]
+    registry = Registry(patient.files, patient.root)
+    for row in dict.fromkeys(back):
+        whole += _file_back(patient, row) if row.is_file else _values_back(registry, row)
+    if not any(refusal.what in {row.shown for row in back} for refusal in whole.refusals):
+        whole += _tidied(rows, back)
+    return whole
+
+
+def _file_back(patient: Patient, row: Kept) -> Plan:
+    target = f"{row.place}/{row.name}"
+    try:
+        patient.files.lookup(target)
+    except ByreError:
+        return _move(patient, patient.files.lookup(row.kept), target, row.shown)
+    remedy = f"look at both (byre cat), then remove one: byre rm IMAGE '{target}'"
+    return Plan((), (Refusal(row.shown, f"{target} is there again", remedy),))
+
+
+def _values_back(registry: Registry, row: Kept) -> Plan:
+    steps = []
+    source = registry.locate(row.kept).key
+    try:
+        there = {capitals(value.name) for value in registry.locate(row.place).key.values()}
+    except ByreError:
+        there = set()
+    for value in source.values():
+        if not row.is_service and row.name not in (value.name, source.name):
+            continue
+        if capitals(value.name) in there and not row.is_service:
+            remedy = "look at both with 'byre reg IMAGE', and delete one"
+            return Plan((), (Refusal(row.shown, f"{row.place} has a value {value.name!r} again", remedy),))
+        said = f"{row.place}\\{value.name}: back from {row.kept}"
+        steps.append(Step(said, SetValue(row.place, value.name, value.type, value.data)))
+        steps.append(Step(said, DeleteValue(row.kept, value.name)))
+    return Plan(tuple(steps))
+
+
+def _tidied(rows: Iterable[Kept], back: list[Kept]) -> Plan:
+    steps: list[Step] = []
+    heads = {row.kept[: row.kept.index(f"\\{KEY}")] for row in back if not row.is_file}
+    for head in sorted(heads):
+        mine = [row for row in rows if not row.is_file and row.kept.startswith(f"{head}\\{KEY}")]
+        if all(row in back for row in mine):
+            place = f"{head}\\{KEY}"
+            steps.append(Step(f"{place}: goes, it is empty", DeleteKey(place)))
+    if any(row.is_file for row in back) and all(row in back for row in rows if row.is_file):
+        steps.append(Step(f"{FOLDER}: goes, it is empty", Remove(FOLDER)))
+    return Plan(tuple(steps))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 
-from byre.lite.changes import Content, Put
+from byre.errors import ByreError
+from byre.filesystems.base import COMPRESSED, SPARSE
+from byre.lite.changes import Content, Put, Remove
 from byre.lite.mending.plan import Patient, Plan, Refusal, Step
 from byre.volumes.partition import PartitionTable
 from byre.windows.boot_ini import BootIni
 
 MIN_LOADER = 16 << 10
 """NTLDR has 230 KB and more, NTDETECT.COM 34 KB and more: what is shorter is none."""
+MAX_LOADER = 448 << 10
+"""What a boot sector has room for below the BIOS's memory."""
 
 
 def plan(patient: Patient) -> Plan:
@@ -24,7 +28,10 @@ def _loader(patient: Patient) -> Plan:
     steps, refusals = [], []
     for path in ("/NTLDR", "/NTDETECT.COM"):
         file = patient.facts.loader.get(path.lower())
-        if file is None or file.state == "unread" or (file.state == "present" and file.size):
+        if file is None or file.state == "unread":
+            continue
+        if file.state == "present" and file.size:
+            steps += _plain(patient, path)
             continue
         name = path[1:]
         found = patient.source.find(name.lower())
@@ -35,6 +42,19 @@ def _loader(patient: Patient) -> Plan:
         else:
             steps.append(Step(f"{path}, from {found[1]}", Put(path, Content.of(found[0])), loader=True))
     return Plan(tuple(steps), tuple(refusals))
+
+
+def _plain(patient: Patient, path: str) -> list[Step]:
+    """A compressed NTLDR written again without compression: no boot sector reads it otherwise, whoever's it is."""
+    try:
+        entry = patient.loader.lookup(path)
+    except ByreError:
+        return []
+    if path != "/NTLDR" or not entry.attributes & (COMPRESSED | SPARSE) or entry.size > MAX_LOADER:
+        return []
+    content = Content.of(patient.loader.read(entry))
+    said = f"{path}: not compressed any more, since no boot sector reads it then ('NTLDR is compressed')"
+    return [Step(said, Remove(path), loader=True), Step(said, Put(path, content), loader=True)]
 
 
 def _boot_ini(patient: Patient) -> Plan:

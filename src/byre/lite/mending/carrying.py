@@ -23,8 +23,8 @@ from byre.lite.mending.sources import GuestSources
 from byre.lite.registry_changes import hive_changes
 from byre.windows.inspection import Inspection
 
-MAX_ROUNDS = 5
-"""Signature, code and flag, boot sector, its fields; then nothing is left."""
+MAX_ROUNDS = 8
+"""Signature, code, flag, boot sector from its copy, its code and fields; then nothing is left."""
 Progress = Callable[[str], None]
 
 
@@ -113,7 +113,7 @@ def _mend_disk(work: ScratchDisk, options: Options) -> Plan:
         plan = plan_disk(work, options)
         if not plan.steps:
             return whole + plan
-        whole += Plan(plan.steps)
+        whole += Plan(plan.steps, (), plan.notes)
         for step in plan.steps:
             assert isinstance(step.action, WriteSector)
             work.write(step.action.offset, step.action.data)

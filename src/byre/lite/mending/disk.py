@@ -6,26 +6,22 @@ once its signature is back.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from byre.disks.disk import Disk
 from byre.errors import ByreError
 from byre.filesystems.opening import OpenVolume, open_volumes, read_partitions
-from byre.lite.mending.boot_code import CODE_SIZE, with_master_code
+from byre.lite.mending.boot_code import CODE_SIZE, SIGNATURE, with_master_code
+from byre.lite.mending.boot_sector import plan_boot_sector
 from byre.lite.mending.plan import Options, Plan, Refusal, Step, WriteSector
 from byre.units import SECTOR
-from byre.volumes.boot_code import recognise_master, recognise_volume
+from byre.volumes.boot_code import recognise_master
 from byre.volumes.mbr import is_plausible, parse_entries
-from byre.volumes.partition import Partition, PartitionTable
+from byre.volumes.partition import PartitionTable
 from byre.windows.guest import find_roots
 
-_SIGNATURE = b"\x55\xaa"
 _ENTRIES = 0x1BE
 _LOADERS = ("/NTLDR", "/bootmgr", "/freeldr.sys")
-_SMALL_HEADS = ((2_114_445_312, 0x40), (4_228_374_780, 0x80))
-"""(disks smaller than this, heads that NT 5 expects there); 255 above."""
-_FIXBOOT = "fixboot in the Recovery Console, or the repair of the guest's own media, writes it"
 
 
 def plan_disk(disk: Disk, options: Options) -> Plan:
@@ -33,7 +29,7 @@ def plan_disk(disk: Disk, options: Options) -> Plan:
     if disk.size < SECTOR:
         return Plan()
     sector = disk.read(0, SECTOR)
-    if sector[510:] != _SIGNATURE:
+    if sector[510:] != SIGNATURE:
         return _signature(sector, disk.size)
     table = read_partitions(disk)
     if table.scheme in ("superfloppy", "none"):
@@ -49,12 +45,15 @@ def plan_disk(disk: Disk, options: Options) -> Plan:
     if plan.steps:
         return plan
     active = [part for part in table.partitions if part.active and part.role == "primary"]
-    return plan + _boot_sector(disk, active[0], table.sector_size) if len(active) == 1 else plan
+    if len(active) != 1:
+        return plan
+    volume = next((each for each in volumes if each.partition.index == active[0].index), None)
+    return plan + plan_boot_sector(disk, active[0], volume, table.sector_size, options)
 
 
 def _signature(sector: bytes, size: int) -> Plan:
     """55 AA at the end of sector 0, where what lies before it is a table."""
-    mended = sector[:510] + _SIGNATURE
+    mended = sector[:510] + SIGNATURE
     entries = parse_entries(mended)
     if entries is None or not is_plausible(entries, size // SECTOR):
         reason = "55 AA is missing, and what lies there isn't a partition table"
@@ -64,9 +63,10 @@ def _signature(sector: bytes, size: int) -> Plan:
 
 
 def plan_code(sector: bytes, *, new: bool = False) -> Plan:
-    """Byre's boot code where there is none; where there is some only if ``new`` says so."""
+    """Byre's boot code where there is none, or what is known to start nothing; in the place of other code only if
+    ``new`` says so."""
     code = recognise_master(sector)
-    if any(sector[:CODE_SIZE]) and not new:
+    if any(sector[:CODE_SIZE]) and not new and "not bootable" not in (code.loader or ""):
         if not code.hooks:
             return Plan()
         reason = (
@@ -76,7 +76,9 @@ def plan_code(sector: bytes, *, new: bool = False) -> Plan:
     mended = with_master_code(sector)
     if mended == sector:
         return Plan()
-    return Plan((Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended)),))
+    step = Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended))
+    notes = (f"sector 0 before: its code is that of {code.loader}",) if code.loader is not None and not new else ()
+    return Plan((step,), (), notes)
 
 
 def _active(sector: bytes, table: PartitionTable, volumes: Sequence[OpenVolume]) -> Plan:
@@ -114,66 +116,3 @@ def _has_system(volume: OpenVolume | None) -> bool:
         return volume is not None and volume.filesystem is not None and bool(find_roots(volume.filesystem))
     except ByreError:
         return False
-
-
-def _boot_sector(disk: Disk, part: Partition, sector_size: int) -> Plan:
-    """Its code from the file system's own copy, and its fields from where the partition lies."""
-    if part.start + SECTOR > disk.size:
-        return Plan()
-    sector = disk.read(part.start, SECTOR)
-    where = f"boot sector of partition {part.index}"
-    copies = [(offset, disk.read(offset, SECTOR)) for offset in _copies(part) if offset + SECTOR <= disk.size]
-    if sector[510:] != _SIGNATURE or not any(sector[0x54:510]):
-        good = next((copy for _, copy in copies if _is_boot_sector(copy)), None)
-        if good is None:
-            reason = "it has no code or no 55 AA, and the file system's copy of it hasn't either"
-            return Plan((), (Refusal(where, f"{reason}; Byre writes no such code", _FIXBOOT),))
-        return Plan((Step(f"{where}: from the file system's own copy", WriteSector(part.start, good)),))
-    plan = Plan()
-    known = recognise_volume(sector).loader or ""
-    if "not bootable" in known:
-        reason = f"its code is that of {known}; Byre writes no code that loads NTLDR"
-        plan = Plan((), (Refusal(where, reason, _FIXBOOT),))
-    mended, said = mended_fields(sector, part.start // sector_size, disk.size)
-    if mended == sector:
-        return plan
-    steps = [Step(f"{where}: {', '.join(said)}", WriteSector(part.start, mended))]
-    steps += [
-        Step(f"{where}: its copy at {offset:#x}", WriteSector(offset, mended))
-        for offset, copy in copies
-        if copy == sector
-    ]
-    return plan + Plan(tuple(steps))
-
-
-def _copies(part: Partition) -> Iterator[int]:
-    """Where NTFS (the partition's last sector) and FAT32 (its seventh) keep a copy."""
-    yield part.stop - SECTOR
-    yield part.start + 6 * SECTOR
-
-
-def _is_boot_sector(sector: bytes) -> bool:
-    jump = sector[0] == 0xEB or sector[0] == 0xE9
-    named = sector[3:11] == b"NTFS    " or sector[0x52:0x5A] == b"FAT32   "
-    return sector[510:] == _SIGNATURE and jump and named and any(sector[0x54:510])
-
-
-def mended_fields(sector: bytes, start: int, disk_size: int) -> tuple[bytes, tuple[str, ...]]:
-    """A boot sector of NTFS or FAT with the geometry that NT 5's code counts on, and what was changed. ``start`` is
-    the partition's first sector, ``disk_size`` in bytes. Source: see the audit's rules BOOT-003 and BOOT-004."""
-    is_fat = sector[0x36:0x39] == b"FAT" or sector[0x52:0x55] == b"FAT"
-    if sector[3:11] != b"NTFS    " and not is_fat:
-        return sector, ()
-    mended, said = bytearray(sector), []
-    sectors, heads, hidden = struct.unpack_from("<HHI", sector, 0x18)
-    if hidden != start and start <= 0xFFFFFFFF:
-        struct.pack_into("<I", mended, 0x1C, start)
-        said.append(f"hidden sectors {start} instead of {hidden}")
-    if not heads:
-        count = next((heads for limit, heads in _SMALL_HEADS if disk_size < limit), 0xFF)
-        struct.pack_into("<H", mended, 0x1A, count)
-        said.append(f"{count} heads instead of 0")
-    if not sectors:
-        struct.pack_into("<H", mended, 0x18, 63)
-        said.append("63 sectors a track instead of 0")
-    return bytes(mended), tuple(said)

@@ -74,11 +74,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked for. ``new_mbr``: boot code of a master boot record that is there is replaced as well."""
+    """What the user asked for. ``autostarts`` are to be disabled, ``enables`` to be enabled again; ``new_mbr``,
+    ``new_vbr``: boot code that is there, in the master boot record or in the active partition's boot sector, is
+    replaced as well."""
 
     autostarts: tuple[str, ...] = ()
     discard_session: bool = False
     new_mbr: bool = False
+    new_vbr: bool = False
+    enables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from byre.machine.export.plan import DiskFile, Subject, TextFile, WrittenDisk
 from byre.machine.export.quoting import one_line, plain_name
 from byre.machine.export.words import Translation, mebibytes
 from byre.machine.export.xml import PREFIXES, Element, document, element
+from byre.machine.hardware import Machine
 from byre.units import MIB, ceil_div
 
 OVF, RASD, VSSD, VMW = (PREFIXES[prefix] for prefix in ("ovf", "rasd", "vssd", "vmw"))
@@ -149,67 +150,73 @@ def _vssd(name: str, text: str) -> Element:
 
 def _items(subject: Subject, card: str) -> list[Element]:
     machine = subject.machine
-    memory = mebibytes(machine, 4)
-    controller, subtype, _ = CONTROLLERS.get(machine.controller.value, CONTROLLERS["piix4-ide"])
-    items = [
-        _item(
-            AllocationUnits="hertz * 10^6",
-            Description="Number of virtual processors",
-            ElementName=f"{machine.cpus.value} virtual processor(s)",
-            InstanceID=1,
-            ResourceType=3,
-            VirtualQuantity=machine.cpus.value,
-        ),
-        _item(
-            AllocationUnits="byte * 2^20",
-            Description="Memory size",
-            ElementName=f"{memory} MiB of memory",
-            InstanceID=2,
-            ResourceType=4,
-            VirtualQuantity=memory,
-        ),
-        _item(
-            Address=0,
-            Description="Boot controller",
-            ElementName="controller0",
-            InstanceID=3,
-            ResourceSubType=subtype,
-            ResourceType=controller,
-        ),
-        _item(
-            AddressOnParent=0,
-            ElementName="disk1",
-            HostResource="ovf:/disk/vmdisk1",
-            InstanceID=4,
-            Parent=3,
-            ResourceType=17,
-        ),
-    ]
-    if card:
-        items.append(
-            _item(
-                AddressOnParent=1,
-                AutomaticAllocation=False,
-                Connection="NAT",
-                ElementName="ethernet0",
-                InstanceID=5,
-                ResourceSubType=card,
-                ResourceType=10,
-            )
-        )
     sound = SOUND_CARDS.get(machine.sound.value, "")
-    if sound:
-        items.append(
-            _item(
-                required=False,
-                AutomaticAllocation=False,
-                ElementName="sound0",
-                InstanceID=6,
-                ResourceSubType=sound,
-                ResourceType=35,
-            )
+    items = [*_processor_and_memory(machine), *_boot_disk(machine)]
+    if card:
+        network = _item(
+            AddressOnParent=1,
+            AutomaticAllocation=False,
+            Connection="NAT",
+            ElementName="ethernet0",
+            InstanceID=5,
+            ResourceSubType=card,
+            ResourceType=10,
         )
+        items.append(network)
+    if sound:
+        audio = _item(
+            required=False,
+            AutomaticAllocation=False,
+            ElementName="sound0",
+            InstanceID=6,
+            ResourceSubType=sound,
+            ResourceType=35,
+        )
+        items.append(audio)
     return items
+
+
+def _processor_and_memory(machine: Machine) -> list[Element]:
+    memory = mebibytes(machine, 4)
+    processor = _item(
+        AllocationUnits="hertz * 10^6",
+        Description="Number of virtual processors",
+        ElementName=f"{machine.cpus.value} virtual processor(s)",
+        InstanceID=1,
+        ResourceType=3,
+        VirtualQuantity=machine.cpus.value,
+    )
+    room = _item(
+        AllocationUnits="byte * 2^20",
+        Description="Memory size",
+        ElementName=f"{memory} MiB of memory",
+        InstanceID=2,
+        ResourceType=4,
+        VirtualQuantity=memory,
+    )
+    return [processor, room]
+
+
+def _boot_disk(machine: Machine) -> list[Element]:
+    """The controller and the disk on it."""
+    kind, subtype, _ = CONTROLLERS.get(machine.controller.value, CONTROLLERS["piix4-ide"])
+    controller = _item(
+        Address=0,
+        Description="Boot controller",
+        ElementName="controller0",
+        InstanceID=3,
+        ResourceSubType=subtype,
+        ResourceType=kind,
+    )
+    disk = _item(
+        AddressOnParent=0,
+        ElementName="disk1",
+        HostResource="ovf:/disk/vmdisk1",
+        InstanceID=4,
+        Parent=3,
+        ResourceType=17,
+    )
+    return [controller, disk]
 
 
 def _item(*, required: bool = True, **values: str | int | bool) -> Element:

@@ -24,10 +24,12 @@ from byre.errors import MissingError, StorageError, UnsupportedError, UsageError
 from byre.machine.export import proxmox
 from byre.machine.export.quoting import one_line, plain_name
 from byre.machine.export.running import Prepared, write_disk
+from byre.storage.small_file import read_small_file
 
 if TYPE_CHECKING:
     import urllib3
 
+MAX_TOKEN = 4096
 VARIABLE = "BYRE_PROXMOX_TOKEN"
 PORT = 8006
 _TOKEN = re.compile(r"[^\s!=:@]+@[A-Za-z0-9._-]+![A-Za-z0-9._-]+=[0-9A-Za-z-]{8,128}")
@@ -65,12 +67,7 @@ class Sent:
 def read_token(path: str | None) -> str:
     """The API token, from the file or else from the environment. Raises MissingError, UsageError, StorageError."""
     if path is not None:
-        try:
-            text = Path(path).expanduser().read_text(encoding="ascii")[:1024].strip()
-        except FileNotFoundError as error:
-            raise MissingError("the token's file is missing", path=path) from error
-        except (OSError, ValueError) as error:
-            raise StorageError("the token's file can't be read", path=path) from error
+        text = read_small_file(Path(path).expanduser(), MAX_TOKEN).decode("ascii", "replace").strip()
     else:
         text = os.environ.get(VARIABLE, "").strip()
         if not text:

@@ -88,31 +88,13 @@ def _translated(machine: Machine) -> Translation:
 def configuration(subject: Subject) -> dict[str, Any]:
     """The property list."""
     machine = subject.machine
-    name = plain_name(machine.name)
-    identifier = str(subject.identity.disk).upper()
-    host = machine.cpu.value == "host"
-    icon = {"Icon": "windows-xp"} if machine.system.value.startswith("winxp") else {}
+    local = machine.pointer.value == "ps2"
+    sound = SOUND_CARDS.get(machine.sound.value, "")
     return {
         "Backend": "QEMU",
         "ConfigurationVersion": VERSION,
-        "Information": {
-            "Name": name,
-            "IconCustom": False,
-            **icon,
-            "Notes": xml_text(one_line(f"{subject.title}. Exported by Byre from {subject.source}.")),
-            "UUID": str(subject.identity.machine).upper(),
-        },
-        "System": {
-            "Architecture": machine.architecture.value,
-            "Target": CHIPSETS.get(machine.chipset.value, "pc"),
-            "CPU": "default" if host else xml_text(one_line(machine.cpu.value)),
-            "CPUFlagsAdd": [],
-            "CPUFlagsRemove": [xml_text(one_line(each)) for each in machine.hidden.value],
-            "CPUCount": machine.cpus.value,
-            "ForceMulticore": False,
-            "MemorySize": mebibytes(machine),
-            "JITCacheSize": 0,
-        },
+        "Information": _information(subject),
+        "System": _system(machine),
         "QEMU": {
             "DebugLog": False,
             "UEFIBoot": machine.firmware.value == "uefi",
@@ -121,37 +103,64 @@ def configuration(subject: Subject) -> dict[str, Any]:
             "TPMDevice": False,
             "Hypervisor": False,
             "RTCLocalTime": machine.clock.value == "localtime",
-            "PS2Controller": machine.pointer.value == "ps2",
+            "PS2Controller": local,
             "AdditionalArguments": [],
         },
-        "Input": {
-            "UsbBusSupport": "Disabled" if machine.pointer.value == "ps2" else "2.0",
-            "UsbSharing": False,
-            "MaximumUsbShare": 0,
-        },
+        "Input": {"UsbBusSupport": "Disabled" if local else "2.0", "UsbSharing": False, "MaximumUsbShare": 0},
         "Sharing": {"DirectoryShareMode": "None", "DirectoryShareReadOnly": True, "ClipboardSharing": False},
-        "Display": [
-            {
-                "Hardware": DISPLAYS.get(machine.display.value, "VGA"),
-                "DynamicResolution": False,
-                "NativeResolution": False,
-                "UpscalingFilter": "Nearest",
-                "DownscalingFilter": "Linear",
-            }
-        ],
-        "Drive": [
-            {
-                "Identifier": identifier,
-                "ImageName": f"{name}.qcow2",
-                "ImageType": "Disk",
-                "Interface": INTERFACES.get(machine.controller.value, "IDE"),
-                "InterfaceVersion": 1,
-                "ReadOnly": False,
-            }
-        ],
+        "Display": [_display(machine)],
+        "Drive": [_drive(subject)],
         "Network": _network(subject),
         "Serial": [],
-        "Sound": [{"Hardware": card}] if (card := SOUND_CARDS.get(machine.sound.value, "")) else [],
+        "Sound": [{"Hardware": sound}] if sound else [],
+    }
+
+
+def _information(subject: Subject) -> dict[str, Any]:
+    machine = subject.machine
+    icon = {"Icon": "windows-xp"} if machine.system.value.startswith("winxp") else {}
+    return {
+        "Name": plain_name(machine.name),
+        "IconCustom": False,
+        **icon,
+        "Notes": xml_text(one_line(f"{subject.title}. Exported by Byre from {subject.source}.")),
+        "UUID": str(subject.identity.machine).upper(),
+    }
+
+
+def _system(machine: Machine) -> dict[str, Any]:
+    host = machine.cpu.value == "host"
+    return {
+        "Architecture": machine.architecture.value,
+        "Target": CHIPSETS.get(machine.chipset.value, "pc"),
+        "CPU": "default" if host else xml_text(one_line(machine.cpu.value)),
+        "CPUFlagsAdd": [],
+        "CPUFlagsRemove": [xml_text(one_line(each)) for each in machine.hidden.value],
+        "CPUCount": machine.cpus.value,
+        "ForceMulticore": False,
+        "MemorySize": mebibytes(machine),
+        "JITCacheSize": 0,
+    }
+
+
+def _display(machine: Machine) -> dict[str, Any]:
+    return {
+        "Hardware": DISPLAYS.get(machine.display.value, "VGA"),
+        "DynamicResolution": False,
+        "NativeResolution": False,
+        "UpscalingFilter": "Nearest",
+        "DownscalingFilter": "Linear",
+    }
+
+
+def _drive(subject: Subject) -> dict[str, Any]:
+    return {
+        "Identifier": str(subject.identity.disk).upper(),
+        "ImageName": f"{plain_name(subject.machine.name)}.qcow2",
+        "ImageType": "Disk",
+        "Interface": INTERFACES.get(subject.machine.controller.value, "IDE"),
+        "InterfaceVersion": 1,
+        "ReadOnly": False,
     }
 
 

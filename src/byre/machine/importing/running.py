@@ -29,6 +29,7 @@ from byre.machine.reading import gather_evidence, settled
 from byre.storage.base import Storage
 from byre.storage.local import open_file
 from byre.storage.publish_folder import new_folder
+from byre.storage.small_file import read_small_file
 
 MAX_DESCRIPTOR = MAX_BYTES
 _HEAD = 512
@@ -114,8 +115,7 @@ def _describe(data: bytes, path: Path, shown: str) -> Description:
         beside = path.with_suffix(".vmsd")
         snapshots = None
         if beside.is_file() and not beside.is_symlink():
-            with beside.open("rb") as file:
-                snapshots = file.read(vmx.MAX_BYTES + 1)
+            snapshots = read_small_file(beside, vmx.MAX_BYTES)
         return vmx.describe(data, snapshots, path=shown)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
         raise UnsupportedError(

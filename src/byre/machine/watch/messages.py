@@ -67,7 +67,7 @@ MESSAGES: tuple[Message, ...] = (
         "bootmgr can't start Windows: 0xc000000f is the BCD or a file, 0xc000000e the device, 0xc0000225 the entry",
     ),
     # FreeLoader.
-    _message(r"No active partition found", "loader", "no partition is marked active"),
+    _message(r"No active partition(?: found)?", "loader", "no partition is marked active"),
     _message(r"Could not load [^\n]*", "loader", "FreeLoader misses a file"),
     _message(r"Cannot load boot driver[^\n]*", "loader", "FreeLoader misses a boot driver's file"),
     _message(r"freeldr\.(?:sys|ini) not found[^\n]*", "loader", "FreeLoader isn't there whole"),
@@ -76,7 +76,11 @@ MESSAGES: tuple[Message, ...] = (
     _message(r"Invalid partition table", "loader", "the partition table has no, or more than one, active partition"),
     _message(r"Error loading operating system", "loader", "the active partition's boot sector can't be read"),
     _message(r"Missing operating system", "loader", "the active partition has no boot sector"),
-    _message(r"A disk read error occurred", "loader", "the boot sector can't read its volume"),
+    _message(
+        r"A disk read error occurred|(?:^|\n)Disk error *(?:\n|$)", "loader", "the boot sector can't read its volume"
+    ),
+    _message(r"Byre's boot code: [^\n]*", "loader", "the boot sector that Byre wrote can't start NTLDR"),
+    _message(r"The active partition (?:can't be read|has no boot sector)", "loader", "nothing to start there"),
     _message(
         r"Non-System disk or disk error|Invalid system disk|Remove disks or other media", "loader", "no system files"
     ),

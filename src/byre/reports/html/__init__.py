@@ -1,6 +1,6 @@
-"""A report as one HTML file that loads nothing and runs nothing."""
+"""Reports as HTML pages, each one file that loads nothing and runs nothing."""
 
-from byre.reports.html.page import as_html
+from byre.reports.html.audit_page import as_html
 from byre.reports.html.sections import BootRow, BootSection
 
 __all__ = ["BootRow", "BootSection", "as_html"]

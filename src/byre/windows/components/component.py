@@ -9,7 +9,21 @@ from functools import lru_cache
 
 PROFILES = ("safe", "lean", "lite")
 """From which profile of ``byre slim`` on a component goes."""
+ONLY_NAMED = "none"
+"""The profile of a component that goes only where it is named."""
 SYSTEMS = ("win2000", "winxp", "win2003", "reactos")
+JUDGEMENTS = (
+    "portability",
+    "code-pages",
+    "keyboard-layouts",
+    "input-methods",
+    "languages",
+    "fonts",
+    "users-choice",
+    "printers",
+)
+"""What a component's ``unless`` may name: a judgement over one guest of which of its files are in use there
+(``byre.lite.in_use``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +51,14 @@ class Component:
     ``files``: patterns of guest paths (``*`` within a name, ``**`` across folders; ``{root}``, ``{system32}``,
     ``{programs}``, ``{common}`` and ``{profile}`` stand for places). ``marks``: names of files without any of which
     the component isn't there, lower case. ``services``: names below Services. ``keys``: registry keys as
-    ``SOFTWARE\\…`` or ``SYSTEM\\Services\\…`` (the control set left out).
-    ``subcomponents``: names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys
-    of the list of installed programs. ``needs``: ids of components that it can't do without. ``default``: Setup
-    installs it unasked. ``profile``: one of
-    ``PROFILES``. ``consequence``: what is lost, a clause for people. ``source``: where that is known from.
+    ``SOFTWARE\\…``, ``SYSTEM\\Services\\…`` (the control set left out) or ``NTUSER\\…`` (every user's hive); ``*``
+    and ``?`` within a name. ``types``: file types (names below Classes, ``*`` and ``?``) whose commands run its
+    programs. ``runs``: names of values of Run keys, the machine's and users'. ``subcomponents``:
+    names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys of the list of installed programs.
+    ``needs``: ids of components that it can't do without. ``default``: Setup installs it unasked. ``unless``: one of
+    ``JUDGEMENTS``, which keeps what is in use. ``profile``: one of
+    ``PROFILES``, or ``ONLY_NAMED``. ``consequence``: what is lost, a clause for people. ``source``: where that is
+    known from.
     """
 
     id: str
@@ -58,6 +75,14 @@ class Component:
     uninstall: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     default: bool = True
+    runs: tuple[str, ...] = ()
+    unless: str | None = None
+    types: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """The place of its profile in ``PROFILES``; behind the last where it is in none."""
+        return PROFILES.index(self.profile) if self.profile in PROFILES else len(PROFILES)
 
     def owns(self, path: str, places: Places) -> bool:
         """Whether a guest path is one of the component's files, whatever its case."""
@@ -83,6 +108,19 @@ def _translate(pattern: str, values: dict[str, str]) -> str:
     for part in re.split(r"(\*\*|\*|\?)", pattern.lower()):
         found.append({"**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part)))
     return "".join(found)
+
+
+@lru_cache(maxsize=1024)
+def beginnings(component: Component, places: Places) -> tuple[str, ...]:
+    """What every path (lower case) that a component owns begins with, one way or another: asked first, since it takes
+    a fraction of the time."""
+    values = places.values()
+    filled = []
+    for pattern in component.files:
+        for name, value in values.items():
+            pattern = pattern.replace("{" + name + "}", value)
+        filled.append(re.split(r"[*?]", pattern.lower(), maxsplit=1)[0])
+    return tuple(dict.fromkeys(filled))
 
 
 @lru_cache(maxsize=256)

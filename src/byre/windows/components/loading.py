@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from byre.errors import MissingError, UsageError
-from byre.windows.components.component import PROFILES, SYSTEMS, Component
+from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
 
 MAX_FILE = 4 << 20
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _PLACE = re.compile(r"\{(root|system32|programs|common|profile)\}/\S.*|/[^{}]+")
 _TEXTS = ("id", "title", "profile", "consequence", "source")
-_LISTS = ("systems", "files", "marks", "services", "keys", "subcomponents", "uninstall", "needs")
+_LISTS = ("systems", "files", "marks", "services", "keys", "types", "runs", "subcomponents", "uninstall", "needs")
 _NEEDED = ("systems", "files", "marks")
 
 
@@ -76,30 +76,17 @@ def _component(row: Any, path: str) -> Component:
     if not isinstance(row, dict):
         raise UsageError("a component is no table", path=path)
     name = row.get("id") if isinstance(row.get("id"), str) else "?"
-    wrong = sorted(set(row) - {*_TEXTS, *_LISTS, "default"})
+    wrong = sorted(set(row) - {*_TEXTS, *_LISTS, "default", "unless"})
     if wrong:
-        raise _wrong(path, name, wrong[0], "no such field", ", ".join((*_TEXTS, *_LISTS)))
+        raise _wrong(path, name, wrong[0], "no such field", ", ".join((*_TEXTS, *_LISTS, "default", "unless")))
     texts = {field: _text(row, field, path, name) for field in _TEXTS}
     lists = {field: _list(row, field, path, name) for field in _LISTS}
-    if not _ID.fullmatch(texts["id"]):
-        raise _wrong(path, name, "id", texts["id"], "lower-case letters, digits and -")
-    if texts["profile"] not in PROFILES:
-        raise _wrong(path, name, "profile", texts["profile"], ", ".join(PROFILES))
-    for system in lists["systems"]:
-        if system not in SYSTEMS:
-            raise _wrong(path, name, "systems", system, ", ".join(SYSTEMS))
-    for pattern in lists["files"]:
-        if not _PLACE.fullmatch(pattern) or "\\" in pattern or "/../" in f"{pattern}/":
-            raise _wrong(path, name, "files", pattern, "a guest path with / that begins with / or a place")
-    for mark in lists["marks"]:
-        if mark != mark.lower() or "/" in mark or "\\" in mark:
-            raise _wrong(path, name, "marks", mark, "a file's name in lower case")
-    for key in lists["keys"]:
-        if not key.startswith(("SOFTWARE\\", "SYSTEM\\", "NTUSER\\")):
-            raise _wrong(path, name, "keys", key, "SOFTWARE\\…, SYSTEM\\… or NTUSER\\…")
-    default = row.get("default", True)
+    _check(texts, lists, path, name)
+    default, unless = row.get("default", True), row.get("unless")
     if not isinstance(default, bool):
         raise _wrong(path, name, "default", default, "true or false")
+    if unless is not None and unless not in JUDGEMENTS:
+        raise _wrong(path, name, "unless", unless, ", ".join(JUDGEMENTS))
     return Component(
         id=texts["id"],
         title=texts["title"],
@@ -115,7 +102,32 @@ def _component(row: Any, path: str) -> Component:
         uninstall=lists["uninstall"],
         needs=lists["needs"],
         default=default,
+        runs=lists["runs"],
+        unless=unless,
+        types=lists["types"],
     )
+
+
+def _check(texts: dict[str, str], lists: dict[str, tuple[str, ...]], path: str, name: Any) -> None:
+    """UsageError for the first field that can't be."""
+    if not _ID.fullmatch(texts["id"]):
+        raise _wrong(path, name, "id", texts["id"], "lower-case letters, digits and -")
+    if texts["profile"] not in (*PROFILES, ONLY_NAMED):
+        raise _wrong(path, name, "profile", texts["profile"], ", ".join((*PROFILES, ONLY_NAMED)))
+    for system in lists["systems"]:
+        if system not in SYSTEMS:
+            raise _wrong(path, name, "systems", system, ", ".join(SYSTEMS))
+    for pattern in lists["files"]:
+        if not _PLACE.fullmatch(pattern) or "\\" in pattern or "/../" in f"{pattern}/":
+            raise _wrong(path, name, "files", pattern, "a guest path with / that begins with / or a place")
+    for mark in lists["marks"]:
+        if mark != mark.lower() or "/" in mark or "\\" in mark:
+            raise _wrong(path, name, "marks", mark, "a file's name in lower case")
+    for key in lists["keys"]:
+        if not key.startswith(("SOFTWARE\\", "SYSTEM\\", "NTUSER\\")):
+            raise _wrong(path, name, "keys", key, "SOFTWARE\\…, SYSTEM\\… or NTUSER\\…")
+        if not all(part.strip() for part in key.split("\\")) or not key.rpartition("\\")[2].strip("*?"):
+            raise _wrong(path, name, "keys", key, "names without gaps, the last one not only of * and ?")
 
 
 def _text(row: dict[str, Any], field: str, path: str, name: Any) -> str:

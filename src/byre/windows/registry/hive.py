@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byre.errors import CorruptImageError
+from byre.filesystems.capitals import capitals
 from byre.windows.registry.layout import (
     BIG_DATA_SEGMENT,
     BINS_START,
@@ -150,8 +151,8 @@ class Key(NamedTuple):
 
     def subkey(self, name: str) -> Key | None:
         """The subkey of this name, case-insensitive."""
-        wanted = name.casefold()
-        return next((key for key in self.subkeys() if key.name.casefold() == wanted), None)
+        wanted = capitals(name)
+        return next((key for key in self.subkeys() if capitals(key.name) == wanted), None)
 
     def at(self, path: str) -> Key | None:
         """The key below this one at ``A\\B\\C``; an empty path is this key."""
@@ -167,8 +168,8 @@ class Key(NamedTuple):
 
     def value(self, name: str = "") -> Value | None:
         """The value of this name (the default value without one), case-insensitive."""
-        wanted = name.casefold()
-        return next((value for value in self.values() if value.name.casefold() == wanted), None)
+        wanted = capitals(name)
+        return next((value for value in self.values() if capitals(value.name) == wanted), None)
 
 
 class Hive:

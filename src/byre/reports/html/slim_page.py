@@ -1,0 +1,75 @@
+"""The page of what slimming did, or would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from byre.reports.html.frame import render_page
+from byre.reports.slim_tree import part_lines, summed
+from byre.units import format_size
+
+FOLDERS, NAMED = 100, 200
+
+
+def slim_page(payload: Mapping[str, Any]) -> str:
+    """The page for one result of ``byre slim``, as its JSON has it (``byre/slim/1``)."""
+    facts = [("result", payload["output"] or "nothing written"), ("profile", payload["profile"] or "none")]
+    proof = payload["proof"]
+    if proof is not None:
+        facts.append(("proved", f"{proof['compared']} streams are what they were, {proof['written']} as planned"))
+    return render_page(
+        "slim.html.j2",
+        title=f"{'Not slimmed' if payload['refused'] else 'Slimmed'}: {payload['image']}",
+        facts=facts,
+        sizes=_sizes(payload),
+        audit=[(row["question"], row["before"], row["after"]) for row in (proof["audit"] if proof else ())],
+        goes=[
+            {
+                "id": each["id"],
+                "title": each["title"],
+                "sum": summed(each),
+                "lines": part_lines(each, folders=FOLDERS, named=NAMED),
+            }
+            for each in payload["parts"]
+        ],
+        whole=[each["said"] for each in payload["edits"]] + list(payload["notes"]),
+        left=[(each["component"], summed(each), each["why"]) for each in payload["left"]],
+        profiles=_profiles(payload),
+        reasons=_chains(payload["reasons"]),
+        kept=_chains(payload["kept"]),
+    )
+
+
+def _sizes(payload: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What, before, after."""
+    before, after = payload["before"], payload["after"]
+    rows = [("the image's files", _size(before), _size(after))]
+    if payload["proof"] is not None:
+        total = f"{payload['files']} files, {format_size(payload['allocated'])}"
+        rows.append(("what went, on the volume", total, "-"))
+    return rows
+
+
+def _size(number: int | None) -> str:
+    return "-" if number is None else format_size(number)
+
+
+def _profiles(payload: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Each profile with what it would have given and the components that it adds to the one before."""
+    return [
+        (
+            name,
+            format_size(size),
+            ", ".join(
+                f"{each['id']} ({format_size(each['allocated'])})"
+                for each in payload["present"]
+                if each["profile"] == name
+            ),
+        )
+        for name, size in payload["profiles"].items()
+    ]
+
+
+def _chains(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(each["component"], " -> ".join(each["chain"])) for each in rows]

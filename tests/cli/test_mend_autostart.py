@@ -1,0 +1,138 @@
+"""What starts by itself disabled and enabled again, through the verb: on NTFS and on FAT, values, keys, files,
+services. Afterwards the guest is what it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import byre as package
+from builders import xp
+from builders.hive import build_hive
+from builders.planted import planted
+from builders.small_guests import fat_guest, volume_of
+from byre.lite.changes import Content, MakeFolder, Put
+from byre.lite.hive_editor import MakeKey, SetValue
+from oracles import run_tool
+from programs import byre, byre_json
+
+pytestmark = pytest.mark.oracle
+SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
+STARTUP = "/Documents and Settings/All Users/Start Menu/Programs/Startup"
+RUN = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Run"
+USER_RUN = r"HKU\operator\Software\Microsoft\Windows\CurrentVersion\Run"
+BHO = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Explorer\Browser Helper Objects"
+CLSID = "{11111111-2222-3333-4444-555555555555}"
+LINK = b"L\0\0\0" + bytes(range(200))
+ALL = ("ctfmon", "ctfmon.exe", "updater.lnk", CLSID, "service:wuauserv", "nightly.job", "AppInit_DLLs")
+
+
+def _text(text: str) -> bytes:
+    return (text + "\0").encode("utf-16-le")
+
+
+JOB = (bytes([0, 5, 1, 0]) + bytes(16) + bytes([70, 0]) + bytes(48)) + b"".join(
+    len(text + "\0").to_bytes(2, "little") + _text(text) for text in ("C:\\nightly.exe", "", "", "SYSTEM", "")
+)
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Much that starts by itself, on NTFS."""
+    changes = [
+        Put(f"{STARTUP}/updater.lnk", Content.of(LINK)),
+        MakeFolder("/WINDOWS/Tasks"),
+        Put("/WINDOWS/Tasks/nightly.job", Content.of(JOB)),
+    ]
+    nt = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Windows"
+    edits = [MakeKey(rf"{BHO}\{CLSID}"), SetValue(nt, "AppInit_DLLs", 1, _text("evil.dll"))]
+    return planted(tmp_path_factory.mktemp("busy") / "busy.qcow2", changes, edits)
+
+
+@pytest.fixture(scope="module")
+def on_fat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same kinds on FAT32."""
+    software = xp.software_hive()
+    software.at(rf"Microsoft\Windows\CurrentVersion\Explorer\Browser Helper Objects\{CLSID}")
+    software.at(r"Microsoft\Windows NT\CurrentVersion\Windows").values["AppInit_DLLs"] = "evil.dll"
+    files = {
+        **xp.clean_files(),
+        f"{STARTUP}/updater.lnk": LINK,
+        f"{xp.ROOT}/Tasks/nightly.job": JOB,
+        f"{xp.ROOT}/system32/config/SOFTWARE": build_hive(software),
+    }
+    return fat_guest(tmp_path_factory.mktemp("fat") / "guest.img", files)
+
+
+def _starts(image: Path) -> set[tuple[str, str]]:
+    document = json.loads(byre("inspect", image, "--json").stdout)
+    return {(row["kind"], row["name"]) for guest in document["guests"] for row in guest["autostarts"]["value"]}
+
+
+def _mend(image: Path, *words: str | Path, status: int = 0) -> dict[str, Any]:
+    return byre_json("mend", image, "autostart", *words, status=status)
+
+
+def _plan(document: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = document["mends"][0]
+    return row
+
+
+@pytest.mark.parametrize("kind", ["busy", "on_fat"])
+def test_all_that_is_disabled_comes_back_as_it_was(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    image: Path = request.getfixturevalue(kind)
+    off, on = tmp_path / "off.img", tmp_path / "on.img"
+    before = _starts(image)
+    named = [word for each in ALL for word in ("--autostart", each)]
+    done = _mend(image, *named, "--autostart", "run-key:CTFMON", "-o", off)
+    assert not _plan(done)["refused"]
+    gone = before - _starts(off)
+    assert gone == {
+        ("run-key", "CTFMON"),
+        ("run-key", "ctfmon.exe"),
+        ("startup-folder", "updater.lnk"),
+        ("browser-helper", CLSID),
+        ("task", "nightly.job"),
+        ("appinit", "AppInit_DLLs"),
+    }
+    byre("cp", off, f"C:\\Byre-disabled{STARTUP}/updater.lnk", tmp_path)
+    assert (tmp_path / "updater.lnk").read_bytes() == LINK
+    listed = _plan(_mend(off))["notes"]
+    assert len(listed) == len(ALL)
+    assert any("service:wuauserv" in note for note in listed)
+    back = [word for each in ALL for word in ("--enable", each)]
+    assert not _plan(_mend(off, *back, "-o", on))["refused"]
+    assert _starts(on) == before
+    assert _plan(_mend(on))["notes"] == ["nothing that Byre disabled is kept here"]
+    (volume,) = json.loads(byre("diff", image, on, "--json", status=None).stdout)["volumes"]
+    assert {row["path"] for row in volume["files"] if row["kind"] in ("added", "removed")} == set()
+    for key in (RUN, USER_RUN, BHO, r"HKLM\SYSTEM\CurrentControlSet\Services\wuauserv"):
+        rows = [
+            sorted((row["name"], row["type"], row["data"]) for row in byre_json("reg", each, key)["values"])
+            for each in (image, on)
+        ]
+        assert rows[0] == rows[1], key
+    if kind == "on_fat":
+        assert run_tool("fsck.fat", "-n", volume_of(on, tmp_path / "volume"))
+
+
+def test_what_is_there_again_is_not_written_over(busy: Path, tmp_path: Path) -> None:
+    off, again = tmp_path / "off.qcow2", tmp_path / "again.qcow2"
+    _mend(busy, "--autostart", "ctfmon", "-o", off)
+    byre("reg", off, "set", RUN, "Ctfmon", "other.exe", "-o", again)
+    plan = _plan(_mend(again, "--enable", "CTFMON", "--dry-run", status=1))
+    assert "again" in plan["refused"][0]["reason"] and not plan["steps"]
+
+
+def test_a_place_names_one_of_several(busy: Path, tmp_path: Path) -> None:
+    steps = _plan(_mend(busy, "--autostart", rf"{USER_RUN}\ctfmon.exe", "--dry-run"))["steps"]
+    assert len(steps) == 1 and steps[0].startswith("HKU")
+
+
+def test_nothing_disabled_is_said_so_and_unknown_names_are_refused(busy: Path) -> None:
+    assert "nothing that Byre disabled" in byre("mend", busy, "autostart").stdout
+    plan = _plan(_mend(busy, "--enable", "nobody", "--dry-run", status=1))
+    assert "lists what was disabled" in plan["refused"][0]["remedy"]

@@ -1,0 +1,278 @@
+"""Plans for a whole guest in memory: a planted dependence of every kind stops one, what goes along is edited away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from builders import xp
+from builders.audited import Plant
+from builders.hive import Node, expand_sz
+from builders.pe import PeSpec, build_pe
+from builders.slim_guests import build_job, build_shortcut, component, plan_of, slim_guest
+from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
+from byre.lite.slim_guest import list_parts, planned_changes
+from byre.lite.slim_parts import SlimPlan
+from byre.lite.slim_plan import Choice
+
+HOME = "/Program Files/Player"
+PLAYER = f"{HOME}/player.exe"
+LIBRARY = f"{HOME}/library.dll"
+CLSID = "{11111111-2222-3333-4444-555555555555}"
+NAMED = Choice(None, drop=("player",))
+OWN = component("player", "{programs}/Player", "{programs}/Player/**")
+
+
+def _program(name: str, imports: dict[str, list[str | int]], **more: dict[str, list[str | int]]) -> bytes:
+    return build_pe(PeSpec(name=name, dll=False, imports=imports, **more))  # type: ignore[arg-type]
+
+
+FILES = {
+    PLAYER: _program("player.exe", {"KERNEL32.dll": ["ExitProcess"], "library.dll": ["Play"]}),
+    LIBRARY: build_pe(PeSpec(name="library.dll", exports={"Play": None}, imports={"KERNEL32.dll": ["CloseHandle"]})),
+}
+
+
+def _plan(**planted: object) -> SlimPlan:
+    write = {**FILES, **planted.pop("write", {})}  # type: ignore[dict-item]
+    return plan_of(NAMED, Plant(write=write, **planted), OWN)  # type: ignore[arg-type]
+
+
+def _set(path: str, **values: object) -> Callable[[Node], object]:
+    def change(root: Node) -> None:
+        root.at(path).values.update({("" if name == "default" else name): value for name, value in values.items()})  # type: ignore[misc]
+
+    return change
+
+
+def _classes(root: Node) -> None:
+    root.at(rf"Classes\CLSID\{CLSID}\InprocServer32").values[""] = r"C:\Program Files\Player\library.dll"
+
+
+def _extension(root: Node) -> None:
+    _classes(root)
+    root.at(r"Classes\Song\shellex\ContextMenuHandlers\Player").values[""] = CLSID
+
+
+def _delay_load(root: Node) -> None:
+    _classes(root)
+    root.at(r"Microsoft\Windows\CurrentVersion\ShellServiceObjectDelayLoad").values["Player"] = CLSID
+
+
+SERVICE = r"ControlSet001\Services\Planted"
+SERVICE_VALUES = {
+    "Type": 16,
+    "Start": 3,
+    "ErrorControl": 1,
+    "ImagePath": expand_sz(r"C:\Program Files\Player\player.exe"),
+}
+RUN = r"Microsoft\Windows\CurrentVersion\Run"
+
+
+@pytest.mark.parametrize(
+    ("kind", "plant"),
+    [
+        ("the service Planted", {"system": _set(SERVICE, **SERVICE_VALUES)}),
+        ("run-key", {"software": _set(RUN, Planted=rf"C:{PLAYER}".replace("/", "\\"))}),
+        ("files of type Song", {"software": _set(r"Classes\Song\shell\open\command", default=rf'"C:{PLAYER}" "%1"')}),
+        ("shell extension", {"software": _extension}),
+        ("shell-delay-load", {"software": _delay_load}),
+        ("task", {"write": {f"{xp.ROOT}/Tasks/Play.job": build_job(r"C:\Program Files\Player\player.exe")}}),
+        (
+            "startup-folder",
+            {
+                "write": {
+                    f"{xp.PROFILE}/operator/Start Menu/Programs/Startup/Play.lnk": build_shortcut(
+                        local=r"C:\Program Files\Player\player.exe"
+                    )
+                }
+            },
+        ),
+        ("boot driver", {"system": _set(SERVICE, Type=1, Start=0, ErrorControl=1, ImagePath=r"Program Files\x.sys")}),
+    ],
+)
+def test_a_planted_need_of_each_kind_stops_the_plan(kind: str, plant: dict[str, object]) -> None:
+    if kind == "boot driver":
+        plant = {
+            "system": _set(
+                SERVICE, Type=1, Start=0, ErrorControl=1, ImagePath=r"\??\C:\Program Files\Player\player.exe"
+            )
+        }
+    plan = _plan(**plant)
+    assert plan.reasons, kind
+    assert any(kind in reason.chain[0] and reason.chain[-1] in (PLAYER, LIBRARY) for reason in plan.reasons)
+    assert _plan().reasons == ()
+
+
+def _users(imports: dict[str, list[str | int]], **more: dict[str, list[str | int]]) -> dict[str, bytes]:
+    return {f"{xp.SYSTEM32}/uses.exe": _program("uses.exe", imports, **more)}
+
+
+def test_a_programs_import_closure_stops_the_plan() -> None:
+    component_of = component("shared", "{system32}/shared.dll")
+    shared = build_pe(PeSpec(name="shared.dll", exports={"Do": None}))
+    middle = build_pe(PeSpec(name="middle.dll", exports={"Go": None}, imports={"shared.dll": ["Do"]}))
+    files = {f"{xp.SYSTEM32}/shared.dll": shared, f"{xp.SYSTEM32}/middle.dll": middle}
+    plant = Plant(write={**files, **_users({"middle.dll": ["Go"]})})
+    (reason,) = plan_of(Choice(None, drop=("shared",)), plant, component_of).reasons
+    assert reason.chain == (
+        f"the program {xp.SYSTEM32}/uses.exe",
+        f"{xp.SYSTEM32}/middle.dll",
+        f"{xp.SYSTEM32}/shared.dll",
+    )
+
+
+def test_a_registered_server_that_stays_and_needs_what_goes_stops_the_plan() -> None:
+    server = build_pe(PeSpec(name="server.dll", imports={"library.dll": ["Play"]}))
+    files = {f"{xp.SYSTEM32}/server.dll": server, f"{xp.SYSTEM32}/library.dll": FILES[LIBRARY]}
+
+    def register(root: Node) -> None:
+        root.at(rf"Classes\CLSID\{CLSID}\InprocServer32").values[""] = r"C:\WINDOWS\system32\server.dll"
+
+    own = component("library", "{system32}/library.dll")
+    (reason,) = plan_of(Choice(None, drop=("library",)), Plant(write=files, software=register), own).reasons
+    assert reason.chain[0] == f"the class {CLSID} {xp.SYSTEM32}/server.dll"
+
+
+def test_a_delayed_import_is_told_and_stops_nothing() -> None:
+    own = component("shared", "{system32}/shared.dll")
+    files = {f"{xp.SYSTEM32}/shared.dll": build_pe(PeSpec(name="shared.dll", exports={"Do": None}))}
+    files |= _users({"KERNEL32.dll": ["ExitProcess"]}, delay_imports={"shared.dll": ["Do"]})
+    plan = plan_of(Choice(None, drop=("shared",)), Plant(write=files), own)
+    assert plan.reasons == ()
+    (dependent,) = plan.parts[0].needed_by
+    assert dependent.later and dependent.kind == "program" and dependent.name.endswith("uses.exe")
+
+
+def test_an_export_that_is_forwarded_to_what_goes_stops_the_plan() -> None:
+    own = component("shared", "{system32}/shared.dll")
+    files = {
+        f"{xp.SYSTEM32}/shared.dll": build_pe(PeSpec(name="shared.dll", exports={"Do": None})),
+        f"{xp.SYSTEM32}/front.dll": build_pe(PeSpec(name="front.dll", exports={"Do": "SHARED.Do"})),
+        **_users({"front.dll": ["Do"]}),
+    }
+    (reason,) = plan_of(Choice(None, drop=("shared",)), Plant(write=files), own).reasons
+    assert reason.chain[0].endswith("uses.exe") and reason.chain[-1] == f"{xp.SYSTEM32}/shared.dll"
+
+
+def test_another_copy_that_the_loader_finds_is_enough() -> None:
+    own = component("shared", "{programs}/App/shared.dll")
+    shared = build_pe(PeSpec(name="shared.dll", exports={"Do": None}))
+    app = "/Program Files/App"
+    files = {f"{app}/uses.exe": _program("uses.exe", {"shared.dll": ["Do"]}), f"{app}/shared.dll": shared}
+    assert plan_of(Choice(None, drop=("shared",)), Plant(write=files), own).reasons
+    files[f"{xp.SYSTEM32}/shared.dll"] = shared
+    assert plan_of(Choice(None, drop=("shared",)), Plant(write=files), own).reasons == ()
+    files[f"{xp.SYSTEM32}/shared.dll"] = build_pe(PeSpec(name="shared.dll", exports={"Other": None}))
+    (reason,) = plan_of(Choice(None, drop=("shared",)), Plant(write=files), own).reasons
+    assert reason.path == f"{app}/shared.dll"
+
+
+def test_names_in_any_alphabet_are_followed() -> None:
+    home = "/Program Files/Дом 家"
+    own = component("home", "{programs}/Дом 家", "{programs}/Дом 家/**")
+    files = {f"{home}/ПЛЕЕР.exe": FILES[PLAYER], f"{home}/library.dll": FILES[LIBRARY]}
+    command = r"C:\Program Files\Дом 家\плеер.EXE /s"
+    plan = plan_of(Choice(None, drop=("home",)), Plant(write=files, software=_set(RUN, Дом=command)), own)
+    (reason,) = plan.reasons
+    assert reason.path == f"{home}/ПЛЕЕР.exe" and "Дом" in reason.chain[0]
+
+
+def test_what_is_the_components_own_goes_along() -> None:
+    own = component(
+        "player",
+        "{programs}/Player",
+        "{programs}/Player/**",
+        types=["Song*"],
+        runs=["Player"],
+        keys=[r"NTUSER\Software\Player", r"SOFTWARE\Classes\*\shellex\ContextMenuHandlers\Player"],
+        subcomponents=["player"],
+        uninstall=["Player"],
+    )
+
+    def software(root: Node) -> None:
+        _extension(root)
+        root.at(r"Classes\Song1\shell\open\command").values[""] = r'"C:\Program Files\Player\player.exe" "%1"'
+        root.at(RUN).values["Player"] = r"C:\Program Files\Player\player.exe"
+        root.at(r"Microsoft\Windows\CurrentVersion\Uninstall\Player").values["DisplayName"] = "Player"
+        root.at(r"Microsoft\Windows\CurrentVersion\Setup\OC Manager\Subcomponents").values["Player"] = 1
+        root.at(r"Microsoft\Windows NT\CurrentVersion\Winlogon").values["SFCScan"] = 1
+
+    def user(root: Node) -> None:
+        root.at(r"Software\Player\Skins").values["a"] = 1
+        root.at(rf"Software\{RUN}").values["player"] = r"C:\Program Files\Player\player.exe"
+
+    links = {
+        f"{xp.PROFILE}/All Users/Start Menu/Programs/Player.lnk": build_shortcut(
+            local=r"C:\Program Files\Player\PLAYER.exe"
+        ),
+        f"{xp.PROFILE}/operator/Desktop/Spiel.lnk": build_shortcut(
+            items=("C:", "Program Files", "Player", "player.exe")
+        ),
+        f"{xp.PROFILE}/operator/Desktop/Other.lnk": build_shortcut(local=r"C:\WINDOWS\system32\cmd.exe"),
+    }
+    plant = Plant(write={**FILES, **links}, software=software, user=user)
+    plan = plan_of(NAMED, plant, own)
+    assert plan.reasons == ()
+    edits = {(type(step.edit), step.edit.key) for step in plan.steps}
+    assert {
+        (DeleteKey, rf"HKLM\SOFTWARE\Classes\CLSID\{CLSID}"),
+        (DeleteKey, r"HKLM\SOFTWARE\Classes\Song1\shell\open"),
+        (DeleteKey, r"HKLM\SOFTWARE\Classes\Song\shellex\ContextMenuHandlers\Player"),
+        (DeleteKey, r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall\Player"),
+        (DeleteKey, r"HKU\operator\Software\Player"),
+        (DeleteValue, rf"HKLM\SOFTWARE\{RUN}"),
+        (DeleteValue, rf"HKU\operator\Software\{RUN}"),
+        (SetValue, r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Setup\OC Manager\Subcomponents"),
+        (SetValue, r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon"),
+    } == edits
+    assert {step.part for step in plan.steps} == {"player", None}
+    gone = {name for name in links if "Other" not in name}
+    assert set(plan.parts[0].shortcuts) == gone and gone <= set(plan.removed)
+    changes = planned_changes(slim_guest(plant), plan, image="memory")
+    written = {each.path.rpartition("/")[2] for each in changes} - {path.rpartition("/")[2] for path in plan.removed}
+    assert written == {"SOFTWARE", "NTUSER.DAT"}
+
+
+def test_the_default_users_and_the_logon_screens_hives_are_edited_too() -> None:
+    own = component("player", "{programs}/Player/**", keys=[r"NTUSER\Control Panel\Desktop"])
+    hive = xp.clean_files()[f"{xp.PROFILE}/operator/NTUSER.DAT"]
+    plant = Plant(write={**FILES, f"{xp.PROFILE}/Default User/NTUSER.DAT": hive})
+    keys = {step.edit.key for step in plan_of(NAMED, plant, own).steps}
+    assert keys == {rf"HKU\{name}\Control Panel\Desktop" for name in ("operator", "Default User", ".DEFAULT")}
+
+
+def test_a_users_hive_that_cant_be_read_is_left_alone_and_noted() -> None:
+    own = component("player", "{programs}/Player/**", keys=[r"NTUSER\Software\Microsoft"])
+    plant = Plant(write={**FILES, f"{xp.PROFILE}/guest/NTUSER.DAT": b"regf" + bytes(8000)})
+    plan = plan_of(NAMED, plant, own)
+    assert any("guest/NTUSER.DAT is left alone" in note for note in plan.notes)
+    assert {step.edit.key for step in plan.steps} == {
+        rf"HKU\{name}\Software\Microsoft" for name in ("operator", ".DEFAULT")
+    }
+
+
+def test_file_protection_is_only_touched_where_it_scans() -> None:
+    def policy(root: Node) -> None:
+        root.at(r"Policies\Microsoft\Windows NT\Windows File Protection").values["SfcScan"] = 2
+
+    (step,) = [each for each in _plan(software=policy).steps if each.kind == "protection"]
+    assert step.edit.key.endswith("Windows File Protection") and "instead of 2" in step.said
+    assert not _plan().steps
+    safe = plan_of(Choice("safe"), Plant(software=policy))
+    assert safe.files and not safe.steps
+
+
+def test_the_list_says_what_depends_on_each_component_alone() -> None:
+    own = component("shared", "{system32}/shared.dll")
+    files = {
+        f"{xp.SYSTEM32}/shared.dll": build_pe(PeSpec(name="shared.dll", exports={"Do": None})),
+        **_users({"shared.dll": ["Do"]}),
+        **FILES,
+    }
+    guest = slim_guest(Plant(write=files, software=_set(r"Classes\Song\shell\open\command", default=rf"C:{PLAYER}")))
+    parts = {part.component.id: part for part in list_parts(guest, (own, OWN), lambda count: None)}
+    (program,) = parts["shared"].needed_by
+    assert (program.kind, program.path, program.along) == ("program", f"{xp.SYSTEM32}/shared.dll".lower(), False)
+    assert [(each.kind, each.along) for each in parts["player"].needed_by] == [("file type", False)]
