@@ -218,3 +218,20 @@ def test_a_report_is_written_where_there_are_no_hard_links(tmp_path: Path, monke
     with pytest.raises(StorageError) as caught:
         publish(tmp_path / "gone" / "r.html", "text")
     assert caught.value.path == str(tmp_path / "gone" / "r.html")
+
+
+def test_put_takes_files_and_folders_only_and_tells_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_text("hello")
+    (folder / "link").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "pipe")
+    error = failure(capsys, "put", SPECIMEN, folder / "pipe", "/x", "--dry-run")
+    assert (error["error"], error["what"]) == ("io", "is neither a file nor a folder")
+    assert main(["put", str(SPECIMEN), str(folder), "/x", "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert "passwd" not in told.out and "/x/file" in told.out
+    assert f"{folder / 'link'} is a link: left out" in told.err
+    assert f"{folder / 'pipe'} is neither a file nor a folder: left out" in told.err
