@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -235,3 +236,15 @@ def test_put_takes_files_and_folders_only_and_tells_what_it_leaves_out(
     assert "passwd" not in told.out and "/x/file" in told.out
     assert f"{folder / 'link'} is a link: left out" in told.err
     assert f"{folder / 'pipe'} is neither a file nor a folder: left out" in told.err
+
+
+def test_json_on_a_terminal_has_nothing_that_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a\x1b[31m\x7f\x9b31m\u202egpj.exe"
+    image = tmp_path / f"{name}.raw"
+    image.write_bytes(bytes(512))
+    assert main(["info", str(image), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", told)
+    assert json.loads(told)["image"] == str(image)
