@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 import byre as package
 from byre.cli.audit_files import publish
 from byre.cli.main import main
+from byre.cli.terminal import TerminalPrinter
 from byre.disks.opening import open_disk
 from byre.errors import ExistsError, StorageError
 from byre.filesystems import open_volumes
@@ -248,3 +250,10 @@ def test_json_on_a_terminal_has_nothing_that_a_terminal_obeys(
     told = capsys.readouterr().out
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", told)
     assert json.loads(told)["image"] == str(image)
+
+
+def test_a_terminal_without_a_width_still_shows_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    shown = io.StringIO()
+    TerminalPrinter(shown).print("hello")
+    assert shown.getvalue() == "hello\n"
