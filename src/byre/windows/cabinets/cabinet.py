@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from byre.errors import ByreError, CorruptImageError, UnsupportedError
 from byre.windows.cabinets.lzx import FRAME, LzxDecoder
 
@@ -99,12 +101,30 @@ class Cabinet:
         for _ in range(folder.blocks):
             if at + 8 > len(self._data):
                 raise CorruptImageError("a block lies outside the cabinet", path=self.path, offset=at)
-            _, packed, length = struct.unpack_from("<IHH", self._data, at)
+            said, packed, length = struct.unpack_from("<IHH", self._data, at)
+            head = self._data[at + 4 : at + 8 + self._reserve]
             at += 8 + self._reserve
             if at + packed > len(self._data) or length > FRAME:
                 raise CorruptImageError("a block is cut off or too large", path=self.path, offset=at, found=length)
+            if said:  # 0: the writer made none
+                found = _checksum(head) ^ _checksum(self._data[at : at + packed])
+                if found != said:
+                    raise CorruptImageError(
+                        "a block's checksum is wrong",
+                        path=self.path,
+                        offset=at,
+                        found=f"{found:#x}",
+                        expected=f"{said:#x}",
+                    )
             yield self._data[at : at + packed], length
             at += packed
+
+
+def _checksum(data: bytes) -> int:
+    """Words XORed; of the bytes left over the first is the highest."""
+    whole = len(data) & ~3
+    rest = int.from_bytes(data[whole:], "big")
+    return int(np.bitwise_xor.reduce(np.frombuffer(data, dtype="<u4", count=whole // 4))) ^ rest if whole else rest
 
 
 class _Stream:
