@@ -235,7 +235,9 @@ class _Run:
         if saved.snapshot is not None:
             payload["give_back"] = _give_back(self.args.image, saved.snapshot)
         elif payload["after"] > payload["before"] and not self.args.compress and "compress" in self._format().options:
-            payload["advice"] = "the image is compressed, its result isn't: say --compress"
+            payload["advice"] = (
+                "larger than the image, which is compressed or in finer pieces; --compress makes it smaller"
+            )
 
     def _size_of(self, saved: Saved) -> int:
         if saved.snapshot is not None:
