@@ -284,8 +284,8 @@ class _Run:
 
 
 def _taken(disk: Disk) -> int:
-    """Bytes that the files of an image take: their lengths without the holes."""
-    return sum(min(storage.size, storage.allocated) for storage in disk.files)
+    """Bytes that the files of an image take: their lengths, but for raw images, which are as long as the disk."""
+    return sum(storage.allocated if disk.format == "raw" else storage.size for storage in disk.files)
 
 
 def _give_back(image: str, snapshot: str) -> str:
