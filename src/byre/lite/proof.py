@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -80,7 +80,8 @@ def prove(
     hashes the files that needn't be read too."""
     with asking(after.disk, after.volumes, apart, planned.partition) as asked:
         files = prove_files(before, after, planned, apart=None if read_all else apart)
-        grades = prove_audit(facts, after, target="qemu", expected=expected)
+        removed = planned.applied.removed
+        grades = prove_audit(facts, after, target="qemu", expected=expected, removed=removed)
         return Proof(files, grades, asked.answers())
 
 
@@ -221,14 +222,17 @@ def _planned_digest(change: Put | Overwrite) -> str:
 
 
 def prove_audit(
-    before: Facts, after: Inspection, *, target: str, expected: Collection[str]
+    before: Facts, after: Inspection, *, target: str, expected: Collection[str], removed: Collection[str] = ()
 ) -> tuple[tuple[str, str, str], ...]:
     """Complete and Portable: question, verdict before, after. Raises UnsupportedError where there is a finding that
-    wasn't there: ``expected`` are titles of components whose absence is the plan itself (rule COMP-001)."""
+    wasn't there: ``expected`` are titles of components whose absence is the plan itself (rule COMP-001), ``removed``
+    the guest paths that the plan took, which the media's list is no longer asked for (rule COMP-006)."""
     platforms = (platform_named(target),)
     old = judge(before, platforms, only=QUESTIONS, checks=OWN)
     facts = gather(after.disk, name=before.image, found=after, counting=False)
-    new = judge(facts, platforms, only=QUESTIONS, checks=OWN)
+    gone = {path.rpartition("/")[2].lower() for path in removed}
+    media = tuple(row for row in facts.media if gone.isdisjoint((row.name.lower(), (row.target or "").lower())))
+    new = judge(replace(facts, media=media), platforms, only=QUESTIONS, checks=OWN)
     known = {each.fingerprint for each in old.findings}
     for each in new.findings:
         planned = each.finding.rule == "COMP-001" and each.finding.where in expected
