@@ -276,3 +276,13 @@ def test_the_list_says_what_depends_on_each_component_alone() -> None:
     (program,) = parts["shared"].needed_by
     assert (program.kind, program.path, program.along) == ("program", f"{xp.SYSTEM32}/shared.dll".lower(), False)
     assert [(each.kind, each.along) for each in parts["player"].needed_by] == [("file type", False)]
+
+
+def test_a_page_file_on_another_volume_is_noted() -> None:
+    def paging(root: Node) -> None:
+        manager = root.at(r"ControlSet001\Control\Session Manager\Memory Management")
+        manager.values["PagingFiles"] = [r"C:\pagefile.sys 768 1536", r"D:\my swap.sys 768 1536", r"?:\pagefile.sys"]
+
+    assert plan_of(Choice("safe"), Plant(system=paging)).notes == (
+        r"the page file D:\my swap.sys lies on another volume, and stays",
+    )

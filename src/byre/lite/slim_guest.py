@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from byre.audit.facts import Facts
@@ -25,6 +25,8 @@ from byre.windows.paths import SystemPaths
 from byre.windows.registry import Key
 
 MAX_NAMES = 1_000_000
+MAX_PAGE_FILES = 16
+"""Windows has one for each volume at most."""
 Advance = Callable[[int], None]
 
 
@@ -73,7 +75,8 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
     for lower in in_use(there, guest.root):
         if lower.endswith((".exe", ".scr", ".cpl")):
             programs.setdefault(lower, ("the program", there[lower]))
-    evidence = read_evidence(facts, hives, _control_set(facts, hives), there.keys())
+    control_set = _control_set(facts, hives)
+    evidence = read_evidence(facts, hives, control_set, there.keys())
     return SlimGuest(
         files=files,
         root=guest.root,
@@ -83,8 +86,18 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
         programs=tuple(programs.values()),
         shortcuts=links,
         verdicts=judge_all(evidence),
-        notes=notes,
+        notes=(*notes, *_elsewhere(control_set, paths)),
     )
+
+
+def _elsewhere(control_set: Key | None, paths: SystemPaths) -> Iterator[str]:
+    """Page files on other volumes than the system's, which stay."""
+    key = control_set.at(r"Control\Session Manager\Memory Management") if control_set is not None else None
+    value = key.value("PagingFiles") if key is not None else None
+    for text in value.strings[:MAX_PAGE_FILES] if value is not None else ():
+        path = text.strip().rsplit(" ", 2)[0] if text.count(" ") >= 2 else text.strip()
+        if path and not path.startswith("?") and paths.resolve(path) is None:
+            yield f"the page file {path} lies on another volume, and stays"
 
 
 def _control_set(facts: Facts, hives: Hives) -> Key | None:
