@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from builders.opened import AT_THE_END
 from oracles import UNDER_CI, require_tool
 
 os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -35,6 +38,27 @@ settings.load_profile("byre")
 def tool() -> Callable[[str], str]:
     """``tool("qemu-img")`` is its path; without it the test is skipped, naming the package."""
     return require_tool
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open() -> Iterator[None]:
+    """No test leaves one of its own files open: a descriptor is no object, so nobody would warn of it."""
+    before = _open_temporary()
+    yield
+    AT_THE_END.close()
+    if _open_temporary() - before:
+        gc.collect()  # what only a cycle still holds is no leak
+        assert not _open_temporary() - before
+
+
+def _open_temporary() -> set[tuple[str, str]]:
+    """(number, name) of each descriptor of a file below the temporary folder. Linux only; none elsewhere."""
+    found = set()
+    with suppress(FileNotFoundError):
+        for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 (it is asked after every test)
+            with suppress(OSError):
+                found.add((number, os.readlink(f"/proc/self/fd/{number}")))  # noqa: PTH115
+    return {row for row in found if row[1].startswith(tempfile.gettempdir())}
 
 
 @pytest.hookimpl(wrapper=True)

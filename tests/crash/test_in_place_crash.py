@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from builders.opened import folder_context
 from builders.qcow2_images import RECIPES, make
 from builders.qemu import assert_sound
-from byre.disks.context import OpenContext, OpenOptions
 from byre.disks.disk import Disk
 from byre.disks.opening import open_disk as open_path
 from byre.disks.qcow2 import open_disk
@@ -28,15 +28,7 @@ NAMES = ("v3-backing", "cluster-512", "refcount-2", "zlib", "extended-backing")
 
 
 def _open(storage: Storage, folder: Path, *, writable: bool) -> Disk:
-    from byre.disks import opening
-
-    context = OpenContext(
-        options=OpenOptions(writable=writable),
-        folder=folder,
-        open_path=opening._open_path,
-        open_storage=opening._open_storage,
-    )
-    return open_disk(storage, context)
+    return open_disk(storage, folder_context(folder, writable=writable))
 
 
 def _save(storage: Storage, folder: Path) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.opened import folder_context
 from builders.qcow2_images import RECIPES, Recipe, make
 from builders.qemu import assert_sound, qemu_img, qemu_io
 from byre.disks.qcow2 import open_disk
@@ -22,7 +23,7 @@ from byre.disks.qcow2.survey import survey
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.storage.memory import MemoryStorage
 from crash.recording import RecordingStorage, crash_states
-from crash.test_snapshot_crash import QEMU_EVERY, context_in, judge_metadata
+from crash.test_snapshot_crash import QEMU_EVERY, judge_metadata
 
 STATES = int(os.environ.get("BYRE_CRASH_STATES", "40"))
 
@@ -32,13 +33,13 @@ def recipe_named(name: str) -> Recipe:
 
 
 def writable(storage: MemoryStorage, folder: Path) -> WritableQcow2Disk:
-    disk = open_disk(storage, context_in(folder, writable=True))
+    disk = open_disk(storage, folder_context(folder, writable=True))
     assert isinstance(disk, WritableQcow2Disk)
     return disk
 
 
 def content(state: bytes, folder: Path) -> bytes:
-    disk = open_disk(MemoryStorage(state, name="<cut>"), context_in(folder))
+    disk = open_disk(MemoryStorage(state, name="<cut>"), folder_context(folder))
     return disk.read(0, disk.size)
 
 
@@ -65,7 +66,7 @@ def test_a_cut_resize_leaves_the_old_size_or_the_new(name: str, factor: float, t
     made.path.write_bytes(storage.data)
     assert_sound(made.path)
     if made.snapshot is not None:
-        old = open_disk(MemoryStorage(storage.data), context_in(tmp_path)).open_snapshot("1")
+        old = open_disk(MemoryStorage(storage.data), folder_context(tmp_path)).open_snapshot("1")
         assert old.read(0, old.size) == made.snapshot
 
 
@@ -103,7 +104,7 @@ def test_a_cut_rebase_never_changes_the_view(options: str, target: str | None, t
     storage = RecordingStorage(base)
     below = None
     if target is not None:
-        below = open_disk(MemoryStorage((tmp_path / target).read_bytes()), context_in(tmp_path))
+        below = open_disk(MemoryStorage((tmp_path / target).read_bytes()), folder_context(tmp_path))
     rebase_image(writable(storage, tmp_path), below, target, "qcow2" if target else None)
     header = read_header(storage)
     assert header.backing_file == (None if target is None else target.encode())

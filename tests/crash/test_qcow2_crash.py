@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders.opened import folder_context
 from builders.qcow2_images import RECIPES, make
 from builders.qemu import assert_sound
-from byre.disks.context import OpenContext, OpenOptions
-from byre.disks.disk import Disk
-from byre.disks.opening import open_disk as open_path
+from byre.disks.context import OpenContext
 from byre.disks.qcow2 import open_disk
 from byre.disks.qcow2.check import check_image
 from byre.disks.qcow2.image import Qcow2Disk
 from byre.disks.qcow2.writing import WritableQcow2Disk
-from byre.storage.base import Storage
 from byre.storage.memory import MemoryStorage
 from crash.recording import RecordingStorage, crash_states
 
@@ -85,7 +83,7 @@ def test_every_cut_leaves_old_or_new_sectors_in_a_sound_image(name: str, change:
     recipe = next(recipe for recipe in RECIPES if recipe.name == name)
     made = make(recipe, tmp_path)
     base = made.path.read_bytes()
-    context = _context(tmp_path, writable=True)
+    context = folder_context(tmp_path, writable=True)
     storage = RecordingStorage(base)
     disk = open_disk(storage, context)
     assert isinstance(disk, WritableQcow2Disk)
@@ -98,7 +96,7 @@ def test_every_cut_leaves_old_or_new_sectors_in_a_sound_image(name: str, change:
     cut = tmp_path / "cut.qcow2"
     count = 0
     for state in crash_states(storage.log, base, random.Random(3), STATES):
-        found = _open(state, _context(tmp_path, writable=False))
+        found = _open(state, folder_context(tmp_path))
         content = found.read(0, found.size)
         _assert_old_or_new(content, versions)
         if made.snapshot is not None:
@@ -112,7 +110,7 @@ def test_every_cut_leaves_old_or_new_sectors_in_a_sound_image(name: str, change:
     assert count > 10
     cut.write_bytes(storage.data)
     assert_sound(cut)
-    assert _open(bytes(storage.data), _context(tmp_path, writable=False)).read(0, final_size) == new
+    assert _open(bytes(storage.data), folder_context(tmp_path)).read(0, final_size) == new
 
 
 def _versions(change: Change, base: bytes, context: OpenContext, size: int) -> list[bytes]:
@@ -147,16 +145,6 @@ def _sectors(content: bytes) -> np.ndarray:
     return np.frombuffer(content.ljust(-(-len(content) // SECTOR) * SECTOR, b"\0"), dtype="<u8").reshape(
         -1, SECTOR // 8
     )
-
-
-def _context(folder: Path, *, writable: bool) -> OpenContext:
-    def below(path: Path, format: str | None, context: OpenContext) -> Disk:
-        return open_path(path, format=format)
-
-    def storage(path: Path, options: OpenOptions) -> Storage:
-        raise AssertionError("no data file here")
-
-    return OpenContext(OpenOptions(writable=writable), folder.resolve(), below, storage)
 
 
 def _open(state: bytes, context: OpenContext) -> Qcow2Disk:

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from builders.opened import folder_context
 from builders.qcow2_images import RECIPES, make
 from builders.qemu import assert_sound, qemu_check, qemu_img, qemu_io
-from byre.disks.context import OpenContext, OpenOptions
-from byre.disks.disk import Disk
-from byre.disks.opening import open_disk as open_path
 from byre.disks.qcow2 import open_disk
 from byre.disks.qcow2.check import check_image
 from byre.disks.qcow2.header import read_header
@@ -104,20 +102,10 @@ def _resized(folder: Path) -> Path:
 def _view(state: bytes, folder: Path) -> View:
     """What the disk and every snapshot hold."""
     storage = MemoryStorage(state, name="<cut>")
-    disk = open_disk(storage, context_in(folder))
+    disk = open_disk(storage, folder_context(folder))
     snapshots = read_snapshot_table(storage, read_header(storage))
     held = {}
     for snapshot in snapshots:
         opened = disk.open_snapshot(snapshot.info.id)
         held[snapshot.info.name] = opened.read(0, opened.size)
     return disk.read(0, disk.size), held
-
-
-def context_in(folder: Path, *, writable: bool = False) -> OpenContext:
-    def below(path: Path, format: str | None, context: OpenContext) -> Disk:
-        return open_path(path, format=format)
-
-    def storage(path: Path, options: OpenOptions) -> Storage:
-        raise AssertionError("no data file here")
-
-    return OpenContext(OpenOptions(writable=writable), folder.resolve(), below, storage)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from builders.opened import folder_context
 from builders.qemu import qemu_img
 from builders.written import write_image
-from byre.disks.context import OpenContext, OpenOptions
 from byre.disks.disk import CheckedDisk, CompactableDisk, ResizableDisk, WritableDisk
 from byre.disks.formats import format_named
-from byre.disks.opening import _open_path, _open_storage, open_disk
+from byre.disks.opening import open_disk
 from byre.errors import UnsupportedError, UsageError
 from byre.storage.memory import MemoryStorage
 from crash.recording import RecordingStorage, crash_states
@@ -236,12 +236,8 @@ def test_a_differencing_vhd_keeps_its_parents_size(tmp_path: Path) -> None:
 # Cuts
 
 
-def context(folder: Path, *, writable: bool) -> OpenContext:
-    return OpenContext(OpenOptions(writable=writable), folder, _open_path, _open_storage)
-
-
 def reopened(state: bytes, format: str, folder: Path, *, writable: bool = False) -> Any:
-    return format_named(format).load().open_disk(MemoryStorage(state), context(folder, writable=writable))
+    return format_named(format).load().open_disk(MemoryStorage(state), folder_context(folder, writable=writable))
 
 
 @pytest.mark.parametrize(("format", "subformat"), KINDS)
@@ -249,7 +245,7 @@ def test_a_cut_while_writing_leaves_old_or_new_sectors(tmp_path: Path, format: s
     path, old = make(tmp_path, format, subformat, 10)
     base = path.read_bytes()
     storage = RecordingStorage(base)
-    disk = format_named(format).load().open_disk(storage, context(tmp_path, writable=True))
+    disk = format_named(format).load().open_disk(storage, folder_context(tmp_path, writable=True))
     assert isinstance(disk, WritableDisk)
     rng = random.Random(10)
     seen = [{bytes(old[at : at + 512])} for at in range(0, SIZE, 512)]
@@ -285,7 +281,7 @@ def test_a_cut_while_compacting_leaves_the_same_disk(tmp_path: Path, format: str
         model = disk.read(0, SIZE)
     base = path.read_bytes()
     storage = RecordingStorage(base)
-    compacting = format_named(format).load().open_disk(storage, context(tmp_path, writable=True))
+    compacting = format_named(format).load().open_disk(storage, folder_context(tmp_path, writable=True))
     assert isinstance(compacting, CompactableDisk)
     compacting.compact()
     for state in crash_states(storage.log, base, random.Random(11), limit=100):
@@ -302,7 +298,7 @@ def test_a_cut_while_resizing_leaves_the_old_or_the_new_disk(
     path, model = make(tmp_path, format, subformat, 12)
     base = path.read_bytes()
     storage = RecordingStorage(base)
-    disk = format_named(format).load().open_disk(storage, context(tmp_path, writable=True))
+    disk = format_named(format).load().open_disk(storage, folder_context(tmp_path, writable=True))
     assert isinstance(disk, ResizableDisk)
     disk.resize(size)
     common = min(size, SIZE)
@@ -323,7 +319,7 @@ def test_a_cut_while_the_map_moves_leaves_the_old_or_the_new_disk(tmp_path: Path
     size = 1100 << 20
     base = path.read_bytes()
     storage = RecordingStorage(base)
-    disk = format_named(format).load().open_disk(storage, context(tmp_path, writable=True))
+    disk = format_named(format).load().open_disk(storage, folder_context(tmp_path, writable=True))
     assert isinstance(disk, ResizableDisk)
     disk.resize(size)
     for state in crash_states(storage.log, base, random.Random(13), limit=60):

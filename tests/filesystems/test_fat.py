@@ -11,6 +11,7 @@ import pytest
 import byre
 from builders.fat_volumes import ExfatBuilder, make_fat
 from builders.memory_disks import memory_disk
+from builders.opened import kept_open
 from byre.errors import CorruptImageError, MissingError
 from byre.filesystems import FileSystem, open_filesystem
 from byre.filesystems.fat.table import Chains
@@ -22,7 +23,7 @@ KINDS = {12: 4 << 20, 16: 20 << 20, 32: 40 << 20}
 
 
 def open_image(image: Path) -> FileSystem:
-    return open_filesystem(byre.open_disk(image, format="raw"))
+    return open_filesystem(kept_open(byre.open_disk(image, format="raw")))
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -44,7 +45,7 @@ def test_every_file_that_mtools_wrote_is_there(fat: tuple[Path, dict[str, bytes]
 
 def test_a_fat_s_extents_lead_to_the_same_bytes(fat: tuple[Path, dict[str, bytes], int]) -> None:
     image, written, bits = fat
-    disk = byre.open_disk(image, format="raw")
+    disk = kept_open(byre.open_disk(image, format="raw"))
     fs = open_filesystem(disk)
     for path, data in written.items():
         table = fs.extents(fs.lookup(path.upper()))

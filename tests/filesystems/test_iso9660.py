@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import byre
+from builders.opened import kept_open
 from byre.filesystems import FileSystem, open_filesystem
 from byre.filesystems.iso9660 import Iso9660FileSystem
 from byre.volumes import whole
@@ -21,7 +22,7 @@ def master(tree: Path, image: Path, *options: str) -> Path:
 
 
 def open_image(image: Path) -> FileSystem:
-    return open_filesystem(byre.open_disk(image, format="raw"))
+    return open_filesystem(kept_open(byre.open_disk(image, format="raw")))
 
 
 def contents(fs: FileSystem) -> dict[str, bytes]:
@@ -54,7 +55,7 @@ def test_plain_names_lose_their_versions(source_tree: Path, tmp_path: Path) -> N
 
 
 def test_names_can_be_chosen(source_tree: Path, tmp_path: Path) -> None:
-    disk = byre.open_disk(master(source_tree, tmp_path / "disc.iso", "-J", "-R"), format="raw")
+    disk = kept_open(byre.open_disk(master(source_tree, tmp_path / "disc.iso", "-J", "-R"), format="raw"))
     assert Iso9660FileSystem(whole(disk), names="rockridge").names == "rockridge"
     plain = Iso9660FileSystem(whole(disk), names="plain")
     assert plain.lookup("/SETUP.EXE").size == 25_600

@@ -14,6 +14,7 @@ import pytest
 import byre
 from builders.memory_disks import memory_disk
 from builders.ntfs_volumes import Manifest, mkntfs, mounted
+from builders.opened import kept_open
 from byre.errors import CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
 from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_filesystem
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.oracle
 
 
 def open_ntfs(image: Path) -> FileSystem:
-    return open_filesystem(byre.open_disk(image, format="raw"))
+    return open_filesystem(kept_open(byre.open_disk(image, format="raw")))
 
 
 def files(fs: FileSystem) -> dict[str, Entry]:
@@ -79,7 +80,7 @@ def test_streams_have_names_sizes_and_bytes(rich: Manifest) -> None:
 
 
 def test_extents_lead_to_the_same_bytes_on_the_disk(rich: Manifest) -> None:
-    disk = byre.open_disk(rich.image, format="raw")
+    disk = kept_open(byre.open_disk(rich.image, format="raw"))
     fs = open_filesystem(disk)
     compared = 0
     for path, entry in files(fs).items():

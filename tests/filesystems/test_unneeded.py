@@ -10,6 +10,7 @@ import pytest
 import byre
 from builders.memory_disks import memory_disk
 from builders.ntfs_volumes import mkntfs, mounted, need
+from builders.opened import kept_open
 from byre.disks.left_out import LeftOutDisk
 from byre.errors import UnsupportedError
 from byre.extents import Kind
@@ -51,7 +52,7 @@ def patched(volume: Path, target: Path, offset: int, data: bytes) -> Path:
 
 
 def opened(path: Path) -> NtfsFileSystem:
-    files = open_filesystem(byre.open_disk(path))
+    files = open_filesystem(kept_open(byre.open_disk(path)))
     assert isinstance(files, NtfsFileSystem)
     return files
 

@@ -172,7 +172,6 @@ def survives(image: bytes, seed: int, folder: Path) -> bool:
 
 
 def _look(image: bytes, folder: Path) -> None:
-    disk = open_disk(MemoryStorage(image), _context(folder, writable=False))
     errors: list[ByreError] = []
 
     def attempt(call: Callable[[], object]) -> None:
@@ -181,15 +180,15 @@ def _look(image: bytes, folder: Path) -> None:
         except ByreError as error:
             errors.append(error)
 
-    attempt(disk.describe)
-    attempt(lambda: _scan(disk))
-    for offset in (0, 65536, disk.size // 2, max(0, disk.size - 5000)):
-        attempt(lambda offset=offset: disk.read(offset, min(5000, abs(disk.size - offset))))  # type: ignore[misc]
-    attempt(lambda: disk.read(0, min(disk.size, 1 << 22)))
-    for entry in disk.snapshots()[:4]:
-        attempt(lambda entry=entry: disk.open_snapshot(entry.id).read(0, 70_000))  # type: ignore[misc]
-        attempt(lambda entry=entry: disk.read_vm_state(entry.id, 0, 4096))  # type: ignore[misc]
-    disk.close()
+    with open_disk(MemoryStorage(image), _context(folder, writable=False)) as disk:
+        attempt(disk.describe)
+        attempt(lambda: _scan(disk))
+        for offset in (0, 65536, disk.size // 2, max(0, disk.size - 5000)):
+            attempt(lambda offset=offset: disk.read(offset, min(5000, abs(disk.size - offset))))  # type: ignore[misc]
+        attempt(lambda: disk.read(0, min(disk.size, 1 << 22)))
+        for entry in disk.snapshots()[:4]:
+            attempt(lambda entry=entry: disk.open_snapshot(entry.id).read(0, 70_000))  # type: ignore[misc]
+            attempt(lambda entry=entry: disk.read_vm_state(entry.id, 0, 4096))  # type: ignore[misc]
     if errors:
         raise errors[0]
 
@@ -204,15 +203,14 @@ def _scan(disk: Qcow2Disk) -> None:
 
 
 def _write(image: bytes, rng: random.Random, folder: Path) -> None:
-    disk = open_disk(SmallStorage(image), _context(folder, writable=True))
-    assert isinstance(disk, WritableQcow2Disk)
-    size = disk.size
-    for _ in range(4):
-        start = rng.randrange(max(1, min(size, 1 << 22)))
-        length = min(rng.choice((10, 5000, 100_000)), max(0, size - start))
-        rng.choice((lambda o, n: disk.write(o, rng.randbytes(n)), disk.write_zeroes, disk.discard))(start, length)
-    disk.flush()
-    disk.close()
+    with open_disk(SmallStorage(image), _context(folder, writable=True)) as disk:
+        assert isinstance(disk, WritableQcow2Disk)
+        size = disk.size
+        for _ in range(4):
+            start = rng.randrange(max(1, min(size, 1 << 22)))
+            length = min(rng.choice((10, 5000, 100_000)), max(0, size - start))
+            rng.choice((lambda o, n: disk.write(o, rng.randbytes(n)), disk.write_zeroes, disk.discard))(start, length)
+        disk.flush()
 
 
 def _context(folder: Path, *, writable: bool) -> OpenContext:

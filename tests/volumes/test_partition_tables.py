@@ -11,6 +11,7 @@ import pytest
 
 import byre
 from builders.memory_disks import memory_disk
+from builders.opened import kept_open
 from byre.disks.disk import Disk
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.filesystems import open_volumes, read_partitions
@@ -36,7 +37,7 @@ def make_table(image: Path, script: str, size: int = 32 << 20) -> dict[str, obje
 @pytest.mark.parametrize("script", [MBR_SCRIPT, GPT_SCRIPT], ids=["mbr", "gpt"])
 def test_partitions_are_those_that_sfdisk_lists(tmp_path: Path, script: str) -> None:
     theirs = make_table(tmp_path / "disk.img", script)
-    ours = read_partitions(byre.open_disk(tmp_path / "disk.img", format="raw"))
+    ours = read_partitions(kept_open(byre.open_disk(tmp_path / "disk.img", format="raw")))
     rows = theirs["partitions"]
     assert isinstance(rows, list)
     wanted = [(row["start"] * 512, row["size"] * 512) for row in rows]
@@ -48,7 +49,7 @@ def test_partitions_are_those_that_sfdisk_lists(tmp_path: Path, script: str) -> 
 @pytest.mark.oracle
 def test_numbers_roles_and_the_active_partition(tmp_path: Path) -> None:
     make_table(tmp_path / "disk.img", MBR_SCRIPT)
-    table = read_partitions(byre.open_disk(tmp_path / "disk.img", format="raw"))
+    table = read_partitions(kept_open(byre.open_disk(tmp_path / "disk.img", format="raw")))
     assert [(each.index, each.role, each.type) for each in table.partitions] == [
         (1, "primary", "0x07"),
         (2, "primary", "0x0c"),
@@ -63,7 +64,7 @@ def test_numbers_roles_and_the_active_partition(tmp_path: Path) -> None:
 def test_a_broken_primary_gpt_gives_way_to_the_backup_and_says_so(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     make_table(image, GPT_SCRIPT)
-    sound = read_partitions(byre.open_disk(image, format="raw"))
+    sound = read_partitions(kept_open(byre.open_disk(image, format="raw")))
     data = bytearray(image.read_bytes())
     data[512 + 16] ^= 1
     table = read_partitions(memory_disk(data))
@@ -150,7 +151,7 @@ def test_file_systems_that_byre_only_names(tmp_path: Path) -> None:
         with image.open("wb") as file:
             file.truncate(16 << 20)
         run_tool(*command, image)
-        [volume] = open_volumes(byre.open_disk(image, format="raw"))
+        [volume] = open_volumes(kept_open(byre.open_disk(image, format="raw")))
         assert volume.type == kind and isinstance(volume.reason, UnsupportedError)
 
 

@@ -46,7 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         nargs="*",
         help="boot: what starts before the kernel; hives: registry logs; portable: IDE controllers, against 0x7B; "
-        "intelppm: Intel's processor driver off; all: these four; hibernation and autostart with their options",
+        "hal: which HAL it is; intelppm: Intel's processor driver off; all: these five; hibernation, autostart: with "
+        "their options",
     )
     parser.add_argument(
         "--drivers",

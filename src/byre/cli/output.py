@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from byre.cli.progress import Progress, start_progress
-from byre.errors import ByreError
+from byre.errors import ByreError, StorageError
 from byre.reports.printable import printable as printable
 
 
@@ -99,6 +99,13 @@ class Output:
             finished = True
         finally:
             bar.close(finished=finished)
+
+    def bytes_stream(self) -> BinaryIO:
+        """Where a result that is bytes goes. StorageError where stdout was closed from the start."""
+        if sys.stdout is None:
+            raise StorageError("there is no stdout to write to: it is closed")
+        self.flush()
+        return sys.stdout.buffer
 
     def flush(self) -> None:
         """Hand everything said so far to the operating system; raises OSError when it won't have it."""

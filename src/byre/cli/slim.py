@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from byre.errors import ByreError, ExistsError, StorageError, UnsupportedError, 
 if TYPE_CHECKING:
     from byre.audit.facts import Facts
     from byre.disks.disk import Disk
+    from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
     from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
@@ -84,10 +86,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise ExistsError("the report is there already", path=args.report, hint="Choose another name or remove it.")
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
+    if args.compress:
+        _check_compress(args)
     check_boot(args)
     recipe = _recipe(args)
     with changing(args) as (disk, work, inspection):
         return _Run(args, out, recipe, disk, work, inspection).go()
+
+
+def _check_compress(args: argparse.Namespace) -> None:
+    from byre.disks.formats import format_for_suffix, format_named
+
+    entry = format_for_suffix(args.output) or format_named("qcow2")
+    if "compress" not in entry.options:
+        raise UsageError(f"{entry.name} images are not compressed", path=args.output)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -125,8 +137,7 @@ class _Run:
 
         with self._phase("look"):
             facts, volume, guest = self._look()
-            components = _components(facts, self.recipe.components)
-            parts = list_parts(guest, components)
+        components = _components(facts, self.recipe.components)
         if self.args.list:
             with self.out.progress("looking for what needs them", None, unit="programs") as bar:
                 parts = list_parts(guest, components, bar.advance)
@@ -134,9 +145,10 @@ class _Run:
             self.out.result("slim", listed, lambda console: show_list(console, listed))
             return 0
         with self._phase("plan"):
+            parts = list_parts(guest, components)
             plan = self._plan(guest, components)
         payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
-        payload["before"] = sum(storage.size for storage in self.disk.files)
+        payload["before"] = _taken(self.disk)
         if not plan.reasons and not self.args.dry_run:
             self._carry_out(facts, volume, guest, plan, payload)
         payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
@@ -217,14 +229,21 @@ class _Run:
         with self._phase("write"):
             saved = self._save(applied, unneeded)
         payload["output"], payload["snapshot"] = saved.path, saved.snapshot
-        payload["after"] = Path(saved.path).stat().st_size if saved.path else None
+        payload["after"] = self._size_of(saved)
         payload["freed"] = applied[0].freed
         payload["dropped_free"] = unneeded.free
         if saved.snapshot is not None:
-            self.out.notice(
-                f"the image as it was is the snapshot {saved.snapshot!r}; space comes back only with: byre snapshot "
-                f"delete {self.args.image} '{saved.snapshot}' && byre compact --drop-free {self.args.image}"
-            )
+            payload["give_back"] = _give_back(self.args.image, saved.snapshot)
+        elif payload["after"] > payload["before"] and not self.args.compress and "compress" in self._format().options:
+            payload["advice"] = "the image is compressed, its result isn't: say --compress"
+
+    def _size_of(self, saved: Saved) -> int:
+        if saved.snapshot is not None:
+            return _taken(self.disk)
+        from byre.disks.opening import open_disk
+
+        with open_disk(Path(self.args.output), format=self._format().name, with_backing=False) as disk:
+            return _taken(disk)
 
     def _prove(self, facts: Facts, plan: SlimPlan, planned: Planned, result: Disk, apart: Int64Array) -> Proof:
         from byre.lite.proof import prove
@@ -237,27 +256,41 @@ class _Run:
                 self.inspection, after, facts, planned, apart=apart, expected=expected, read_all=self.args.verify
             )
 
+    def _format(self) -> Format:
+        """That of OUT."""
+        from byre.disks.formats import format_for_suffix, format_named
+
+        return format_for_suffix(self.args.output) or format_named("qcow2")
+
     def _save(self, applied: tuple[Applied, ...], unneeded: Unneeded) -> Saved:
         if not self.args.output:
             return save(self.args, self.disk, self.work, applied, self.out, verb="slim", left_out=unneeded.ranges)
         from byre.convert.convert import convert_image
-        from byre.disks.formats import format_for_suffix, format_named
 
-        entry = format_for_suffix(self.args.output) or format_named("qcow2")
-        if self.args.compress and "compress" not in entry.options:
-            raise UsageError(f"{entry.name} images are not compressed", path=self.args.output)
         options = {"compress": True} if self.args.compress else {}
         with self.out.progress("writing", self.work.size) as bar:
             convert_image(
                 self.work,
                 self.args.output,
-                entry,
+                self._format(),
                 options,
                 force=self.args.force,
                 left_out=[unneeded.ranges],
                 advance=bar.advance,
             )
         return Saved(self.args.output, None, applied)
+
+
+def _taken(disk: Disk) -> int:
+    """Bytes that the files of an image take: their lengths without the holes."""
+    return sum(min(storage.size, storage.allocated) for storage in disk.files)
+
+
+def _give_back(image: str, snapshot: str) -> str:
+    """What gives up the state before, as it can be pasted into a shell."""
+    dashes = ("--",) if snapshot.startswith("-") or image.startswith("-") else ()
+    delete = shlex.join(("byre", "snapshot", "delete", *dashes, image, snapshot))
+    return f"{delete} && {shlex.join(('byre', 'compact', *dashes, image))}"
 
 
 def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ...]:

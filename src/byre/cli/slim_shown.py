@@ -109,6 +109,12 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
         return
     sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
     console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
+    if payload["advice"] is not None:
+        console.print(payload["advice"])
+    if payload["give_back"] is not None:
+        console.print(printable(f"the image as it was is the snapshot {payload['snapshot']!r}."))
+        console.print("Its space comes back only when that is deleted; once you trust the result:")
+        console.print(printable(f"  {payload['give_back']}"))
 
 
 def _checked(readers: list[dict[str, Any]]) -> str:

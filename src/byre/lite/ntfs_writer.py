@@ -8,6 +8,7 @@ scratch disk is then thrown away. Source: ../shared/facts are measured on libntf
 from __future__ import annotations
 
 import json
+import os
 import select
 import struct
 import subprocess
@@ -15,7 +16,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
@@ -233,8 +233,9 @@ def run_helper(
     )
     assert process.stdin is not None and process.stdout is not None
     try:
-        _send(process.stdin, b"S", json.dumps({"size": length, **head}).encode())
-        return _Server(process, disk, partition.start, length, contents, advance, write, found).serve()
+        server = _Server(process, disk, partition.start, length, contents, advance, write, found)
+        server.send(b"S", json.dumps({"size": length, **head}).encode())
+        return server.serve()
     finally:
         process.kill()
         process.stdin.close()
@@ -269,6 +270,9 @@ class _Server:
         self._buffer = b""
         self._ready = select.poll()  # select() can't wait for a descriptor above 1023
         self._ready.register(self.output, select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(self.input, select.POLLOUT)
+        os.set_blocking(self.input.fileno(), False)
 
     def serve(self) -> dict[str, object]:
         while True:
@@ -296,7 +300,7 @@ class _Server:
         offset, size = struct.unpack("<QI", data)
         if size > MAX_READ or offset + size > self.length:
             raise self._nonsense(f"a read of {size} bytes at {offset}")
-        self._send(b"D", self.disk.read(self.start + offset, size))
+        self.send(b"D", self.disk.read(self.start + offset, size))
 
     def _content(self, data: bytes) -> None:
         if len(data) != 16:
@@ -307,7 +311,7 @@ class _Server:
         piece = self.contents[number].read(offset, size)
         if len(piece) != size:
             raise StorageError("a file that is put in became shorter", found=f"{len(piece)} bytes", expected=size)
-        self._send(b"D", piece)
+        self.send(b"D", piece)
 
     def _write(self, data: bytes, write: Callable[[int, memoryview], None]) -> None:
         if len(data) < 9 or len(data) - 8 > MAX_WRITE:
@@ -321,7 +325,7 @@ class _Server:
     def _end(self, data: bytes) -> dict[str, object]:
         try:
             end = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._nonsense("its end") from error
         if not isinstance(end, dict):
             raise self._nonsense("its end")
@@ -337,7 +341,7 @@ class _Server:
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
             if not self._ready.poll(SILENCE * 1000):
-                raise StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
+                raise self._silent()
             piece = self.output.read1(1 << 20)  # type: ignore[attr-defined]
             if not piece:
                 raise self._died()
@@ -345,14 +349,27 @@ class _Server:
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
 
-    def _send(self, letter: bytes, data: bytes) -> None:
-        try:
-            _send(self.input, letter, data)
-        except BrokenPipeError as error:
-            raise self._died() from error
+    def send(self, letter: bytes, data: bytes) -> None:
+        """One message to it. The pipe doesn't block: what doesn't read must not hold us up for ever."""
+        rest = memoryview(letter + struct.pack("<I", len(data)) + data)
+        while rest:
+            try:
+                rest = rest[os.write(self.input.fileno(), rest) :]
+            except BlockingIOError:
+                if not self._writable.poll(SILENCE * 1000):
+                    raise self._silent() from None
+            except BrokenPipeError as error:
+                raise self._died() from error
+
+    def _silent(self) -> StorageError:
+        return StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
 
     def _died(self) -> CorruptImageError:
-        status = self.process.wait(timeout=SILENCE)
+        try:
+            status = self.process.wait(timeout=SILENCE)
+        except subprocess.TimeoutExpired:  # it closed its pipes and lives on
+            self.process.kill()
+            status = self.process.wait()
         return CorruptImageError(
             "the NTFS helper ended without an answer: nothing was changed",
             path=self._name,
@@ -366,11 +383,6 @@ class _Server:
     @property
     def _name(self) -> str:
         return self.disk.files[0].name
-
-
-def _send(pipe: IO[bytes], letter: bytes, data: bytes) -> None:
-    pipe.write(letter + struct.pack("<I", len(data)) + data)
-    pipe.flush()
 
 
 def _raise_failure(end: dict[str, object], script: Script, work: ScratchDisk) -> None:

@@ -10,7 +10,7 @@ from byre.disks.qcow2.snapshots import create_snapshot
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.disks.scratch import ScratchDisk
 from byre.disks.writer import Int64Array
-from byre.errors import UnsupportedError
+from byre.errors import StorageError, UnsupportedError
 
 PIECE = 4 << 20
 Advance = Callable[[int], None]
@@ -54,7 +54,8 @@ def save_in_place(
     holds on to what they held.
 
     ``disk`` is stale afterwards and is only to be closed. Raises ExistsError where the snapshot's name is taken,
-    StorageError where the file system is full: the image then shows what it showed before.
+    StorageError where it can't be written: the image then shows what it showed before, unless only the very last
+    flush failed; the error names the snapshot.
     """
     refuse_in_place(disk)
     kept = create_snapshot(disk.storage, snapshot).snapshot
@@ -70,6 +71,10 @@ def save_in_place(
         for start, stop in _whole_clusters(left_out, fresh.block_size):
             fresh.discard(start, stop - start)
         fresh.release()
+    except StorageError as error:
+        said = f"What the image was is its snapshot {kept.name!r}: revert to it, or delete it to have its room back."
+        error.hint = f"{error.hint} {said}" if error.hint else said
+        raise
     finally:
         if fresh.source.backing is not None:
             fresh.source.backing.close()  # its own; the image's storage is the caller's

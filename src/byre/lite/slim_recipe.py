@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from byre.errors import MissingError, UsageError
+from byre.errors import UsageError
 from byre.lite.slim_plan import Choice
+from byre.storage.small_file import read_small_file
 from byre.windows.components import Component, read_components
 from byre.windows.components.component import PROFILES
 
@@ -26,14 +27,9 @@ class Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Fields: ``profile`` (one of the profiles, or "none"), ``keep`` and ``drop`` (ids and paths), ``keep_needed``,
-    ``components`` (files of components, beside the recipe). Raises MissingError and UsageError with the field."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_RECIPE + 1)
-    except OSError as error:
-        raise MissingError("the recipe can't be read", path=path, found=error.strerror) from error
-    if len(data) > MAX_RECIPE:
-        raise UsageError("the file is too large for a recipe", path=path, expected=MAX_RECIPE)
+    ``components`` (files of components, beside the recipe). Raises UsageError with the field, and
+    what ``read_small_file`` does."""
+    data = read_small_file(path, MAX_RECIPE)
     try:
         content = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -63,6 +63,8 @@ def slim_payload(
         "boot": None,
         "output": None,
         "snapshot": None,
+        "give_back": None,
+        "advice": None,
     }
 
 
@@ -128,6 +130,15 @@ def _reason(reason: Reason) -> dict[str, Any]:
     return {"component": reason.part, "path": reason.path, "chain": list(reason.chain)}
 
 
+def proof_payload(proof: Proof) -> dict[str, Any]:
+    """The field ``proof`` of ``byre/slim/1``."""
+    return {
+        **asdict(proof.files),
+        "readers": [asdict(each) for each in proof.readers],
+        "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
+    }
+
+
 def _left(left: Left) -> dict[str, Any]:
     return {
         "component": left.part,
@@ -135,13 +146,4 @@ def _left(left: Left) -> dict[str, Any]:
         "files": len(left.files),
         "allocated": left.allocated,
         "paths": list(left.files[:MAX_PATHS]),
-    }
-
-
-def proof_payload(proof: Proof) -> dict[str, Any]:
-    """The field ``proof`` of ``byre/slim/1``."""
-    return {
-        **asdict(proof.files),
-        "readers": [asdict(each) for each in proof.readers],
-        "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
     }

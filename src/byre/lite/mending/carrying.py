@@ -172,7 +172,7 @@ def left_over(work: ScratchDisk, prepared: Prepared, *, image: str) -> tuple[Fin
         for step in each.plan.steps
         if isinstance(step.action, SetValue)
     }
-    platforms = [each for each in PLATFORMS if "primary_ide_channel" in each.chain or each.ids[0] in keys]
+    platforms = [each for each in PLATFORMS if "primary_ide_channel" in each.chain or keys.intersection(each.ids)]
     return breaches(work, [each.mend for each in prepared.mendings], image=image, platforms=platforms)
 
 

@@ -19,7 +19,8 @@ def slim_page(payload: Mapping[str, Any], screenshot: bytes | None = None) -> st
     proof = payload["proof"]
     if proof is not None:
         facts.append(("proved", f"{proof['compared']} streams are what they were, {proof['written']} as planned"))
-    if payload.get("boot") is not None:
+        facts += [("read alike by", each["reader"] or each["note"]) for each in proof["readers"]]
+    if payload["boot"] is not None:
         facts.append(("boot test", payload["boot"]["sentence"]))
     return render_page(
         "slim.html.j2",

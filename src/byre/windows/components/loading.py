@@ -12,7 +12,8 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-from byre.errors import MissingError, UsageError
+from byre.errors import UsageError
+from byre.storage.small_file import read_small_file
 from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
 
 MAX_FILE = 4 << 20
@@ -34,15 +35,9 @@ def built_in_components() -> tuple[Component, ...]:
 
 
 def read_components(path: Path) -> tuple[Component, ...]:
-    """The components of one TOML file. Raises MissingError and UsageError, which names the field."""
+    """The components of one TOML file. Raises UsageError, which names the field, and as ``read_small_file`` does."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MissingError("the components can't be read", path=path, found=error.strerror) from error
-    if len(data) > MAX_FILE:
-        raise UsageError("the file is too large for components", path=path, found=len(data), expected=MAX_FILE)
-    try:
-        text = data.decode("utf-8")
+        text = read_small_file(path, MAX_FILE).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError("the components are not UTF-8", path=path, offset=error.start) from error
     return parse_components(text, path=str(path))
