@@ -326,6 +326,9 @@ def _hits(parts: tuple[Part, ...], uses: Iterable[Use], *, alone: bool) -> Itera
 def _topmost(ground: _Ground, ids: set[str], gone: frozenset[str]) -> tuple[str, ...]:
     """The files, with folders in their place where a pattern names the folder and all in it goes."""
     folders = {each.row.path.lower() for each in ground.owned if each.row.is_dir and ids & set(each.owners)}
+    # A folder of the Start menu that only led to what goes.
+    links = {link.path.lower() for link in ground.shortcuts} & gone
+    folders |= {above for path in links for above in _above(path) if "/start menu/programs/" in above}
     stays: set[str] = set()
     for row in ground.rows:
         lower = row.path.lower()
