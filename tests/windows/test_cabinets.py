@@ -163,3 +163,13 @@ def test_damage_is_byres_own_error_or_other_bytes(method: str) -> None:
                     assert len(cabinet.read(file)) == file.size
     with pytest.raises(CorruptImageError):
         open_cabinet(b"MZ" + bytes(100), path="x")
+
+
+@pytest.mark.parametrize("claimed", [129 << 20, 0xFFFFFFFF])
+def test_a_small_cabinet_cannot_claim_a_file_that_fills_the_memory(claimed: int) -> None:
+    data = bytearray(build_cabinet({"x": b"hello"}))
+    at = data.index(struct.pack("<I", 5), 36)
+    data[at : at + 4] = struct.pack("<I", claimed)
+    with pytest.raises(CorruptImageError) as caught:
+        expand(bytes(data), path="x.cab")
+    assert caught.value.found == claimed

@@ -18,9 +18,11 @@ from byre.windows.cabinets.lzx import FRAME, LzxDecoder
 
 MAGIC = b"MSCF"
 MAX_FILES = 65_535
-MAX_FOLDER = 1 << 30
-"""Bytes of one folder, expanded: driver.cab, the largest of the media, has 73 MB."""
-MAX_KEPT = 256 << 20
+MAX_FOLDER = 256 << 20
+"""Bytes of one folder, expanded: driver.cab, the largest of the media, has 73 MB. All of it is in memory, and a
+cabinet of 500 KB can say that it holds this much."""
+MAX_FILE = 128 << 20
+MAX_KEPT = 64 << 20
 _HEADER = struct.Struct("<4sIIIIIBBHHHHH")
 _PREVIOUS, _NEXT, _RESERVE = 1, 2, 4
 _CONTINUED = 0xFFFD
@@ -64,6 +66,8 @@ class Cabinet:
         another cabinet."""
         if file.folder >= _CONTINUED:
             raise UnsupportedError(f"{file.name!r} goes on in another cabinet", path=self.path)
+        if file.size > MAX_FILE:
+            raise CorruptImageError(f"{file.name!r} is too large", path=self.path, found=file.size, expected=MAX_FILE)
         end = file.offset + file.size
         data = self._stream(file.folder).read(file.offset, end)
         if len(data) != file.size:
@@ -153,7 +157,7 @@ class _Stream:
             except ByreError as error:
                 self._problem = error
                 raise
-        return bytes(self._data[start:end])
+        return bytes(memoryview(self._data)[start:end])
 
 
 def _stored(packed: bytes, length: int) -> bytes:
