@@ -18,7 +18,14 @@ MENDS = (
     Mend("hal", "which HAL this is, and where it starts", hal.RULES, hal.plan, tells=True),
     Mend("intelppm", "Intel's processor driver off", ("PORT-006",), portable.plan_intelppm),
     Mend("hibernation", "a hibernated session given up", ("SOUND-007",), sessions.plan_hibernation, only_asked=True),
-    Mend("autostart", "entries that start by themselves, disabled", (), autostart.plan, only_asked=True, tells=True),
+    Mend(
+        "autostart",
+        "entries that start by themselves, disabled or enabled again",
+        (),
+        autostart.plan,
+        only_asked=True,
+        tells=True,
+    ),
 )
 NAMES = tuple(mend.name for mend in MENDS)
 
