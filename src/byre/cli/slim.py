@@ -55,7 +55,9 @@ VERDICTS = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     add_image(parser)
     parser.add_argument(
-        "--list", action="store_true", help="the components in this image, with sizes; changes nothing"
+        "--list",
+        action="store_true",
+        help="the components in this image, with sizes and what depends on them; changes nothing",
     )
     group = parser.add_argument_group("what goes")
     group.add_argument("--profile", choices=("none", "safe", "lean", "lite"), help="safe where nothing is said")
