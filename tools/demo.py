@@ -156,7 +156,7 @@ def hand_over() -> None:
 
 
 def slim_down() -> None:
-    step(11, "Make it lean", "What can go, and what needs it; gone on a copy, and every other file proved untouched.")
+    step(11, "Make it lean", "What can go, and what needs it; gone on a copy, which is proved before it is written.")
     run("slim", f"{MACHINE}@clean", "--profile", "lite", "-o", "lean.qcow2", "--compress")
 
 
@@ -168,11 +168,12 @@ def closing(seconds: float) -> None:
         (f"Done in {seconds:.1f} s. ", "bold green"),
         f"In ./{FOLDER}/ you have\n{sizes}\n\n",
         ("Now your own image ", "bold"),
-        "(the first four only look):",
+        "(the first five only look):",
         "\n  .venv/bin/byre audit YOUR.qcow2             will it boot, is it clean?\n"
         "  .venv/bin/byre info YOUR.qcow2              what the image is\n"
         "  .venv/bin/byre inspect YOUR.qcow2           what machine is in it\n"
         "  .venv/bin/byre check YOUR.qcow2             is it sound?\n"
+        "  .venv/bin/byre slim --list YOUR.qcow2       what could go from it?\n"
         "  .venv/bin/byre snapshot create YOUR.qcow2 before-i-touch-it\n"
         "  .venv/bin/byre convert YOUR.vmdk NEW.qcow2  from one format to another\n"
         "  .venv/bin/byre --help                       all verbs",

@@ -242,6 +242,15 @@ def test_a_file_that_went_without_a_plan_is_found(tmp_path: Path) -> None:
             proved(disk, work, ("/boot.ini",), apart=apart_of(work, None))
 
 
+def test_every_file_is_read_where_that_is_asked(tmp_path: Path) -> None:
+    proof = byre_json("slim", CLEAN, "-o", tmp_path / "out.qcow2", "--verify")["proof"]
+    assert proof["read"] == proof["compared"] > 100
+    assert [(each["partition"], each["reader"], each["note"]) for each in proof["readers"]] == [
+        (1, "libntfs-3g", None)
+    ]
+    assert proof["readers"][0]["names"] > proof["compared"] // 2
+
+
 def test_a_dirty_volume_is_refused_with_what_to_do(tmp_path: Path) -> None:
     image = Path(shutil.copyfile(SPECIMEN, tmp_path / "it is dirty.qcow2"))
     byre("snapshot", "revert", image, "clean")

@@ -100,7 +100,8 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     console.print("nothing was written:" if payload["refused"] else "proved before it was written:")
     console.print(printable(f"  file systems: sound by Byre's own check{_read_by(proof['readers'])}"))
     console.print(
-        f"  files: {proof['compared']} streams unchanged, {proof['written']} written as planned, {proof['gone']} gone"
+        f"  files: {proof['compared']} streams of kept files unchanged, {proof['written']} files written as planned, "
+        f"{proof['gone']} gone"
     )
     verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
     console.print(f"  audit: {verdicts}")

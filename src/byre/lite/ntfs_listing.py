@@ -38,15 +38,16 @@ FILL = ctypes.CFUNCTYPE(
 class Listing:
     """All that the library finds in a volume: every name through the directories' indexes, and every file opened.
 
-    Names go out as rows of parent (u64), MFT reference (u64), kind of name (u8), length (u8) and the name in UTF-16;
-    files, once each and in the order of the table, as rows of MFT reference (u64), size (i64, -1 without data) and
-    first cluster (i64, negative where there is none).
+    Names go out many at a time: how many (u32), for each the folder (u64), its MFT reference (u64), the kind of name
+    (u8) and its length (u8), then all the names in UTF-16. Files go out once each and in the order of the table, as
+    rows of MFT reference (u64), size (i64, -1 without data) and first cluster (i64, negative where there is none).
     """
 
     def __init__(self, session: Any) -> None:
         self.session = session
         self.library = session.library
         self.rows: list[bytes] = []
+        self.names: list[bytes] = []
         self.found: set[int] = set()
         self.folders: list[int] = []
         self.here = 0
@@ -92,7 +93,8 @@ class Listing:
         data = ctypes.string_at(name, 2 * length)
         if data in DOTS:
             return 0
-        self.rows.append(ROW_OF_NAME.pack(self.here, reference, kind & 0xFF, length) + data)
+        self.rows.append(ROW_OF_NAME.pack(self.here, reference, kind & 0xFF, length))
+        self.names.append(data)
         if reference not in self.found:
             self.found.add(reference)
             if what == DT_FOLDER:
@@ -127,8 +129,11 @@ class Listing:
 
     def _send(self, letter: bytes) -> None:
         for start in range(0, len(self.rows), MANY):
-            self.session.pipe.send(letter, *self.rows[start : start + MANY])
+            rows, names = self.rows[start : start + MANY], self.names[start : start + MANY]
+            count = (struct.pack("<I", len(rows)),) if letter == b"N" else ()
+            self.session.pipe.send(letter, *count, *rows, *names)
         self.rows.clear()
+        self.names.clear()
 
     def _watch(self) -> None:
         if self.session.volume.broken is not None:

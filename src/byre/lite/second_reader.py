@@ -6,7 +6,6 @@ runs. Both must come to the same names, sizes and first clusters.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,27 +14,30 @@ from byre.disks.disk import Disk
 from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
+from byre.filesystems.ntfs.indexes import Uint64s, name_hashes, name_keys
 from byre.filesystems.ntfs.names import IS_DIRECTORY
 from byre.filesystems.ntfs.records import DATA, REFERENCE_MASK
-from byre.filesystems.ntfs.tree import ORPHANS
+from byre.filesystems.ntfs.tree import FIRST_USER_RECORD, ORPHANS, ROOT
 from byre.lite.ntfs_writer import run_helper
 from byre.volumes.partition import Partition
 from byre.volumes.problems import Problems
 
 READER = "libntfs-3g"
 MAX_NAMES = 4_000_000
-_NAME = struct.Struct("<QQBB")
+_NAME = np.dtype([("folder", "<u8"), ("reference", "<u8"), ("kind", "u1"), ("length", "u1")])
 _FILE = np.dtype([("reference", "<u8"), ("size", "<i8"), ("first", "<i8")])
 _DOS = 2
 
 
 @dataclass(slots=True)
 class Listing:
-    """What the other reader found. Filled message by message. ``names``: record of the folder and name to MFT
-    reference; ``files``: tables of ``_FILE``, each file once."""
+    """What the other reader found, as tables in pieces. Filled message by message. ``heads``: of ``_NAME``;
+    ``texts``: their names in UTF-16, one after the other; ``files``: of ``_FILE``, each file once."""
 
-    names: dict[tuple[int, str], int] = field(default_factory=dict)
+    heads: list[np.ndarray] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
     files: list[np.ndarray] = field(default_factory=list)
+    count: int = 0
 
     def take(self, letter: bytes, data: bytes) -> None:
         """One message of the program; CorruptImageError where it isn't one."""
@@ -44,18 +46,34 @@ class Listing:
                 raise _nonsense("a listing of files")
             self.files.append(np.frombuffer(data, dtype=_FILE))
             return
+        count = int.from_bytes(data[:4], "little")
+        end = 4 + count * _NAME.itemsize
+        if len(data) < 4 or end > len(data):
+            raise _nonsense("a listing of names")
+        heads = np.frombuffer(data[4:end], dtype=_NAME)
+        if len(data) != end + 2 * int(heads["length"].sum()):
+            raise _nonsense("a listing of names")
+        self.heads.append(heads)
+        self.texts.append(data[end:])
+        self.count += count
+        if self.count > MAX_NAMES:
+            raise _nonsense(f"{self.count} names")
+
+    def table(self) -> tuple[np.ndarray, bytes]:
+        """All heads, and all names."""
+        return (np.concatenate(self.heads) if self.heads else np.zeros(0, dtype=_NAME)), b"".join(self.texts)
+
+    def names(self) -> dict[tuple[int, str], int]:
+        """Record of the folder and name to MFT reference, 8.3 names left out."""
+        heads, text = self.table()
+        found: dict[tuple[int, str], int] = {}
         position = 0
-        while position < len(data):
-            if position + _NAME.size > len(data):
-                raise _nonsense("a listing of names")
-            folder, reference, kind, length = _NAME.unpack_from(data, position)
-            position += _NAME.size
-            name = data[position : position + 2 * length].decode("utf-16-le", "surrogatepass")
+        for folder, reference, kind, length in heads.tolist():
+            name = text[position : position + 2 * length].decode("utf-16-le", "surrogatepass")
             position += 2 * length
             if kind & 3 != _DOS:
-                self.names[folder & REFERENCE_MASK, name] = reference
-        if len(self.names) > MAX_NAMES:
-            raise _nonsense(f"{len(self.names)} names")
+                found[folder & REFERENCE_MASK, name] = reference
+        return found
 
 
 def list_ntfs(disk: Disk, partition: Partition, *, confine: bool = True) -> Listing:
@@ -67,7 +85,7 @@ def list_ntfs(disk: Disk, partition: Partition, *, confine: bool = True) -> List
         return listing
     reason = str(end.get("reason", "no reason given"))
     name = disk.files[0].name
-    if not listing.names:
+    if not listing.count:
         raise UnsupportedError(f"{READER} can't be asked: {reason}", path=name)
     raise CorruptImageError(f"{READER} gives up on the volume: {reason}", path=name)
 
@@ -75,10 +93,41 @@ def list_ntfs(disk: Disk, partition: Partition, *, confine: bool = True) -> List
 def compare_ntfs(files: NtfsFileSystem, listing: Listing) -> int:
     """How many names both have, all with the same sizes and places. Raises CorruptImageError for the first
     difference."""
+    theirs, ours = _their_keys(listing), _our_keys(files)
+    if not np.array_equal(theirs, ours):
+        _tell_difference(files, listing)
+    _compare_data(files, listing)
+    return len(ours)
+
+
+def _their_keys(listing: Listing) -> Uint64s:
+    """A number for each name and what it names, ascending."""
+    heads, text = listing.table()
+    length = heads["length"].astype(np.int64)
+    starts = np.cumsum(length) - length
+    hashes = name_hashes(np.frombuffer(text, dtype="<u2"), starts, length)
+    folder = (heads["folder"] & np.uint64(REFERENCE_MASK)).astype(np.int64)
+    keys = name_keys(folder, heads["reference"], np.zeros(len(heads), dtype=np.int64), hashes)
+    return np.sort(keys[heads["kind"] & 3 != _DOS])
+
+
+def _our_keys(files: NtfsFileSystem) -> Uint64s:
+    """The same of the names that Byre lists, the file system's own left out."""
+    table, names = files.table, files.table.names[files.tree.index.order]
+    record, parent = names["record"], names["parent"]
+    own = (record < FIRST_USER_RECORD) | ((parent < FIRST_USER_RECORD) & (parent != ROOT))
+    names, record, parent = names[~own], record[~own], parent[~own]
+    units = np.frombuffer(table.pool.encode("utf-16-le", "surrogatepass"), dtype="<u2")
+    hashes = name_hashes(units, names["text"].astype(np.int64), names["length"].astype(np.int64))
+    reference = record.astype(np.uint64) | table.facts["sequence"][record].astype(np.uint64) << np.uint64(48)
+    return np.sort(name_keys(parent.astype(np.int64), reference, np.zeros(len(names), dtype=np.int64), hashes))
+
+
+def _tell_difference(files: NtfsFileSystem, listing: Listing) -> None:
+    """Raise for the first name that only one has; not for what no walk from the root comes by."""
     name = files.volume.name
-    theirs = dict(listing.names)
+    theirs = listing.names()
     folders = {"": files.lookup("/").id & REFERENCE_MASK}
-    count = 0
     for entry in files.walk():
         if entry.path.startswith(f"{ORPHANS}/"):
             continue
@@ -89,19 +138,16 @@ def compare_ntfs(files: NtfsFileSystem, listing: Listing) -> int:
             raise _differs(name, f"{READER} {said} {entry.path}")
         if entry.is_dir:
             folders[entry.path] = entry.id & REFERENCE_MASK
-        count += 1
     if theirs:
         folder, extra = next(iter(theirs))
         raise _differs(name, f"{READER} finds {extra!r} in folder record {folder}, where Byre has nothing")
-    _compare_data(files, listing, name)
-    return count
 
 
-def _compare_data(files: NtfsFileSystem, listing: Listing, name: str) -> None:
+def _compare_data(files: NtfsFileSystem, listing: Listing) -> None:
     """Sizes and first clusters, of all files at once."""
+    name = files.volume.name
     rows = np.concatenate(listing.files) if listing.files else np.zeros(0, dtype=_FILE)
-    known = np.unique(np.fromiter(listing.names.values(), dtype=np.uint64, count=len(listing.names)))
-    if not np.isin(known, rows["reference"]).all():
+    if not np.isin(listing.table()[0]["reference"], rows["reference"]).all():
         raise _differs(name, f"{READER} didn't open every file")
     facts = files.table.facts
     record = (rows["reference"] & np.uint64(REFERENCE_MASK)).astype(np.int64)

@@ -15,7 +15,7 @@ from byre.lite.in_use import Verdict, judge_all
 from byre.lite.registry_changes import hive_changes
 from byre.lite.slim_classes import class_roots
 from byre.lite.slim_evidence import read_evidence
-from byre.lite.slim_parts import Dependent, Left, Part, Row, Shortcut, SlimPlan, Use
+from byre.lite.slim_parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
 from byre.lite.slim_plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
 from byre.lite.slim_programs import MODULES, Programs
 from byre.lite.slim_registry import registry_steps
@@ -108,12 +108,21 @@ def _control_set(facts: Facts, hives: Hives) -> Key | None:
     return hive.key(facts.system.value.control_set) if hive is not None and facts.system.value is not None else None
 
 
+def owned_in(guest: SlimGuest, components: tuple[Component, ...]) -> tuple[Owned, ...]:
+    """The names of the guest that belong to any of the components: what listing and planning begin with."""
+    return owned_rows(components, guest.rows, guest.places, guest.verdicts)
+
+
 def list_parts(
-    guest: SlimGuest, components: tuple[Component, ...], advance: Advance | None = None
+    guest: SlimGuest,
+    components: tuple[Component, ...],
+    advance: Advance | None = None,
+    *,
+    owned: tuple[Owned, ...] | None = None,
 ) -> tuple[Part, ...]:
     """The components that are in the guest. With ``advance``, also what depends on each of them, as if it went
-    alone: programs by their import closure among it."""
-    owned = owned_rows(components, guest.rows, guest.places, guest.verdicts)
+    alone: programs by their import closure among it. ``owned``, of ``owned_in``, where it is known already."""
+    owned = owned_in(guest, components) if owned is None else owned
     parts = parts_of(components, owned, guest.shortcuts)
     if advance is None:
         return parts
@@ -145,9 +154,15 @@ def list_left(guest: SlimGuest, components: tuple[Component, ...]) -> tuple[Left
 
 
 def plan_guest(
-    choice: Choice, guest: SlimGuest, components: tuple[Component, ...], advance: Advance = _quiet
+    choice: Choice,
+    guest: SlimGuest,
+    components: tuple[Component, ...],
+    advance: Advance = _quiet,
+    *,
+    owned: tuple[Owned, ...] | None = None,
 ) -> SlimPlan:
-    """The plan for a choice, with its edits of the registry. Raises UsageError for what isn't there."""
+    """The plan for a choice, with its edits of the registry. ``owned``, of ``owned_in``, where it is known already.
+    Raises UsageError for what isn't there."""
     programs = Programs(guest.files, guest.root, guest.programs, advance)
     plan = plan_slim(
         choice,
@@ -158,6 +173,7 @@ def plan_guest(
         programs.broken,
         verdicts=guest.verdicts,
         shortcuts=guest.shortcuts,
+        owned=owned,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses)
     return replace(plan, parts=_with_later(plan.parts, programs), steps=steps, notes=(*guest.notes, *notes))

@@ -109,8 +109,8 @@ class _Comparison:
         record = names["record"]
         reference = record.astype(np.uint64) | self.table.facts["sequence"][record].astype(np.uint64) << np.uint64(48)
         units = np.frombuffer(self.table.pool.encode("utf-16-le", "surrogatepass"), dtype="<u2")
-        hashes = _hashes(units, names["text"].astype(np.int64), names["length"].astype(np.int64))
-        return _keys(names["parent"].astype(np.int64), reference, names["space"].astype(np.int64), hashes)
+        hashes = name_hashes(units, names["text"].astype(np.int64), names["length"].astype(np.int64))
+        return name_keys(names["parent"].astype(np.int64), reference, names["space"].astype(np.int64), hashes)
 
     # The nodes
 
@@ -205,8 +205,8 @@ class _Comparison:
             reference = numbers_at(flat, at)[:, 0]
             units = flat[at + _KEY + 64].astype(np.int64)
             name_at = at + _KEY + 66
-            hashes = _hashes(flat[:-1] | flat[1:].astype(np.uint16) << 8, name_at, units, stride=2)
-            keys = _keys(directory, reference, flat[at + _KEY + 65].astype(np.int64), hashes)
+            hashes = name_hashes(flat[:-1] | flat[1:].astype(np.uint16) << 8, name_at, units, stride=2)
+            keys = name_keys(directory, reference, flat[at + _KEY + 65].astype(np.int64), hashes)
             place = np.searchsorted(self.sorted, keys)
             place[place == len(self.sorted)] = 0
             known = self.sorted[place] == keys if len(self.sorted) else np.zeros(len(keys), dtype=np.bool_)
@@ -271,7 +271,7 @@ def _of_roots(roots: list[tuple[int, bytes]]) -> _Nodes:
     )
 
 
-def _hashes(units: Any, start: Int64s, length: Int64s, *, stride: int = 1) -> Uint64s:
+def name_hashes(units: Any, start: Int64s, length: Int64s, *, stride: int = 1) -> Uint64s:
     """A hash of each name of ``length`` units from ``start``; ``stride`` places of ``units`` apart."""
     if not len(start):
         return np.zeros(0, dtype=np.uint64)
@@ -283,7 +283,7 @@ def _hashes(units: Any, start: Int64s, length: Int64s, *, stride: int = 1) -> Ui
     return hashes
 
 
-def _keys(directory: Int64s, reference: Uint64s, space: Int64s, hashes: Uint64s) -> Uint64s:
+def name_keys(directory: Int64s, reference: Uint64s, space: Int64s, hashes: Uint64s) -> Uint64s:
     """One number for a name in a directory: equal numbers are equal names."""
     mixed: Uint64s = directory.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ reference * np.uint64(0xC2B2AE3D27D4EB4F)) * np.uint64(0xFF51AFD7ED558CCD)

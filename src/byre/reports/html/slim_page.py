@@ -22,6 +22,9 @@ def slim_page(payload: Mapping[str, Any], screenshot: bytes | None = None) -> st
         facts += [("read alike by", each["reader"] or each["note"]) for each in proof["readers"]]
     if payload["boot"] is not None:
         facts.append(("boot test", payload["boot"]["sentence"]))
+    if payload["give_back"] is not None:
+        facts.append(("as it was", f"the snapshot {payload['snapshot']!r}"))
+        facts.append(("its space comes back with", payload["give_back"]))
     return render_page(
         "slim.html.j2",
         title=f"{'Not slimmed' if payload['refused'] else 'Slimmed'}: {payload['image']}",
