@@ -190,6 +190,15 @@ def test_files_that_a_scanner_passed_over_are_named() -> None:
     assert any("ClamAV did not look into /big.iso (too large) and 2 more" in each for each in report.notices)
 
 
+def test_what_the_census_did_not_come_to_is_told() -> None:
+    facts = facts_of(Plant())
+    census = replace(facts.census, files=12, truncated=True, catalog_problems=("/CatRoot/nt5.cat: is cut short",))
+    report = judge(replace(facts, census=census))
+    assert "the volume holds too many files: 12 were looked at, the rest was not" in report.notices
+    assert "what a security catalog vouches for isn't known: /CatRoot/nt5.cat: is cut short" in report.notices
+    assert not [each for each in judge(facts).notices if "catalog" in each or "too many" in each]
+
+
 def test_a_catalog_whose_signature_is_not_proven_is_told_where_it_vouches() -> None:
     facts = facts_of(Plant())
     assert facts.programs.value is not None

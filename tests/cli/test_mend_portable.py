@@ -224,3 +224,21 @@ def test_a_hal_that_does_not_suit_is_told_by_name(tmp_path: Path) -> None:
     assert any("exchanges no HAL" in each["reason"] for each in row["refused"])
     (listed,) = [each for each in byre_json("mend", image)["mends"] if each["name"] == "hal"]
     assert listed["notes"] == row["notes"]
+
+
+def test_every_mend_on_fat_and_the_json_has_the_fields_that_are_promised(tmp_path: Path) -> None:
+    image = _guest(tmp_path / "fat.img", "5.1", xp.system_hive(), {})
+    out = tmp_path / "out.qcow2"
+    before = byre_json("mend", image)
+    after = byre_json("mend", image, "all", "-o", out, status=None)
+    fields = {"schema", "image", "dry_run", "mends", "refused", "obstacle", "left"}
+    assert set(before) == fields
+    assert set(after) == fields | {"output", "snapshot", "removed", "written", "freed", "confined"}
+    for document in (before, after):
+        for row in document["mends"]:
+            assert set(row) == {"name", "title", "rules", "findings", "steps", "notes", "refused"}
+    assert [row["steps"] for row in before["mends"]] == [row["steps"] for row in after["mends"]]
+    assert all(not row["steps"] for row in byre_json("mend", out)["mends"])
+    raw = tmp_path / "out.img"
+    byre("convert", out, raw)
+    run_tool("fsck.fat", "-n", volume_of(raw, tmp_path / "volume"))

@@ -63,7 +63,7 @@ def test_safe_takes_what_windows_makes_anew(tmp_path: Path) -> None:
     gone = {"/pagefile.sys", "/WINDOWS/Temp/setup.log", "/WINDOWS/Prefetch/NOTEPAD.EXE-336351A9.pf"}
     assert set(said["removed"]) == gone
     assert said["proof"]["gone"] == 3 and said["proof"]["compared"] > 100
-    assert said["after"] <= out.stat().st_size < SPECIMEN.stat().st_size
+    assert said["after"] == out.stat().st_size < said["before"]
     names = _judge(out, tmp_path)
     assert not names & gone
     assert {"/WINDOWS/Temp", "/WINDOWS/system32/ntdll.dll"} <= names
@@ -119,8 +119,8 @@ def test_a_result_larger_than_its_compressed_image_says_why(tmp_path: Path) -> N
     packed = tmp_path / "packed.qcow2"
     byre("convert", CLEAN, packed, "--compress", "zlib")
     told = byre("slim", packed, "-o", tmp_path / "plain.qcow2").stdout
-    assert "say --compress" in told
-    assert "say --compress" not in byre("slim", packed, "-o", tmp_path / "small.qcow2", "--compress").stdout
+    assert "--compress makes it smaller" in told
+    assert "--compress makes" not in byre("slim", packed, "-o", tmp_path / "small.qcow2", "--compress").stdout
     assert (tmp_path / "small.qcow2").stat().st_size <= packed.stat().st_size
 
 
@@ -240,6 +240,26 @@ def test_a_file_that_went_without_a_plan_is_found(tmp_path: Path) -> None:
             proved(disk, work, apart=apart_of(work, None))
         with pytest.raises(CorruptImageError, match="/new wasn't there before"):
             proved(disk, work, ("/boot.ini",), apart=apart_of(work, None))
+
+
+def test_a_dirty_volume_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    image = Path(shutil.copyfile(SPECIMEN, tmp_path / "it is dirty.qcow2"))
+    byre("snapshot", "revert", image, "clean")
+    with open_disk(image, writable=True) as disk:
+        files = open_volumes(disk)[0].filesystem
+        assert isinstance(files, NtfsFileSystem)
+        place = files.mft.place(3)
+        record = bytearray(disk.read(place, 1024))
+        value = next(each.value for each in files.attributes(3) if each.type == 0x70)
+        record[record.index(value) + 10] |= 1
+        disk.write(place, bytes(record))  # type: ignore[attr-defined]
+    before = image.read_bytes()
+    for words in (("-o", tmp_path / "out.qcow2"), ("--in-place",)):
+        said = byre_json("slim", image, *words, status=69)
+        assert "marked dirty" in said["what"]
+        assert f"Run byre run --keep '{image}': it starts on the controller that the guest knows" in said["hint"]
+    assert image.read_bytes() == before and not (tmp_path / "out.qcow2").exists()
+    assert "would be refused now" in byre("slim", image, "--dry-run").stderr
 
 
 def test_a_report_is_never_written_over_another_file(tmp_path: Path) -> None:

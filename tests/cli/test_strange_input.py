@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 import byre as package
 from byre.cli.audit_files import publish
 from byre.cli.main import main
+from byre.cli.terminal import TerminalPrinter
 from byre.disks.opening import open_disk
 from byre.errors import ExistsError, StorageError
 from byre.filesystems import open_volumes
@@ -218,3 +221,39 @@ def test_a_report_is_written_where_there_are_no_hard_links(tmp_path: Path, monke
     with pytest.raises(StorageError) as caught:
         publish(tmp_path / "gone" / "r.html", "text")
     assert caught.value.path == str(tmp_path / "gone" / "r.html")
+
+
+def test_put_takes_files_and_folders_only_and_tells_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_text("hello")
+    (folder / "link").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "pipe")
+    error = failure(capsys, "put", SPECIMEN, folder / "pipe", "/x", "--dry-run")
+    assert (error["error"], error["what"]) == ("io", "is neither a file nor a folder")
+    assert main(["put", str(SPECIMEN), str(folder), "/x", "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert "passwd" not in told.out and "/x/file" in told.out
+    assert f"{folder / 'link'} is a link: left out" in told.err
+    assert f"{folder / 'pipe'} is neither a file nor a folder: left out" in told.err
+
+
+def test_json_on_a_terminal_has_nothing_that_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a\x1b[31m\x7f\x9b31m\u202egpj.exe"
+    image = tmp_path / f"{name}.raw"
+    image.write_bytes(bytes(512))
+    assert main(["info", str(image), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", told)
+    assert json.loads(told)["image"] == str(image)
+
+
+def test_a_terminal_without_a_width_still_shows_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    shown = io.StringIO()
+    TerminalPrinter(shown).print("hello")
+    assert shown.getvalue() == "hello\n"

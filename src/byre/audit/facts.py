@@ -243,6 +243,7 @@ class Census:
     catalog_digests: int = 0
     """Digests that the guest's own security catalogs list."""
     catalog_problems: tuple[str, ...] = ()
+    """The first of the catalogs that can't be read, with the reason."""
     catalogs: tuple[tuple[str, Trust], ...] = ()
     """Whose signature each security catalog carries, by its name."""
     named: frozenset[str] = frozenset()

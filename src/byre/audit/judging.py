@@ -227,15 +227,20 @@ def _with_origin(answer: Answer, facts: Facts) -> Answer:
 
 
 def _passed_over(facts: Facts) -> Iterator[str]:
-    """Files that a scanner that was used didn't look into, and those that nobody could read."""
-    for scan in facts.census.scans:
+    """Files that a scanner that was used didn't look into, and those that nobody could read or came to."""
+    census = facts.census
+    for scan in census.scans:
         if scan.used and scan.skipped:
             first = ", ".join(f"{each.path} ({each.reason})" for each in scan.skipped[:3])
             more = f" and {scan.skipped_count - 3} more" if scan.skipped_count > 3 else ""
             yield _clip(f"{SCANNERS.get(scan.name, scan.name)} did not look into {first}{more}")
-    if facts.census.skipped_count:
-        unread = facts.census.skipped[0]
-        yield _clip(f"{facts.census.skipped_count} files can't be read, {unread.path} first ({unread.reason})")
+    if census.skipped_count:
+        unread = census.skipped[0]
+        yield _clip(f"{census.skipped_count} files can't be read, {unread.path} first ({unread.reason})")
+    if census.truncated:
+        yield f"the volume holds too many files: {census.files} were looked at, the rest was not"
+    for problem in census.catalog_problems:
+        yield _clip(f"what a security catalog vouches for isn't known: {problem}")
 
 
 def _grade(answers: Sequence[Answer]) -> tuple[str, bool, str]:

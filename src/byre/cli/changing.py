@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,6 +157,12 @@ def run_change(
     return 0
 
 
+def undo(image: str, snapshot: str) -> str:
+    """What was kept, and the command that goes back, as a shell takes it."""
+    command = shlex.join(["byre", "snapshot", "revert", image, snapshot])
+    return f"the image as it was is the snapshot {snapshot!r}; go back with: {command}"
+
+
 def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:
     payload = {"image": args.image, "dry_run": False, **saved.payload()}
     removed, written = len(payload["removed"]), len(payload["written"])
@@ -166,10 +173,7 @@ def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None
         parts.append(f"wrote {_count(written)}")
     text = "; ".join(parts) or "nothing to change"
     if saved.snapshot is not None:
-        out.notice(
-            f"the image as it was is the snapshot {saved.snapshot!r}; "
-            f"go back with: byre snapshot revert {args.image} '{saved.snapshot}'"
-        )
+        out.notice(undo(args.image, saved.snapshot))
     out.result(verb, payload, lambda console: console.print(printable(f"{text}: {saved.path}")))
 
 

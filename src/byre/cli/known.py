@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byre.cli.layout import facts, table
+from byre.cli.options import add_actions
 from byre.cli.output import Output
 
 if TYPE_CHECKING:
@@ -26,17 +27,10 @@ VERDICTS = "   0 done"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    action = add_actions(parser)
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
-        entry = actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=parser.epilog,
-            formatter_class=parser.formatter_class,
-            allow_abbrev=False,
-        )
+        entry = action(name, summary)
         entry.add_argument(
             "--db", metavar="FILE", type=Path, help="the database; default byre/known.sqlite in XDG_DATA_HOME"
         )

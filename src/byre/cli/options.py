@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,23 @@ def tell_outside(image: str, name: str, out: Output) -> None:
     target = Path(os.path.realpath(folder / name))
     if not target.is_relative_to(folder):
         out.notice(f"{name} lies outside the image's folder: to read it takes --allow-path {target.parent}")
+
+
+def add_actions(parser: argparse.ArgumentParser) -> Callable[[str, str], argparse.ArgumentParser]:
+    """Make the verb one of several actions, of which one must be said; the function adds one: name, summary."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=parser.epilog,
+            formatter_class=parser.formatter_class,
+            allow_abbrev=False,
+        )
+
+    return add
 
 
 def size_argument(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO, Protocol
 from byre.cli.progress import Progress, start_progress
 from byre.errors import ByreError, StorageError
 from byre.reports.printable import printable as printable
+
+_RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Printer(Protocol):
@@ -59,7 +62,9 @@ class Output:
         text = json.dumps(payload, default=_plain, indent=indent, ensure_ascii=not unicode)
         self._lines = self._lines or indent is None
         # Half of a surrogate pair, as a file name that isn't UTF-8 gives, becomes JSON's own escape of it.
-        print(text.encode("utf-8", "backslashreplace").decode())
+        text = text.encode("utf-8", "backslashreplace").decode()
+        # JSON lets these stand, a terminal may obey them: C1 controls, changes of direction.
+        print(_RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
     def console(self) -> Printer:
         """Where results are printed: rich's console on a terminal, plain lines elsewhere."""

@@ -237,7 +237,9 @@ class _Run:
         if saved.snapshot is not None:
             payload["give_back"] = _give_back(self.args.image, saved.snapshot)
         elif payload["after"] > payload["before"] and not self.args.compress and "compress" in self._format().options:
-            payload["advice"] = "the image is compressed, its result isn't: say --compress"
+            payload["advice"] = (
+                "larger than the image, which is compressed or in finer pieces; --compress makes it smaller"
+            )
 
     def _size_of(self, saved: Saved) -> int:
         if saved.snapshot is not None:
@@ -284,8 +286,8 @@ class _Run:
 
 
 def _taken(disk: Disk) -> int:
-    """Bytes that the files of an image take: their lengths without the holes."""
-    return sum(min(storage.size, storage.allocated) for storage in disk.files)
+    """Bytes that the files of an image take: their lengths, but for raw images, which are as long as the disk."""
+    return sum(storage.allocated if disk.format == "raw" else storage.size for storage in disk.files)
 
 
 def _give_back(image: str, snapshot: str) -> str:

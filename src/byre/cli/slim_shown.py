@@ -97,15 +97,17 @@ def _print_reasons(console: Printer, payload: Mapping[str, Any]) -> None:
 
 def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     proof = payload["proof"]
-    verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
+    console.print("nothing was written:" if payload["refused"] else "proved before it was written:")
+    console.print(printable(f"  file systems: sound by Byre's own check{_read_by(proof['readers'])}"))
     console.print(
-        f"proved: {_checked(proof['readers'])}; {proof['compared']} streams unchanged, "
-        f"{proof['written']} written as planned, {proof['gone']} files gone; {verdicts}"
+        f"  files: {proof['compared']} streams unchanged, {proof['written']} written as planned, {proof['gone']} gone"
     )
+    verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
+    console.print(f"  audit: {verdicts}")
     if payload["boot"] is not None:
-        console.print(printable(f"boot test: {payload['boot']['sentence']}"))
+        console.print(printable(f"  boot test: {payload['boot']['sentence']}"))
     if payload["refused"]:
-        console.print("refused: nothing was written. Drop less, or see what the result lacks.")
+        console.print("refused: the result starts no more. Drop less.")
         return
     sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
     console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
@@ -117,9 +119,11 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
         console.print(printable(f"  {payload['give_back']}"))
 
 
-def _checked(readers: list[dict[str, Any]]) -> str:
-    """Who says that the file systems are sound."""
-    others = sorted({each["reader"] for each in readers if each["reader"] is not None})
-    said = f"file systems sound by Byre's check{''.join(f' and {name}' for name in others)}"
-    notes = "".join(f"; partition {each['partition']}: {each['note']}" for each in readers if each["note"])
-    return printable(f"{said}{notes}")
+def _read_by(readers: Sequence[Mapping[str, Any]]) -> str:
+    """Who else has read the result, partition by partition; or why nobody has."""
+    several = len(readers) > 1
+    return "".join(
+        (f"; partition {each['partition']}: " if several else "; ")
+        + (f"{each['reader']} finds the same {each['names']} names" if each["reader"] else each["note"])
+        for each in readers
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from byre.cli.options import add_write_options
+from byre.cli.options import add_actions, add_write_options
 from byre.cli.output import Output, printable
 from byre.disks.disk import SnapshotInfo
 from byre.errors import UnsupportedError
@@ -37,17 +37,10 @@ _Action: TypeAlias = Callable[["Storage", argparse.Namespace, Output], None]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    action = add_actions(parser)
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
-        entry = actions.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=parser.epilog,
-            formatter_class=parser.formatter_class,
-            allow_abbrev=False,
-        )
+        entry = action(name, summary)
         entry.add_argument("image", metavar="IMAGE", help="path of a qcow2 image")
         return entry
 

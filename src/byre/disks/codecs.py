@@ -43,11 +43,6 @@ def inflate_raw(data: Buffer, size: int) -> bytes | bytearray:
     return _inflate(data, size, -15)
 
 
-def inflate_zlib(data: Buffer, size: int) -> bytes | bytearray:
-    """Deflate with zlib's header, as VMDK stores it."""
-    return _inflate(data, size, 15)
-
-
 def unzstd(data: Buffer, size: int) -> bytes | bytearray:
     """One zstd frame, padded to a sector or not."""
     import zstandard

@@ -58,10 +58,8 @@ class Cells:
                     raise self._broken("the cells of a bin don't fill it", cell)
                 if length > 0:
                     self._free[cell] = length
-                    self._ends[cell + length] = cell
                 cell += abs(length)
             position = end
-        self._by_size = sorted((length, cell) for cell, length in self._free.items())
 
     def size(self, cell: int) -> int:
         """Bytes of an allocated cell, its size field included. CorruptImageError where it is none."""

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = 1 << 16
+BLOCK = 1 << 12
 CACHED_PAGES = 512
 MAX_PUT = 1 << 20
 LIBRARIES = ("libntfs-3g.so.89", "libntfs-3g.so.90", "libntfs-3g.so.91", "libntfs-3g.so.883", "libntfs-3g.so")
@@ -132,7 +133,8 @@ class Volume:
         self.position = 0
         self.broken: BaseException | None = None
         self._pages: collections.OrderedDict[int, bytearray] = collections.OrderedDict()
-        self._changed: set[int] = set()
+        self._changed: dict[int, int] = {}
+        """Page number -> a bit for each of its blocks that were written."""
 
     def page(self, number: int) -> bytearray:
         found = self._pages.get(number)
@@ -153,8 +155,17 @@ class Volume:
             self._push(number, self._pages[number])
 
     def _push(self, number: int, data: bytearray) -> None:
-        self.pipe.send(b"W", struct.pack("<Q", number * PAGE), bytes(data))
-        self._changed.discard(number)
+        """Hand over what was written of a page, and nothing that wasn't: it would count as touched."""
+        bits = self._changed.pop(number)
+        block = 0
+        while bits >> block:
+            first = block
+            while bits >> block & 1:
+                block += 1
+            if block > first:
+                place = struct.pack("<Q", number * PAGE + first * BLOCK)
+                self.pipe.send(b"W", place, bytes(data[first * BLOCK : block * BLOCK]))
+            block += 1
 
     def read(self, buffer: int, count: int, offset: int) -> int:
         count = max(0, min(count, self.size - offset))
@@ -176,7 +187,8 @@ class Volume:
             data = self.page(number)
             size = min(count - done, len(data) - within)
             data[within : within + size] = ctypes.string_at(buffer + done, size)
-            self._changed.add(number)
+            blocks = range(within // BLOCK, (within + size - 1) // BLOCK + 1)
+            self._changed[number] = self._changed.get(number, 0) | (1 << blocks.stop) - (1 << blocks.start)
             done += size
         return count
 

@@ -25,6 +25,7 @@ from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
 from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.guards import from_inside
 from byre.lite.planned_names import Made, PlannedNames
 from byre.volumes.partition import Partition
 
@@ -59,9 +60,7 @@ def refuse_unsafe(files: NtfsFileSystem) -> None:
     """Raise UnsupportedError where the volume may not be changed from outside: dirty, hibernated, unfinished log."""
     facts = files.facts()
     name = files.volume.name
-    inside = (
-        "Start the guest with 'byre run --keep', let it check the disk and shut it down from inside, then try again."
-    )
+    inside = from_inside(name)
     if facts.hibernated or facts.hibernated is None:
         raise UnsupportedError("holds a hibernated session: its volume must not be changed", path=name, hint=inside)
     if facts.dirty or facts.dirty is None:

@@ -6,16 +6,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from byre.disks.disk import Disk
 from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError, UnsupportedError
+from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.untouched import touched
 from byre.filesystems.opening import OpenVolume
-from byre.lite.second_reader import READER, Listing, compare_ntfs, list_ntfs
+from byre.lite import fat_reader, second_reader
+from byre.lite.fat_reader import compare_fat, count_fat
+from byre.lite.second_reader import compare_ntfs, list_ntfs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Asking:
     def __init__(self, volumes: Sequence[OpenVolume], changed: int) -> None:
         self.volumes = volumes
         self.changed = changed
-        self.listings: dict[int, Future[Listing]] = {}
+        self.questions: dict[int, Future[Any]] = {}
 
     def answers(self) -> tuple[Witness, ...]:
         """Hold what was found against our own reading. Raises CorruptImageError for the first difference, or where
@@ -46,15 +50,19 @@ class Asking:
     def _answer(self, volume: OpenVolume) -> Witness:
         index, files = volume.partition.index, volume.filesystem
         assert files is not None
-        if not isinstance(files, NtfsFileSystem):
+        question = self.questions.get(index)
+        if question is None:
             return Witness(index, files.type, None, note=f"no second reader for {files.type} here")
         try:
-            listing = self.listings[index].result()
+            answer = question.result()
         except UnsupportedError as error:
-            if index == self.changed and "isn't installed" not in error.what:
+            if index == self.changed and "isn't installed" not in error.what and isinstance(files, NtfsFileSystem):
                 raise CorruptImageError(f"the proof failed: {error.what}", path=files.volume.name) from error
-            return Witness(index, files.type, None, note=error.what)
-        return Witness(index, files.type, READER, compare_ntfs(files, listing))
+            return Witness(index, files.type, None, note=f"no second reader: {error.what}")
+        if isinstance(files, NtfsFileSystem):
+            return Witness(index, files.type, second_reader.READER, compare_ntfs(files, answer))
+        assert isinstance(files, FatFileSystem)
+        return Witness(index, files.type, fat_reader.READER, compare_fat(files, answer))
 
 
 @contextmanager
@@ -66,6 +74,9 @@ def asking(disk: Disk, volumes: Sequence[OpenVolume], apart: Int64Array, changed
     asked = Asking(differ, changed)
     with ThreadPoolExecutor(1, "second reader") as pool:
         for each in differ:
-            if isinstance(each.filesystem, NtfsFileSystem):
-                asked.listings[each.partition.index] = pool.submit(list_ntfs, disk, each.partition)
+            index, files = each.partition.index, each.filesystem
+            if isinstance(files, NtfsFileSystem):
+                asked.questions[index] = pool.submit(list_ntfs, disk, each.partition)
+            elif isinstance(files, FatFileSystem):
+                asked.questions[index] = pool.submit(count_fat, files)
         yield asked

@@ -67,7 +67,6 @@ class VolumeDisk(DiskDefaults):
         self._skip = start
         self.start: int = start + (disk.start if isinstance(disk, VolumeDisk) else 0)
         self.size = min(stop, disk.size) - start
-        self.claimed_size = stop - start
         self.format = disk.format
         self.sector_size = disk.sector_size
         self.block_size = disk.block_size

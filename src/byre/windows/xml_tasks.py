@@ -7,9 +7,11 @@ refused: without one there are no entities to expand.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NoReturn
 from xml.parsers import expat
 
 from byre.errors import CorruptImageError
+from byre.windows.guarded_xml import SEPARATOR, feed_xml
 
 MAX_TASK = 1 << 20
 MAX_DEPTH = 32
@@ -45,15 +47,8 @@ def parse_xml_task(data: bytes, *, path: str) -> XmlTask:
     if len(data) > MAX_TASK:
         raise CorruptImageError("the task is too large", path=path, found=len(data), expected=f"at most {MAX_TASK}")
     reader = _Reader(path)
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.buffer_text = True
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.text
-    parser.StartDoctypeDeclHandler = reader.refuse
-    parser.EntityDeclHandler = reader.refuse
     try:
-        parser.Parse(data, True)
+        feed_xml(data, reader)
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise CorruptImageError(f"the task isn't well-formed XML: {error}", path=path) from error
     if not reader.is_task:
@@ -76,11 +71,11 @@ class _Reader:
     _action: dict[str, str] = field(default_factory=dict)
     _trigger_on: bool = True
 
-    def refuse(self, *_: object) -> None:
+    def refuse(self, *_: object) -> NoReturn:
         raise CorruptImageError("the task declares a document type, which no task does", path=self.path)
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        self._names.append(name.rpartition(" ")[2])
+        self._names.append(name.rpartition(SEPARATOR)[2])
         if len(self._names) > MAX_DEPTH:
             raise CorruptImageError("the task's XML is nested too deep", path=self.path)
         self._parts, self._size = [], 0

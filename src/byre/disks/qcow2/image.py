@@ -31,8 +31,6 @@ from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedE
 from byre.extents import ExtentTable, merged_slices
 from byre.storage.base import Buffer, Storage, StorageDefaults
 
-MAX_VM_STATE = 1 << 50
-"""More than any machine's memory: a larger size is noise."""
 _QEMU_NAMES = {"vpc": "vhd", "host_device": "raw", "file": "raw"}
 """QEMU's names in the backing format extension, where ours differ."""
 

@@ -6,7 +6,7 @@ The order keeps every cut harmless: ``raise_first`` before the switch makes each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -16,8 +16,6 @@ from byre.disks.qcow2.l2_walk import L2Walk, TableSet
 from byre.disks.qcow2.survey import Survey
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.units import ceil_div
-
-WriteBack = Callable[[int, U64Array, U64Array], None]
 
 
 class RefcountChange:

@@ -78,12 +78,6 @@ class StoredRefcounts:
                 )
             self.storage.write(offset, pack_refcounts(rows[index], self.order))
 
-    def read_one(self, cluster: int) -> int:
-        index, within = divmod(cluster, self.per_block)
-        if index >= len(self.blocks) or not self.blocks[index]:
-            return 0
-        return int(self.read_blocks(index, index + 1)[within])
-
 
 def load_stored(storage: Storage, header: Header, findings: Findings) -> StoredRefcounts:
     """The stored refcounts; entries of the table that can't be used are reported and count as missing."""

@@ -38,7 +38,6 @@ MAX_CLUSTERS = (1 << 31) - 1
 """QEMU's own check stops at as many host clusters."""
 MAX_FREE_RUNS = 4096
 """Free space that is remembered for new metadata; the rest is found by whoever compacts."""
-REPAIRABLE_BY_REFCOUNTS = ("refcount-too-low", "copied-flag-wrong", "copied-flag-missing")
 
 
 @dataclass(slots=True)

@@ -99,13 +99,13 @@ def _copies(disk: VhdxDisk, found: _Findings) -> None:
 
 def _entries(disk: VhdxDisk, found: _Findings) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     """Judges each entry; returns the state of each as the reader takes it."""
-    from byre.disks.vhdx.image import _INVALID, BITMAP_BLOCK_SIZE, BITMAP_PRESENT, file_offsets
+    from byre.disks.vhdx.image import BITMAP_BLOCK_SIZE, BITMAP_PRESENT, INVALID, file_offsets
 
     base = disk.structures.bat_region.file_offset
     payload, bitmaps = payload_and_bitmap_indices(disk)
     raw = (disk.bat & np.uint64(7)).astype(np.intp)
     offsets = file_offsets(disk.bat)
-    state = disk._states[raw]
+    state = disk.states_of(disk.bat)
 
     def report(code: str, rows: np.ndarray[tuple[int], np.dtype[np.int64]], text: str) -> None:
         if len(rows):
@@ -115,7 +115,7 @@ def _entries(disk: VhdxDisk, found: _Findings) -> np.ndarray[tuple[int], np.dtyp
             ]
             found.corrupt(code, shown, len(rows))
 
-    report("state", payload[state[payload] == _INVALID], "an impossible state")
+    report("state", payload[state[payload] == INVALID], "an impossible state")
     bitmap_ok = (raw[bitmaps] == 0) | (raw[bitmaps] == BITMAP_PRESENT)
     report("bitmap-state", bitmaps[~bitmap_ok], "an impossible state of a sector bitmap")
     stored = payload[np.isin(state[payload], (int(BlockState.DATA), int(BlockState.PARTIAL)))]

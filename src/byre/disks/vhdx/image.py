@@ -33,14 +33,15 @@ NOT_PRESENT, UNDEFINED, ZERO, UNMAPPED, FULLY_PRESENT, PARTIALLY_PRESENT = 0, 1,
 BITMAP_PRESENT = 6
 BITMAP_BLOCK_SIZE = MIB
 
-_INVALID = 0xFF
+INVALID = 0xFF
+"""A state that no payload block of this image can have, beside those of ``BlockState``."""
 _STATES = np.array(
     [
         BlockState.ABSENT,
         BlockState.ZERO,  # undefined: anything may be read, but never the parent
         BlockState.ZERO,
         BlockState.ZERO,  # unmapped: the guest gave it up; zeros are always right
-        _INVALID,
+        INVALID,
         BlockState.ZERO,
         BlockState.DATA,
         BlockState.PARTIAL,
@@ -76,7 +77,7 @@ class VhdxDisk(BlockMapDisk):
         self._replay = replay
         self._states = _STATES.copy()
         if not structures.metadata.has_parent:
-            self._states[PARTIALLY_PRESENT] = _INVALID
+            self._states[PARTIALLY_PRESENT] = INVALID
 
     def payload_index(self, blocks: Int64Array) -> Int64Array:
         """Where in the BAT the entries of these payload blocks stand: a bitmap entry follows every chunk."""
@@ -86,11 +87,15 @@ class VhdxDisk(BlockMapDisk):
         """Where in the BAT the entry of this block's sector bitmap stands."""
         return (block // self._ratio + 1) * (self._ratio + 1) - 1
 
+    def states_of(self, entries: Bat) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+        """What BAT entries of payload blocks mean here: a ``BlockState`` each, or ``INVALID``."""
+        return self._states[(entries & np.uint64(7)).astype(np.intp)]
+
     def blocks(self, first: int, stop: int) -> Blocks:
         index = self.payload_index(np.arange(first, stop, dtype=np.int64))
         entries = self.bat[index]
-        state = self._states[(entries & np.uint64(7)).astype(np.intp)]
-        bad = np.flatnonzero(state == _INVALID)
+        state = self.states_of(entries)
+        bad = np.flatnonzero(state == INVALID)
         if len(bad):
             raise CorruptImageError(
                 f"block {first + int(bad[0])} is in an impossible state",

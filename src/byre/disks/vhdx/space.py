@@ -53,7 +53,7 @@ def claims(disk: VhdxDisk, *, anchored: bool = False) -> Claims:
     payload, bitmaps = payload_and_bitmap_indices(disk)
     states = disk.bat & np.uint64(7)
     offsets = file_offsets(disk.bat)
-    kinds = disk._states[states[payload].astype(np.intp)]
+    kinds = disk.states_of(disk.bat[payload])
     holds = np.isin(kinds, (int(BlockState.DATA), int(BlockState.PARTIAL))) & (offsets[payload] >= 0)
     if anchored or disk.structures.metadata.leave_block_allocated:
         holds |= (offsets[payload] >= HEADER_AREA) & (offsets[payload] < disk.storage.size)

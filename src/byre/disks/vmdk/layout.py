@@ -8,7 +8,7 @@ and sizes in headers are sectors of 512 bytes.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.units import SECTOR, align_up, ceil_div, is_power_of_two
@@ -113,9 +113,6 @@ class SparseHeader:
             self.newline_test,
             self.compression,
         ).ljust(SECTOR, b"\0")
-
-    def with_gd(self, gd_offset: int) -> SparseHeader:
-        return replace(self, gd_offset=gd_offset)
 
 
 def parse_sparse_header(data: bytes, *, path: str, offset: int = 0) -> SparseHeader:

@@ -15,7 +15,6 @@ MAX_FAT_BYTES = 1 << 29
 """FATs above 512 MiB (128 million clusters) aren't loaded."""
 
 FREE, BAD, END = 0, -2, -1
-Successors = npt.NDArray[np.int64]
 
 
 class Chains:

@@ -19,7 +19,6 @@ from byre.volumes.problems import Problems
 ROOT = 5
 FIRST_USER_RECORD = 24
 """Records below are the file system's own; $Extend (11) and its children too."""
-EXTEND = 11
 ORPHANS = "/$OrphanFiles"
 """Where files appear whose directory is gone."""
 BATCH = 8192

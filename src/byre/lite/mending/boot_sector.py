@@ -17,7 +17,7 @@ from byre.lite.mending.plan import Options, Plan, Refusal, Step, WriteSector
 from byre.units import SECTOR
 from byre.volumes.boot_code import BootCode, recognise_volume
 from byre.volumes.partition import Partition
-from byre.windows.guest import find_roots
+from byre.windows.roots import find_roots
 
 FIXBOOT = "fixboot in the Recovery Console, or the repair of the guest's own media, writes it"
 _SMALL_HEADS = ((2_114_445_312, 0x40), (4_228_374_780, 0x80))

@@ -10,10 +10,9 @@ from byre.machine.export.plan import DiskFile, ExportPlan, Refusal, Subject, Tex
 from byre.machine.export.quoting import one_line, plain_name, powershell
 from byre.machine.export.readme import PATH, readme
 from byre.machine.export.words import Translation, described, mebibytes
-from byre.units import GIB, MIB
+from byre.units import MIB
 
 TITLE = "Hyper-V"
-VHD_IDE_LIMIT = 127 * GIB
 
 
 def plan(subject: Subject) -> ExportPlan:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 from xml.parsers import expat
 
 from byre.errors import CorruptImageError, UnsupportedError
+from byre.windows.guarded_xml import SEPARATOR, feed_xml
 
 MAX_BYTES = 4 << 20
 MAX_ELEMENTS = 100_000
@@ -65,16 +67,8 @@ class _Builder:
         self._count = 0
 
     def build(self, data: bytes) -> Node:
-        parser = expat.ParserCreate(namespace_separator="}")
-        parser.buffer_text = True
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = self._refuse
-        parser.EntityDeclHandler = self._refuse
-        parser.ExternalEntityRefHandler = self._refuse
         try:
-            parser.Parse(data, True)
+            feed_xml(data, self)
         except expat.ExpatError as error:
             raise CorruptImageError(
                 f"isn't well-formed XML: {expat.errors.messages[error.code]}",
@@ -85,25 +79,25 @@ class _Builder:
             raise CorruptImageError("isn't XML in an encoding that can be read", path=self._path) from error
         return self._root.children[0]
 
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
+    def start(self, name: str, attributes: dict[str, str]) -> None:
         self._count += 1
         if self._count > MAX_ELEMENTS or len(self._open) > MAX_DEPTH:
             raise UnsupportedError("the description has too many elements", path=self._path)
-        namespace, _, tag = name.rpartition("}")
+        namespace, _, tag = name.rpartition(SEPARATOR)
         plain: dict[str, str] = {}
         for key, value in attributes.items():
-            plain.setdefault(key.rpartition("}")[2], value)
+            plain.setdefault(key.rpartition(SEPARATOR)[2], value)
         node = Node(tag, namespace, plain)
         self._open[-1].children.append(node)
         self._open.append(node)
 
-    def _end(self, name: str) -> None:
+    def end(self, name: str) -> None:
         self._open.pop()
 
-    def _characters(self, text: str) -> None:
-        self._open[-1].text += text
+    def text(self, data: str) -> None:
+        self._open[-1].text += data
 
-    def _refuse(self, *arguments: object) -> int:
+    def refuse(self, *_: object) -> NoReturn:
         raise UnsupportedError(
             "has a document type or entities of its own, which no machine needs and attacks do",
             path=self._path,

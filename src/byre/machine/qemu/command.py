@@ -17,7 +17,6 @@ from byre.machine.qemu.drive import Drive
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 """seccomp: no other programs, no other user, no priorities. Linux only."""
-NETWORKS = ("none", "isolated", "nat")
 DISPLAYS = ("gtk", "vnc", "none")
 QMP_SOCKET = "qmp.sock"
 WATCH_SOCKET = "watch.sock"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from byre.errors import MissingError, StorageError, UnsupportedError
+from byre.errors import MissingError, StorageError
 from byre.machine.qemu.command import FRAMES_IN, QMP_SOCKET, VNC_SOCKET, WATCH_SOCKET
 from byre.machine.qemu.qmp import QmpClient, QmpClosedError, QmpSilentError, connect
 
@@ -73,18 +73,6 @@ def find_firmware() -> Path:
     raise MissingError(
         "the guest needs UEFI, and there is no firmware for it", hint="Install it: sudo apt install ovmf."
     )
-
-
-def version_of(program: str) -> tuple[int, int]:
-    """(major, minor) of a QEMU program. Raises UnsupportedError where it doesn't say."""
-    try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnsupportedError(f"can't be asked for its version: {error}", path=program) from error
-    match = re.search(r"version (\d+)\.(\d+)", done.stdout)
-    if match is None:
-        raise UnsupportedError("doesn't say which version it is", path=program, found=done.stderr[:200] or None)
-    return int(match[1]), int(match[2])
 
 
 class QemuProcess:
