@@ -391,3 +391,8 @@ def test_users_whose_hives_lie_elsewhere_keep_what_they_may_use() -> None:
     assert any("isn't known" in note and "anna" in note for note in plan.notes)
     (left,) = [each for each in plan.left if each.part == "keyboard-layouts"]
     assert "anna isn't where users' hives are looked for" in left.why
+
+
+def test_a_component_that_isnt_there_is_told() -> None:
+    plan = plan_of(Choice(None, drop=("themes", "printing", "fax"), keep=("fax",)))
+    assert plan.notes == ("themes isn't in this image",)

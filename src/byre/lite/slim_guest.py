@@ -166,7 +166,11 @@ def plan_guest(
         shortcuts=guest.shortcuts,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses)
-    return replace(plan, parts=_with_later(plan.parts, programs), steps=steps, notes=(*guest.notes, *notes))
+    told = {each.part for each in (*plan.kept, *plan.left)} | {part.component.id for part in plan.parts}
+    known = {each.id for each in components} - told - set(choice.keep)
+    absent = tuple(f"{name} isn't in this image" for name in choice.drop if name in known)
+    parts = _with_later(plan.parts, programs)
+    return replace(plan, parts=parts, steps=steps, notes=(*guest.notes, *absent, *notes))
 
 
 def _with_later(parts: tuple[Part, ...], programs: Programs) -> tuple[Part, ...]:
