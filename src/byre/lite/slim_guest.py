@@ -166,7 +166,8 @@ def plan_guest(
         shortcuts=guest.shortcuts,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses)
-    told = {each.part for each in (*plan.kept, *plan.left)} | {part.component.id for part in plan.parts}
+    told = {part.component.id for part in plan.parts}
+    told |= {each.part for each in plan.kept} | {each.part for each in plan.left}
     known = {each.id for each in components} - told - set(choice.keep)
     absent = tuple(f"{name} isn't in this image" for name in choice.drop if name in known)
     parts = _with_later(plan.parts, programs)
