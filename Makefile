@@ -35,6 +35,7 @@ bench: $(BIN)/.ready ## Byre against qemu-img, into bench/runs/ (BENCH=--quick f
 	$(BIN)/python bench/run.py $(BENCH)
 	$(BIN)/python bench/guests.py $(filter --quick,$(BENCH))
 	$(BIN)/python bench/audit.py $(filter --quick,$(BENCH))
+	$(BIN)/python bench/slim.py $(filter --quick,$(BENCH))
 
 FUZZ_CASES ?= 20000
 fuzz: $(BIN)/.ready ## the fuzz suites with many more cases (FUZZ_CASES=20000)

@@ -7,6 +7,7 @@ differs from run to run (times, space on the host) is left alone. ``tests/test_d
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -52,7 +53,8 @@ def _block(block: re.Match[str], folder: Path, whole: bool) -> str:
 def _session(session: re.Match[str], folder: Path, whole: bool) -> str:
     command, shown = session[1], session[2].rstrip("\n")
     words = [sys.executable, "-m", "byre", *shlex.split(command, comments=True)[1:]]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "XDG_DATA_HOME": "/nonexistent", "XDG_CACHE_HOME": str(folder / ".cache")}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode >= 64:
         sys.exit(f"{command}: exit status {done.returncode}\n{done.stderr}")
     expected = comparable(shown.removesuffix("..."))

@@ -74,6 +74,7 @@ word_out:
         ret
 """
 _FIELDS = struct.Struct("<c10HI")
+FOUND_SIZE = _FIELDS.size
 _ESCAPES = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]|\x1bc")
 
 
@@ -101,8 +102,9 @@ def build_loader(size: int, folder: Path) -> bytes:
     return body + struct.pack("<I", -total & 0xFFFFFFFF)
 
 
-def start(disk: Path, seconds: float = 60, *, form: str = "raw") -> Started | str:
-    """What the loader of a disk found, or, where none started, what stands on the screen once it says no more."""
+def start(disk: Path, said: str | None = None, *, seconds: float = 90, form: str = "raw") -> Started | str:
+    """What the loader of a disk found; where none starts, what stands on the screen, which is waited for to be
+    ``said``, or until the time is up."""
     require_tool("qemu-system-x86_64")
     console, screen = disk.with_suffix(".console"), disk.with_suffix(".screen")
     for path in (console, screen):
@@ -115,29 +117,25 @@ def start(disk: Path, seconds: float = 60, *, form: str = "raw") -> Started | st
     deadline = time.monotonic() + seconds
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            while process.poll() is None and time.monotonic() < deadline:
-                if _said(screen) and _is_quiet(screen):
-                    break
+            while process.poll() is None and time.monotonic() < deadline and (said is None or _text(screen) != said):
                 time.sleep(0.05)
         finally:
             process.kill()
-    said = _read(console)
-    if len(said) == _FIELDS.size:
-        _, cs, ip, ds, es, ss, sp, dx, low, high, signature, total = _FIELDS.unpack(said)
-        return Started((cs, ip), (ds, es, ss), sp, dx, low | high << 16, signature, total)
-    return _said(screen)
+    found = _read(console)
+    return parse_found(found) if len(found) == FOUND_SIZE else _text(screen)
 
 
-def _said(screen: Path) -> str:
-    """What boot code wrote after the BIOS gave it the machine."""
+def parse_found(found: bytes) -> Started:
+    """From what the loader wrote to the debug console."""
+    _, cs, ip, ds, es, ss, sp, dx, low, high, signature, total = _FIELDS.unpack(found)
+    return Started((cs, ip), (ds, es, ss), sp, dx, low | high << 16, signature, total)
+
+
+def _text(screen: Path) -> str:
+    """What was written after the firmware's own lines."""
     text = _ESCAPES.sub(b"", _read(screen)).decode("latin-1")
-    return text.partition("Booting from Hard Disk...")[2].strip()
+    return text.rpartition("Booting from Hard Disk...")[2].strip()
 
 
 def _read(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
-
-
-def _is_quiet(screen: Path, seconds: float = 1.5) -> bool:
-    """Nothing was written for so long: the sentence is at its end."""
-    return time.time() - screen.stat().st_mtime > seconds

@@ -236,7 +236,7 @@ add(
 )
 add(
     "a component gone that Setup noted",
-    Plant(software=lambda root: root.at(SUBCOMPONENTS).values.update({"netmeeting": 1, "fax": 0})),
+    Plant(software=lambda root: root.at(SUBCOMPONENTS).values.update({"msnexplr": 1, "fax": 0})),
     notes="COMP-001",
 )
 add(

@@ -7,6 +7,7 @@ like one that runs an NT kernel: its memory, its picture, its STOP.
 from __future__ import annotations
 
 import struct
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,3 +116,11 @@ def _add_partition(image: Path, folder: Path, files: dict[str, bytes]) -> None:
         file.write(entry)
         file.seek(PARTITION_AT)
         file.write(volume.read_bytes())
+
+
+def needs_sector(sector: int) -> bytes:
+    """Code for a master boot record: the machine prints the first line of that sector of its disk, and stops."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "code.bin")
+        run_tool("nasm", "-f", "bin", "-o", made, SOURCES / "prints_sector.asm")
+        return made.read_bytes()[:0x88] + struct.pack("<Q", sector)

@@ -272,7 +272,8 @@ def test_the_overview_imports_nothing_heavy() -> None:
 
 def test_every_module_imports_where_fcntl_is_missing() -> None:
     """As on Windows, as far as that can be seen from here."""
-    programs = {"byre.__main__", "byre.lite.ntfs_helper"}  # started, never imported; the second on Linux only
+    # Started, never imported; but for the first on Linux only.
+    programs = {"byre.__main__", "byre.lite.ntfs_helper", "byre.lite.ntfs_confinement"}
     names = [
         module.name for module in pkgutil.walk_packages(package.__path__, "byre.") if module.name not in programs
     ]

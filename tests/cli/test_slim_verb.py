@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import os
+import random
+import shlex
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import byre as package
 from builders.qemu import assert_sound
+from byre.disks.disk import Disk
+from byre.disks.left_out import LeftOutDisk
 from byre.disks.opening import open_disk
-from byre.disks.scratch import open_scratch
+from byre.disks.scratch import ScratchDisk, open_scratch
+from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError
+from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import open_volumes
-from byre.lite.changes import Applied
-from byre.lite.proof import prove_files
+from byre.lite.applying import apply_changes
+from byre.lite.changes import Applied, MakeFolder, Remove
+from byre.lite.proof import Compared, Planned, apart_of, prove_files
+from byre.windows.inspection import Inspection
 from oracles import run_tool
 from programs import byre, byre_json
 
@@ -71,13 +84,48 @@ def test_lite_disables_the_services_of_what_went(tmp_path: Path) -> None:
 
 
 def test_in_place_keeps_what_was_and_says_how_space_comes_back(tmp_path: Path) -> None:
-    image = Path(shutil.copyfile(SPECIMEN, tmp_path / "s.qcow2"))
-    done = byre("slim", image, "--in-place", "--keep-as", "fat", "--json")
-    assert json.loads(done.stdout)["snapshot"] == "fat"
-    assert f"byre snapshot delete {image} 'fat'" in done.stderr
+    """The command that it prints is pasted into a shell: names with blanks, quotes and a variable."""
+    image = Path(shutil.copyfile(SPECIMEN, tmp_path / 'it\'s "old" $HOME.qcow2'))
+    kept = 'as it\'s "been"'
+    done = byre("slim", image, "--in-place", "--keep-as", kept)
+    command = done.stdout.splitlines()[-1].strip()
     assert "/pagefile.sys" not in _judge(image, tmp_path)
-    assert byre("stat", f"{image}@fat", "/pagefile.sys").returncode == 0
+    assert byre("stat", f"{image}@{kept}", "/pagefile.sys").returncode == 0
     assert_sound(image)
+    before = image.stat().st_size
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    pasted = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert pasted.returncode == 0, pasted.stderr
+    assert [row["name"] for row in byre_json("info", image)["snapshots"]] == ["clean", "infected"]
+    assert image.stat().st_size < before
+    assert "/pagefile.sys" not in _judge(image, tmp_path)
+    assert_sound(image)
+
+
+def test_what_slimming_in_place_gives_up_comes_back_with_the_snapshot(tmp_path: Path) -> None:
+    image = tmp_path / "s.qcow2"
+    (tmp_path / "waste.tmp").write_bytes(random.Random(3).randbytes(3 << 20))
+    byre("put", CLEAN, tmp_path / "waste.tmp", r"C:\WINDOWS\Temp", "-o", image)
+    taken = image.stat().st_size
+    said = byre_json("slim", image, "--in-place", "--keep-as=-odd")
+    assert said["give_back"].startswith("byre snapshot delete -- ")
+    for words in said["give_back"].split(" && "):
+        byre(*shlex.split(words)[1:])
+    assert image.stat().st_size <= taken - (3 << 20) + (1 << 17)
+    assert_sound(image)
+
+
+def test_a_result_larger_than_its_compressed_image_says_why(tmp_path: Path) -> None:
+    packed = tmp_path / "packed.qcow2"
+    byre("convert", CLEAN, packed, "--compress", "zlib")
+    told = byre("slim", packed, "-o", tmp_path / "plain.qcow2").stdout
+    assert "--compress makes it smaller" in told
+    assert "--compress makes" not in byre("slim", packed, "-o", tmp_path / "small.qcow2", "--compress").stdout
+    assert (tmp_path / "small.qcow2").stat().st_size <= packed.stat().st_size
+
+
+def test_compression_that_the_format_lacks_is_refused_before_any_work(tmp_path: Path) -> None:
+    byre("slim", CLEAN, "-o", tmp_path / "out.vdi", "--compress", status=64)
 
 
 def test_a_planted_dependence_stops_the_plan(tmp_path: Path) -> None:
@@ -131,21 +179,87 @@ def test_a_recipe_says_it_all(tmp_path: Path) -> None:
     assert byre_json("slim", CLEAN, "--recipe", recipe, "-n", status=64)["found"] == "'no such field'"
 
 
-def test_a_result_that_differs_from_its_plan_is_not_proved(tmp_path: Path) -> None:
+@contextmanager
+def scratch(folder: Path) -> Iterator[tuple[Disk, ScratchDisk]]:
     with open_disk(CLEAN) as disk:
-        work = open_scratch(disk, tmp_path)
+        work = open_scratch(disk, folder)
         try:
-            files = open_volumes(disk)[0].filesystem
-            assert files is not None
-            assert prove_files(disk, work, 1, [], Applied((), (), 0)).compared > 100
-            place = int(files.extents(files.lookup("/WINDOWS/system32/ntdll.dll"))["disk"][0])
-            work.write(place + 100, b"changed")
-            with pytest.raises(CorruptImageError, match="ntdll"):
-                prove_files(disk, work, 1, [], Applied((), (), 0))
-            with pytest.raises(CorruptImageError, match="still there"):
-                prove_files(disk, disk, 1, [], Applied(("/pagefile.sys",), (), 0))
+            yield disk, work
         finally:
             work.close()
+
+
+def proved(before: Disk, after: Disk, gone: tuple[str, ...] = (), *, apart: Int64Array | None = None) -> Compared:
+    planned = Planned(1, [], Applied(gone, (), 0))
+    return prove_files(Inspection(before, name="x"), Inspection(after, name="x"), planned, apart=apart)
+
+
+@pytest.mark.parametrize("thorough", [True, False], ids=["all is read", "only what may differ"])
+def test_a_result_that_differs_from_its_plan_is_not_proved(thorough: bool, tmp_path: Path) -> None:
+    with scratch(tmp_path) as (disk, work):
+        files = open_volumes(disk)[0].filesystem
+        assert isinstance(files, NtfsFileSystem)
+        known = proved(disk, work, apart=None if thorough else apart_of(work, None))
+        assert known.compared > 100
+        assert known.read == known.compared if thorough else known.read <= known.compared
+        place = int(files.extents(files.lookup("/WINDOWS/system32/ntdll.dll"))["disk"][0])
+        work.write(place + 100, b"changed")
+        with pytest.raises(CorruptImageError, match="ntdll"):
+            proved(disk, work, apart=None if thorough else apart_of(work, None))
+        with pytest.raises(CorruptImageError, match="still there"):
+            proved(disk, disk, ("/pagefile.sys",), apart=None if thorough else apart_of(work, None))
+
+
+def test_a_kept_file_whose_resident_bytes_change_is_found(tmp_path: Path) -> None:
+    with scratch(tmp_path) as (disk, work):
+        files = open_volumes(disk)[0].filesystem
+        assert isinstance(files, NtfsFileSystem)
+        entry = files.lookup("/boot.ini")
+        place = int(files.extents(entry)["disk"][0])
+        work.write(place, b"{")
+        with pytest.raises(CorruptImageError, match=r"boot\.ini"):
+            proved(disk, work, apart=apart_of(work, None))
+
+
+def test_a_kept_file_that_is_left_out_is_found(tmp_path: Path) -> None:
+    """Its clusters stand among those that nothing needs."""
+    with scratch(tmp_path) as (disk, work):
+        files = open_volumes(disk)[0].filesystem
+        assert files is not None
+        place = int(files.extents(files.lookup("/WINDOWS/system32/ntdll.dll"))["disk"][0])
+        ranges = np.array([[place, place + 4096]], dtype=np.int64)
+        with pytest.raises(CorruptImageError, match="ntdll"):
+            proved(disk, LeftOutDisk(work, ranges), apart=apart_of(work, ranges))
+
+
+def test_a_file_that_went_without_a_plan_is_found(tmp_path: Path) -> None:
+    with scratch(tmp_path) as (disk, work):
+        volume = open_volumes(work)[0]
+        apply_changes(work, volume, [Remove("/boot.ini"), MakeFolder("/new")])
+        with pytest.raises(CorruptImageError, match=r"/new wasn't there before|/boot\.ini is no longer there"):
+            proved(disk, work, apart=apart_of(work, None))
+        with pytest.raises(CorruptImageError, match="/new wasn't there before"):
+            proved(disk, work, ("/boot.ini",), apart=apart_of(work, None))
+
+
+def test_a_dirty_volume_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    image = Path(shutil.copyfile(SPECIMEN, tmp_path / "it is dirty.qcow2"))
+    byre("snapshot", "revert", image, "clean")
+    with open_disk(image, writable=True) as disk:
+        files = open_volumes(disk)[0].filesystem
+        assert isinstance(files, NtfsFileSystem)
+        place = files.mft.place(3)
+        record = bytearray(disk.read(place, 1024))
+        value = next(each.value for each in files.attributes(3) if each.type == 0x70)
+        record[record.index(value) + 10] |= 1
+        disk.write(place, bytes(record))  # type: ignore[attr-defined]
+    before = image.read_bytes()
+    for words in (("-o", tmp_path / "out.qcow2"), ("--in-place",)):
+        said = byre_json("slim", image, *words, status=69)
+        assert "marked dirty" in said["what"]
+        assert f"Run byre run --keep '{image}': it starts on the controller that the guest knows" in said["hint"]
+    assert image.read_bytes() == before and not (tmp_path / "out.qcow2").exists()
+    assert "would be refused now" in byre("slim", image, "--dry-run").stderr
 
 
 def test_a_report_is_never_written_over_another_file(tmp_path: Path) -> None:

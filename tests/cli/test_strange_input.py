@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import byre as package
+from byre.cli.audit_files import publish
 from byre.cli.main import main
+from byre.cli.terminal import TerminalPrinter
 from byre.disks.opening import open_disk
+from byre.errors import ExistsError, StorageError
 from byre.filesystems import open_volumes
 from oracles import run_tool
 from programs import byre
@@ -174,3 +182,78 @@ def test_a_backing_image_elsewhere_is_said_to_need_leave(
     assert main([verb, str(image), "-b", "../base.raw", "-F", "raw"]) == 0
     assert f"lies outside the image's folder: to read it takes --allow-path {tmp_path}" in capsys.readouterr().err
     assert main(["read", str(image), "0", "512", "--allow-path", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("words", [["read", str(SPECIMEN), "0", "512"], ["cat", str(SPECIMEN), "/boot.ini"]])
+def test_bytes_for_a_stdout_that_is_closed_are_an_error_and_no_bug(words: list[str]) -> None:
+    command = shlex.join([sys.executable, "-m", "byre", *words])
+    done = subprocess.run(["sh", "-c", f"{command} >&-"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (74, "byre: there is no stdout to write to: it is closed.\n")
+
+
+def test_a_huge_file_is_not_put_into_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("byre.cli.cat.MAX_JSON", 100)
+    error = failure(capsys, "cat", SPECIMEN, "/boot.ini")
+    assert (error["error"], error["found"]) == ("usage", 217)
+
+
+def test_a_list_of_hashes_that_has_no_room_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("d41d8cd98f00b204e9800998ecf8427e\n")
+    words = [sys.executable, "-m", "byre", "known", "import", tmp_path / "list.txt", "--db", tmp_path / "k.db"]
+    limit = f"ulimit -f 1; trap '' XFSZ; exec {shlex.join(map(str, words))}"
+    done = subprocess.run(["sh", "-c", limit], capture_output=True, text=True, check=False)
+    assert done.returncode == 74, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
+
+
+def test_a_report_is_written_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*names: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    publish(tmp_path / "r.html", "text")
+    assert (tmp_path / "r.html").read_text() == "text"
+    with pytest.raises(ExistsError):
+        publish(tmp_path / "r.html", "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+    with pytest.raises(StorageError) as caught:
+        publish(tmp_path / "gone" / "r.html", "text")
+    assert caught.value.path == str(tmp_path / "gone" / "r.html")
+
+
+def test_put_takes_files_and_folders_only_and_tells_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_text("hello")
+    (folder / "link").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "pipe")
+    error = failure(capsys, "put", SPECIMEN, folder / "pipe", "/x", "--dry-run")
+    assert (error["error"], error["what"]) == ("io", "is neither a file nor a folder")
+    assert main(["put", str(SPECIMEN), str(folder), "/x", "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert "passwd" not in told.out and "/x/file" in told.out
+    assert f"{folder / 'link'} is a link: left out" in told.err
+    assert f"{folder / 'pipe'} is neither a file nor a folder: left out" in told.err
+
+
+def test_json_on_a_terminal_has_nothing_that_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a\x1b[31m\x7f\x9b31m\u202egpj.exe"
+    image = tmp_path / f"{name}.raw"
+    image.write_bytes(bytes(512))
+    assert main(["info", str(image), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", told)
+    assert json.loads(told)["image"] == str(image)
+
+
+def test_a_terminal_without_a_width_still_shows_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    shown = io.StringIO()
+    TerminalPrinter(shown).print("hello")
+    assert shown.getvalue() == "hello\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.bochs import BIOSES, start_in_bochs
 from builders.boot_disks import boot_disk, take_lba_away
 from builders.boot_loaders import Started, build_loader, start
 from byre.lite.mending.boot_code import FREELDR, NTLDR
@@ -37,13 +38,19 @@ def _volume(folder: Path, kind: str, *options: str, name: str = "NTLDR", scatter
     return image
 
 
-def _is_started(found: Started | str, entry: tuple[int, int] = (0x2000, 0), hidden: int = 63) -> None:
+def _is_started(found: Started | str | bytes, entry: tuple[int, int] = (0x2000, 0), hidden: int = 63) -> None:
     assert found == Started(entry, (0, 0, 0), 0x7C00, 0x80, hidden, 0xAA55, 0)
 
 
 @pytest.mark.parametrize("kind", _KINDS)
 def test_a_loader_in_pieces_starts(tmp_path: Path, kind: str) -> None:
     _is_started(start(boot_disk(tmp_path / "d.img", _volume(tmp_path, kind, scattered=True), kind)))
+
+
+@pytest.mark.parametrize("bios", BIOSES)
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_loader_starts_under_other_bioses(tmp_path: Path, kind: str, bios: str) -> None:
+    _is_started(start_in_bochs(boot_disk(tmp_path / "d.img", _volume(tmp_path, kind), kind), bios))
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -86,11 +93,12 @@ def test_a_partition_may_lie_anywhere(tmp_path: Path, first: int) -> None:
 def test_a_missing_loader_is_said(tmp_path: Path, kind: str, loader: str) -> None:
     volume = _volume(tmp_path, kind, name="NTLDR.BAK")
     run_tool("mmd", "-i", volume, "::NTLDR", "::FREELDR.SYS")
-    assert start(boot_disk(tmp_path / "d.img", volume, kind, loader=loader)) == f"{loader} is missing"
+    said = f"{loader} is missing"
+    assert start(boot_disk(tmp_path / "d.img", volume, kind, loader=loader), said) == said
 
 
 def test_a_disk_that_ends_early_is_said(tmp_path: Path) -> None:
     disk = boot_disk(tmp_path / "d.img", _volume(tmp_path, "fat16"), "fat16")
     with disk.open("r+b") as file:
         file.truncate(64 * 512)
-    assert start(disk) == "Disk error"
+    assert start(disk, "Disk error") == "Disk error"

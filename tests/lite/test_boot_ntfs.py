@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.bochs import BIOSES, start_in_bochs
 from builders.boot_disks import boot_disk, take_lba_away
 from builders.boot_loaders import Started, build_loader, start
 from builders.ntfs_records import Volume, spread
@@ -33,13 +34,22 @@ def _volume(folder: Path, *options: str, size: int = 16 << 20, loader: int = SIZ
     return image
 
 
-def _is_started(found: Started | str, hidden: int = 63) -> None:
+def says(disk: Path, said: str) -> bool:
+    return start(disk, said) == said
+
+
+def _is_started(found: Started | str | bytes, hidden: int = 63) -> None:
     assert found == Started((0x2000, 0), (0, 0, 0), 0x7C00, 0x80, hidden, 0xAA55, 0)
 
 
 @pytest.mark.parametrize("cluster", [512, 1024, 4096, 8192, 65536])
 def test_a_loader_starts_from_clusters_of_any_size(tmp_path: Path, cluster: int) -> None:
     _is_started(start(boot_disk(tmp_path / "d.img", _volume(tmp_path, "-c", str(cluster)), "ntfs")))
+
+
+@pytest.mark.parametrize("bios", BIOSES)
+def test_a_loader_starts_under_other_bioses(tmp_path: Path, bios: str) -> None:
+    _is_started(start_in_bochs(boot_disk(tmp_path / "d.img", _volume(tmp_path), "ntfs"), bios))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +80,7 @@ def test_what_chs_does_not_reach_is_said(tmp_path: Path) -> None:
         file.seek(63 * 512)
         file.write(source.read(512))
     take_lba_away(disk)
-    assert start(disk) == "Byre's boot code: A disk read error occurred"
+    assert says(disk, "Byre's boot code: A disk read error occurred")
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +210,7 @@ def test_what_can_not_be_started_is_said(tmp_path: Path, plant: Callable[[Path],
     image = mkntfs(tmp_path / "volume.img", 16 << 20, *_GEOMETRY)
     with mounted(image) as root:
         plant(root)
-    assert start(boot_disk(tmp_path / "d.img", image, "ntfs")) == f"Byre's boot code: {said}"
+    assert says(boot_disk(tmp_path / "d.img", image, "ntfs"), f"Byre's boot code: {said}")
 
 
 def test_a_damaged_record_and_missing_code_are_said(tmp_path: Path) -> None:
@@ -210,8 +220,8 @@ def test_a_damaged_record_and_missing_code_are_said(tmp_path: Path) -> None:
     with disk.open("r+b") as file:
         file.seek(63 * 512 + volume.places[5] + 510)
         file.write(b"\0\0")
-    assert start(disk) == "Byre's boot code: the file system is damaged"
+    assert says(disk, "Byre's boot code: the file system is damaged")
     with disk.open("r+b") as file:
         file.seek(66 * 512)
         file.write(bytes(512))
-    assert start(disk) == "Byre's boot code: its other sectors are not there"
+    assert says(disk, "Byre's boot code: its other sectors are not there")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from byre.lite.mending.boot_code import FREELDR, MASTER_CODE, NTLDR, volume_code
 from byre.lite.mending.boot_sector import mended_fields, parse_fields
 from byre.lite.mending.disk import plan_disk
 from byre.lite.mending.plan import Options, Refusal, WriteSector
+from byre.volumes import boot_code
 from byre.volumes.boot_code import recognise_volume
 from oracles import require_tool, run_tool
 
@@ -152,6 +155,35 @@ def test_fields_that_do_not_fit_the_partition_come_from_the_copy(tmp_path: Path)
     said, refused = mended(data)
     assert (refused, "own copy" in said[0]) == ((), True)
     assert parse_fields(bytes(data[START : START + 512]), NTFS_SIZE) is not None
+
+
+def test_a_copy_of_an_older_file_system_does_not_come_back(tmp_path: Path) -> None:
+    data = ntfs(tmp_path)
+    fields = bytes(data[START + 3 : START + 0x54])
+    copy = last_sector(data)
+    struct.pack_into("<Q", data, copy + 0x30, 77)  # the MFT lay elsewhere
+    put(data, START + 0x54, bytes(510 - 0x54))
+    said, refused = mended(data)
+    assert (refused, code_at(data), data[START + 3 : START + 0x54]) == ((), OURS, fields)
+    assert not any("own copy" in each for each in said)
+    assert data[copy : copy + 512] == data[START : START + 512]
+    struct.pack_into("<Q", data, copy + 0x30, 77)
+    put(data, START, bytes(512))
+    _, (refusal,) = mended(data)
+    assert "no copy of it is there" in refusal.reason
+
+
+@pytest.mark.parametrize("behind", [b"", b"N\0T\0L\0D\0R\0"], ids=["zeros", "something"])
+def test_windows_code_without_its_other_sectors_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: bytes
+) -> None:
+    data = ntfs(tmp_path)
+    put(data, START + 0x54, OTHER_CODE.ljust(510 - 0x54, b"\0"))
+    put(data, START + 512, behind.ljust(8192 - 512, b"\0"))
+    digest = hashlib.sha256(bytes(data[START : START + 3] + data[START + 0x54 : START + 0x1FE])).hexdigest()
+    monkeypatch.setitem(boot_code.VOLUME, digest, "Windows 2000, XP and Server 2003 (NTFS)")
+    _, refused = mended(data)
+    assert (refused, code_at(data) == OURS) == ((), not behind)
 
 
 def test_what_lies_where_the_copy_belongs_is_no_copy_and_stays(tmp_path: Path) -> None:
@@ -417,7 +449,7 @@ def test_an_image_of_a_partition_and_a_gpt_are_refused(tmp_path: Path) -> None:
     gpt = tmp_path / "gpt.img"
     with gpt.open("wb") as file:
         file.truncate(4 << 20)
-    run_tool("sh", "-c", f"echo 'label: gpt' | {require_tool('sfdisk')} -q {gpt}")
+    subprocess.run([require_tool("sfdisk"), "-q", gpt], input="label: gpt\n", text=True, check=True)
     _, (refusal,) = mended(bytearray(gpt.read_bytes()))
     assert (refusal.what, "GPT" in refusal.reason) == ("the partition table", True)
 

@@ -35,7 +35,7 @@ def _patient(plant: Plant | None = None, **options: object) -> Patient:
 
 
 def test_every_mend_finds_nothing_to_do_in_what_it_is_not_for() -> None:
-    facts = replace(_patient().facts, kind="reactos")
+    facts = replace(_patient().facts, kind="unknown")
     patient = replace(_patient(), facts=facts)
     refused = portable.plan(patient).refusals
     assert [each.what for each in refused] == ["boot controllers"]
@@ -44,7 +44,7 @@ def test_every_mend_finds_nothing_to_do_in_what_it_is_not_for() -> None:
 
 def test_the_table_has_each_mend_once_and_all_leaves_out_what_must_be_asked_for() -> None:
     assert len(set(NAMES)) == len(MENDS)
-    assert [mend.name for mend in chosen(("all",))] == ["boot", "hives", "portable", "intelppm"]
+    assert [mend.name for mend in chosen(("all",))] == ["boot", "hives", "portable", "hal", "intelppm"]
     assert [mend.name for mend in chosen(("autostart",))] == ["autostart"]
 
 

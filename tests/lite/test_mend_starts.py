@@ -70,7 +70,7 @@ def test_a_ruined_image_starts_its_loader_after_one_command(
     ]
     changes.append(Put(f"{sources}/i386/ntldr", Content.of(loader)))
     image, out = planted(tmp_path / "x.qcow2", changes, sectors=ruin), tmp_path / "out.qcow2"
-    assert isinstance(start(image, form="qcow2"), str)
+    assert isinstance(start(image, form="qcow2", seconds=3), str)
     assert main(["mend", str(image), "boot", "-o", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["left"], [row["refused"] for row in told["mends"]]) == ([], [[]])
@@ -92,14 +92,14 @@ def test_all_on_the_specimen_is_done_and_the_snapshot_leads_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = planted(tmp_path / "x.qcow2", [Remove("/NTLDR"), Put("/NTLDR", Content.of(build_loader(SIZE, tmp_path)))])
-    said = start(image, form="qcow2")
-    assert isinstance(said, str) and "nothing to boot here" in said
+    said = "Byre specimen: nothing to boot here."
+    assert start(image, said, form="qcow2") == said
     assert main(["mend", str(image), "all", "--in-place", "--keep-as", "before"]) == 0
     assert isinstance(start(image, form="qcow2"), Started)
     assert main(["mend", str(image), "boot", "--dry-run"]) == 0
     assert "boot: nothing to mend" in capsys.readouterr().out
     assert main(["snapshot", "revert", str(image), "before"]) == 0
-    assert start(image, form="qcow2") == said
+    assert start(image, said, form="qcow2") == said
 
 
 @pytest.mark.parametrize("kind", ["fat16", "fat32"])
@@ -119,7 +119,7 @@ def test_a_guest_on_fat_starts_its_loader_too(tmp_path: Path, capsys: pytest.Cap
         whole.write(bytes(440) + b"\x01\x00\x7e\xb4\0\0" + b"\0")
         whole.seek(2048 * 512)
         whole.write(bare.read(512))  # mkfs.fat's own: not bootable, no hidden sectors
-    assert isinstance(start(image), str)
+    assert isinstance(start(image, seconds=3), str)
     assert main(["mend", str(image), "boot", "-o", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["left"] == []
     assert start(out, form="qcow2") == Started((0x2000, 0), (0, 0, 0), 0x7C00, 0x80, 2048, 0xAA55, 0)

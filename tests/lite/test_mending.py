@@ -279,7 +279,7 @@ def test_a_disk_without_a_system_says_so_once(tmp_path: Path, capsys: pytest.Cap
         ("nothing", "--dry-run"),
         ("portable",),
         ("-o", "x.qcow2"),
-        ("autostart", "--dry-run"),
+        ("portable", "autostart", "--dry-run"),
         ("portable", "--autostart", "x", "--dry-run"),
         ("portable", "--discard-session", "--dry-run"),
         ("portable", "--new-mbr", "--dry-run"),

@@ -8,7 +8,7 @@ import pytest
 
 from builders import xp
 from builders.audited import Plant
-from builders.hive import Node, expand_sz
+from builders.hive import Node, build_hive, expand_sz
 from builders.pe import PeSpec, build_pe
 from builders.slim_guests import build_job, build_shortcut, component, plan_of, slim_guest
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
@@ -169,6 +169,22 @@ def test_another_copy_that_the_loader_finds_is_enough() -> None:
     assert reason.path == f"{app}/shared.dll"
 
 
+def test_a_users_own_file_types_and_classes_count() -> None:
+    def user(root: Node) -> None:
+        root.at(r"Software\Classes\Song\shell\open\command").values[""] = r"C:\Program Files\Player\player.exe %1"
+
+    def classes(root: Node) -> None:
+        root.at(rf"CLSID\{CLSID}\InprocServer32").values[""] = r"C:\Program Files\Player\library.dll"
+
+    hive = Node()
+    classes(hive)
+    folder = f"{xp.PROFILE}/operator/Local Settings/Application Data/Microsoft/Windows"
+    plan = _plan(user=user, write={f"{folder}/UsrClass.dat": build_hive(hive, name="UsrClass.dat")})
+    (reason,) = plan.reasons
+    assert reason.chain[0] == "files of type Song of operator (open)"
+    assert [step.edit for step in plan.steps] == [DeleteKey(rf"HKU\operator_Classes\CLSID\{CLSID}")]
+
+
 def test_names_in_any_alphabet_are_followed() -> None:
     home = "/Program Files/Дом 家"
     own = component("home", "{programs}/Дом 家", "{programs}/Дом 家/**")
@@ -204,7 +220,7 @@ def test_what_is_the_components_own_goes_along() -> None:
         root.at(rf"Software\{RUN}").values["player"] = r"C:\Program Files\Player\player.exe"
 
     links = {
-        f"{xp.PROFILE}/All Users/Start Menu/Programs/Player.lnk": build_shortcut(
+        f"{xp.PROFILE}/All Users/Start Menu/Programs/Playing/Player.lnk": build_shortcut(
             local=r"C:\Program Files\Player\PLAYER.exe"
         ),
         f"{xp.PROFILE}/operator/Desktop/Spiel.lnk": build_shortcut(
@@ -229,7 +245,8 @@ def test_what_is_the_components_own_goes_along() -> None:
     } == edits
     assert {step.part for step in plan.steps} == {"player", None}
     gone = {name for name in links if "Other" not in name}
-    assert set(plan.parts[0].shortcuts) == gone and gone <= set(plan.removed)
+    assert set(plan.parts[0].shortcuts) == gone and gone <= set(plan.files)
+    assert f"{xp.PROFILE}/All Users/Start Menu/Programs/Playing" in plan.removed
     changes = planned_changes(slim_guest(plant), plan, image="memory")
     written = {each.path.rpartition("/")[2] for each in changes} - {path.rpartition("/")[2] for path in plan.removed}
     assert written == {"SOFTWARE", "NTUSER.DAT"}
@@ -276,3 +293,13 @@ def test_the_list_says_what_depends_on_each_component_alone() -> None:
     (program,) = parts["shared"].needed_by
     assert (program.kind, program.path, program.along) == ("program", f"{xp.SYSTEM32}/shared.dll".lower(), False)
     assert [(each.kind, each.along) for each in parts["player"].needed_by] == [("file type", False)]
+
+
+def test_a_page_file_on_another_volume_is_noted() -> None:
+    def paging(root: Node) -> None:
+        manager = root.at(r"ControlSet001\Control\Session Manager\Memory Management")
+        manager.values["PagingFiles"] = [r"C:\pagefile.sys 768 1536", r"D:\my swap.sys 768 1536", r"?:\pagefile.sys"]
+
+    assert plan_of(Choice("safe"), Plant(system=paging)).notes == (
+        r"the page file D:\my swap.sys lies on another volume, and stays",
+    )

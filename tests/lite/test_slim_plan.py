@@ -69,6 +69,19 @@ def test_the_second_copy_in_dllcache_goes_along() -> None:
     }
 
 
+def test_the_second_copy_stays_with_another_file_of_its_name() -> None:
+    def gone(*more: Row) -> set[str]:
+        rows = (*ROWS, *more)
+        listed = (*ALL, _component("app", "{programs}/App/**"))
+        plan = plan_slim(Choice(None, drop=("app", "temp")), listed, rows, PLACES, (), _nothing)
+        return {path for path in plan.files if "dllcache" in path}
+
+    copy = "/WINDOWS/system32/dllcache/kept.exe"
+    assert gone(Row("/Program Files/App/kept.exe", 1)) == {copy}
+    assert gone(Row("/Program Files/App/kept.exe", 1), Row("/WINDOWS/system32/kept.exe", 1)) == set()
+    assert gone(Row("/WINDOWS/Temp/kept.exe", 1)) == set()
+
+
 def test_what_is_kept_wins() -> None:
     assert (
         _plan(Choice("lite", keep=("games",), drop=("games",))).files == _plan(Choice("lite", keep=("games",))).files

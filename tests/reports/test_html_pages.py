@@ -118,7 +118,13 @@ def slim() -> str:
             "before": 2,
             "after": 1,
             "profiles": {EVIL: 3},
-            "proof": {"compared": 1, "written": 1, "audit": [{"question": EVIL, "before": EVIL, "after": EVIL}]},
+            "proof": {
+                "compared": 1,
+                "written": 1,
+                "readers": [{"reader": EVIL, "note": None}, {"reader": None, "note": EVIL}],
+                "audit": [{"question": EVIL, "before": EVIL, "after": EVIL}],
+            },
+            "boot": {"sentence": EVIL},
             "parts": [part],
             "reasons": [reason],
             "kept": [reason],
@@ -211,7 +217,7 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else(page: Callable[[
     )
 
 
-@pytest.mark.parametrize(("page", "fields"), [(boot, 15), (slim, 28), (diff, 18)], ids=["boot", "slim", "diff"])
+@pytest.mark.parametrize(("page", "fields"), [(boot, 15), (slim, 31), (diff, 18)], ids=["boot", "slim", "diff"])
 def test_every_text_that_was_handed_in_is_on_the_page(page: Callable[[], str], fields: int) -> None:
     shown = "&lt;/style&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J\\u202e\\u200b\\udcff&amp;quot;"
     assert page().count(shown) == fields

@@ -85,6 +85,31 @@ def test_what_gcab_writes_is_read(options: Sequence[str], tmp_path: Path) -> Non
         assert cabinet.read(file) == (tmp_path / file.name).read_bytes()
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("options", [(), ("-z",)], ids=["stored", "mszip"])
+def test_a_flipped_bit_is_seen_by_the_checksum_that_gcab_wrote(options: Sequence[str], tmp_path: Path) -> None:
+    """A driver from a damaged cache is refused, not put in place with the damage."""
+    (tmp_path / "one.sys").write_bytes(text(100_001))
+    subprocess.run([require_tool("gcab"), "-c", *options, "x.cab", "one.sys"], check=True, cwd=tmp_path)
+    whole = (tmp_path / "x.cab").read_bytes()
+    for at in random.Random(5).sample(range(len(whole) - 20_000, len(whole)), 20):
+        data = bytearray(whole)
+        data[at] ^= 4
+        cabinet = open_cabinet(bytes(data), path="x.cab")
+        with pytest.raises(CorruptImageError):
+            cabinet.read(cabinet.files[0])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("method", "options"), [row[1:] for row in KINDS], ids=[row[0] for row in KINDS])
+def test_7z_agrees_with_the_builder_too(method: str, options: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "x.cab"
+    path.write_bytes(build_cabinet(FILES, method, **options))
+    subprocess.run([require_tool("7z"), "x", f"-o{tmp_path / 'out'}", path], check=True, capture_output=True)
+    for name, data in FILES.items():
+        assert (tmp_path / "out" / name.replace("\\", "/")).read_bytes() == data
+
+
 @pytest.mark.parametrize("method", ["stored", "mszip", "lzx"])
 def test_files_may_be_asked_for_in_any_order(method: str) -> None:
     cabinet = open_cabinet(build_cabinet(FILES, method), path="x.cab")
@@ -138,3 +163,13 @@ def test_damage_is_byres_own_error_or_other_bytes(method: str) -> None:
                     assert len(cabinet.read(file)) == file.size
     with pytest.raises(CorruptImageError):
         open_cabinet(b"MZ" + bytes(100), path="x")
+
+
+@pytest.mark.parametrize("claimed", [129 << 20, 0xFFFFFFFF])
+def test_a_small_cabinet_cannot_claim_a_file_that_fills_the_memory(claimed: int) -> None:
+    data = bytearray(build_cabinet({"x": b"hello"}))
+    at = data.index(struct.pack("<I", 5), 36)
+    data[at : at + 4] = struct.pack("<I", claimed)
+    with pytest.raises(CorruptImageError) as caught:
+        expand(bytes(data), path="x.cab")
+    assert caught.value.found == claimed

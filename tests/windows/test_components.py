@@ -40,6 +40,77 @@ def test_a_component_that_ships_is_well_formed(component: Component) -> None:
         assert any(component.owns(path, places) for path in paths) or _elsewhere(component, mark), mark
 
 
+LISTED = {
+    "games": "winxp win2000 reactos",
+    "messenger": "winxp",
+    "movie-maker": "winxp",
+    "media-player": "winxp win2003 win2000",
+    "outlook-express": "winxp win2003 win2000",
+    "netmeeting": "winxp win2003 win2000",
+    "msn-explorer": "winxp",
+    "accessibility": "winxp win2003 win2000 reactos",
+    "tour": "winxp",
+    "help-center": "winxp win2003",
+    "help-files": "winxp win2003 win2000",
+    "indexing": "winxp win2003 win2000",
+    "fax": "winxp win2003 win2000",
+    "internet-information-services": "winxp win2003 win2000",
+    "wallpapers": "winxp win2003 win2000 reactos",
+    "screen-savers": "winxp win2003 win2000 reactos",
+    "sounds": "winxp win2003 win2000 reactos",
+    "fonts-optional": "winxp win2003 win2000",
+    "reactos-fonts": "reactos",
+    "mui-languages": "winxp win2003 win2000",
+    "ime-far-east": "winxp win2003 win2000",
+    "keyboard-layouts": "winxp win2003 win2000 reactos",
+    "code-pages": "winxp win2003 win2000 reactos",
+    "printer-drivers": "winxp win2003 win2000",
+    "modem-drivers": "winxp win2003 win2000",
+    "scanner-drivers": "winxp win2003 win2000",
+    "search-assistant": "winxp win2003",
+    "samples": "winxp",
+}
+
+
+@pytest.mark.parametrize(("id", "systems"), LISTED.items(), ids=LISTED)
+def test_what_builders_of_lite_systems_remove_is_there(id: str, systems: str) -> None:
+    (component,) = [each for each in built_in_components() if each.id == id]
+    assert set(component.systems) == set(systems.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "id"),
+    [
+        ("/ReactOS/system32/winmine.exe", "games"),
+        ("/ReactOS/system32/sol.exe", "games"),
+        ("/ReactOS/system32/mspaint.exe", "paint"),
+        ("/ReactOS/system32/wordpad.exe", "wordpad"),
+        ("/ReactOS/system32/charmap.exe", "character-map"),
+        ("/ReactOS/system32/mplay32.exe", "multimedia-player"),
+        ("/ReactOS/system32/3dtext.scr", "screen-savers"),
+        ("/ReactOS/system32/rapps.exe", "applications-manager"),
+        ("/ReactOS/Fonts/FreeSansBoldOblique.ttf", "reactos-fonts"),
+        ("/ReactOS/Fonts/pala.ttf", "reactos-fonts"),
+        ("/ReactOS/media/ReactOS_LogOn.wav", "sounds"),
+        ("/ReactOS/Resources/Themes/Lautus/lautus.msstyles", "reactos-themes"),
+        ("/ReactOS/system32/c_874.nls", "code-pages"),
+        ("/ReactOS/system32/kbdgr.dll", "keyboard-layouts"),
+        ("/Program Files/Internet Explorer/iexplore.exe", "internet-explorer"),
+    ],
+)
+def test_reactos_files_belong_to_its_components(path: str, id: str) -> None:
+    """By its source tree: where base/applications, media and the NLS files are installed."""
+    listed = [each for each in built_in_components() if "reactos" in each.systems]
+    owners = [each.id for each in listed if each.owns(path, Places("/ReactOS"))]
+    assert owners == [id]
+
+
+@pytest.mark.parametrize("name", ["tahoma", "Marlett", "lucon", "arial", "times", "cour", "symbol", "UniVGA16"])
+def test_fonts_that_reactos_draws_itself_with_are_nobodys(name: str) -> None:
+    listed = [each for each in built_in_components() if "reactos" in each.systems]
+    assert owner_of(listed, f"/ReactOS/Fonts/{name}.ttf", Places("/ReactOS")) is None
+
+
 def test_every_judgement_is_used_and_nothing_else_is_named() -> None:
     assert {each.unless for each in built_in_components()} - {None} == set(JUDGEMENTS)
 

@@ -14,10 +14,11 @@ from byre.filesystems.base import Entry, VolumeFacts
 from byre.windows.accounts import read_accounts
 from byre.windows.autostarts import Autostart, read_autostarts
 from byre.windows.boot_ini import parse_arc, parse_boot_ini, parse_freeldr_ini
-from byre.windows.guest import Guest, find_roots, read_guest
+from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import open_hives
 from byre.windows.paths import SystemPaths, command_program, command_targets, driver_path
 from byre.windows.registry import Hive, open_hive
+from byre.windows.roots import find_roots
 from byre.windows.services import read_control_sets, read_services
 from byre.windows.software import read_hotfixes, read_programs
 from byre.windows.tasks import parse_job

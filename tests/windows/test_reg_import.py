@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from byre.errors import UsageError
 from byre.windows.reg_import import RegLine, decode_reg, parse_reg
@@ -51,6 +56,55 @@ def test_the_mark_says_the_encoding(encoding: str) -> None:
     assert decode_reg("Größe".encode(encoding)) == "Größe"
 
 
+MORE = """\ufeff
+
+Windows Registry Editor Version 5.00  \r
+[HKEY_LOCAL_MACHINE\\SOFTWARE\\A [b] c]   ; a comment\r
+"dw" = DWORD:a ; ten\r
+"text"="a; b" ; c\r
+"two"="one\r
+; no comment\r
+three"\r
+"hex"=hex:1,2, 03,\\  ; more
+  ff,\\\r
+  0\r
+"comma"=hex:01,02,\r
+"none"=hex(0):\r
+"big"=hex(b):01,00,00,00,00,00,00,00\r
+"odd"=hex(ffff0012):aa\r
+@=hex(2):25,00,00,00"""
+
+
+def test_comments_spaces_and_strings_over_lines() -> None:
+    first, *rows = _rows(decode_reg(MORE.encode()))
+    assert (first.key, first.line) == ("HKEY_LOCAL_MACHINE\\SOFTWARE\\A [b] c", 4)
+    assert {row.name: (row.type, row.data, row.line) for row in rows} == {
+        "dw": (4, b"\x0a\0\0\0", 5),
+        "text": (1, "a; b\0".encode("utf-16-le"), 6),
+        "two": (1, "one\r\n; no comment\r\nthree\0".encode("utf-16-le"), 7),
+        "hex": (3, b"\1\2\3\xff\0", 10),
+        "comma": (3, b"\1\2", 13),
+        "none": (0, b"", 14),
+        "big": (11, b"\1" + bytes(7), 15),
+        "odd": (0xFFFF0012, b"\xaa", 16),
+        "": (2, b"%\0\0\0", 17),
+    }
+
+
+def test_a_value_of_a_mebibyte_takes_no_quadratic_time() -> None:
+    lines = ",\\\r\n  ".join(",".join(["ab"] * 25) for _ in range((1 << 20) // 25))
+    begun = time.process_time()
+    (_, row) = _rows(f'{TEXT.splitlines()[0]}\r\n[HKEY_LOCAL_MACHINE\\X]\r\n"a"=hex:{lines}\r\n')
+    assert row.data is not None and set(row.data) == {0xAB}
+    assert time.process_time() - begun < 5
+
+
+@given(st.text(alphabet='[]"\\\\=;-@hexdword:,01f \r\n', max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(UsageError):
+        _rows(f"REGEDIT4\n{text}")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -59,6 +113,12 @@ def test_the_mark_says_the_encoding(encoding: str) -> None:
         'REGEDIT4\n[HKLM\\X]\n"a"=dword:xyz\n',
         'REGEDIT4\n[HKLM\\X]\n"a"=hex:zz\n',
         "REGEDIT4\n[HKLM\\X\n",
+        "REGEDIT4\n[]\n",
+        'REGEDIT4\n[HKLM\\X]\n"a"="b" c\n',
+        'REGEDIT4\n[HKLM\\X]\n"a"=hex:001\n',
+        'REGEDIT4\n[HKLM\\X]\n"a"=hex:01 02g\n',
+        'REGEDIT4\n[HKLM\\X]\n"a"=dword:100000000\n',
+        'REGEDIT4\n[HKLM\\X]\n"a\n',
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(text: str) -> None:

@@ -290,7 +290,7 @@ RULES = (
         "the code of the master boot record and of the active partition's boot sector, without its data",
         "code before the system runs beneath every protection",
         "digests of ANSSI's bootcode_parser; others measured; MITRE ATT&CK T1542.003",
-        "write the loader's own code anew (fixmbr, fixboot)",
+        "write the loader's own code anew (fixmbr, fixboot), or Byre's: byre mend IMAGE boot --new-mbr --new-vbr",
     ),
     _rule(
         29,

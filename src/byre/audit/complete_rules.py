@@ -40,7 +40,7 @@ RULES = (
         "the firmware starts nothing else on these machines",
         "the BIOS boot convention; " + _RUNS,
         "'No bootable device', or 'Missing operating system'",
-        "write a master boot record: fixmbr from the Recovery Console",
+        "byre mend IMAGE boot, or fixmbr from the Recovery Console",
     ),
     _boot(
         2,
@@ -50,7 +50,7 @@ RULES = (
         "the boot code starts the active partition",
         "Microsoft's Disk Sectors on MBR Disks; " + _RUNS,
         "'Missing operating system', 'No active partition found' or 'Invalid partition table'",
-        "set the boot flag on the system's partition",
+        "byre mend IMAGE boot, or set the boot flag on the system's partition",
     ),
     _boot(
         3,
@@ -60,7 +60,7 @@ RULES = (
         "the boot code reads relative to that number: another one makes it read the wrong place",
         "Microsoft's description of the BIOS parameter block",
         "'Error loading operating system', 'A disk read error occurred' or a black screen",
-        "fixboot from the Recovery Console, or set the field to the partition's start",
+        "byre mend IMAGE boot, or fixboot from the Recovery Console",
     ),
     _boot(
         4,
@@ -70,7 +70,7 @@ RULES = (
         "NT 5's boot code divides by them when the firmware lacks extended reads",
         "Microsoft KB 314057 (unchecked: the Heads value in the BIOS parameter block)",
         "'NTLDR is missing', or 'A disk read error occurred'",
-        "set them to what the target's firmware reports, usually 63 and 255",
+        "byre mend IMAGE boot, or set them to what the target's firmware reports, usually 63 and 255",
         _NT5,
         False,
     ),
@@ -93,7 +93,7 @@ RULES = (
         "Microsoft KB 318728 (unchecked: NTLDR, NTDETECT.COM and boot.ini); the layout that Setup "
         "makes for the others",
         "'NTLDR is missing', 'NTDETECT failed', 'BOOTMGR is missing'",
-        _MEDIA,
+        "byre mend IMAGE boot (NT 5: from the guest's own sources, or --drivers DIR), or " + _MEDIA,
         ("nt5", "nt6", "reactos"),
     ),
     _boot(
@@ -104,7 +104,7 @@ RULES = (
         "without it NTLDR tries \\WINDOWS on the first partition",
         _KB_BOOT,
         "'Invalid BOOT.INI file' for a moment, and then a start from C:\\WINDOWS or none",
-        "write one: [boot loader] and [operating systems] with the ARC path of the system",
+        "byre mend IMAGE boot, or write one with the ARC path of the system",
         _NT5,
         False,
     ),
@@ -116,7 +116,7 @@ RULES = (
         "the loader looks for the kernel where it says",
         _KB_BOOT,
         "'<Windows root>\\system32\\hal.dll missing or corrupt', or 'ntoskrnl.exe missing or corrupt'",
-        "correct partition(N) and the folder in boot.ini",
+        "byre mend IMAGE boot, or correct partition(N) and the folder in boot.ini",
         _NT5,
     ),
     _boot(

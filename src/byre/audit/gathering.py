@@ -58,15 +58,25 @@ def _quiet(stage: str) -> None:
     return None
 
 
-def gather(disk: Disk, *, name: str, progress: Progress = _quiet, scanners: Scanners | None = None) -> Facts:
+def gather(
+    disk: Disk,
+    *,
+    name: str,
+    progress: Progress = _quiet,
+    scanners: Scanners | None = None,
+    found: Inspection | None = None,
+    counting: bool = True,
+) -> Facts:
     """The facts of an image. Raises only where the disk itself can't be read, or a scanner can't be made ready.
 
-    ``scanners`` None leaves the census out: no question that needs it was asked.
+    ``scanners`` None leaves the census out: no question that needs it was asked. ``found``: the disk has been looked
+    into already, and what was learnt so needn't be learnt again. Without ``counting`` nothing is said of what is
+    personal and what wastes space: neither Private nor Lean may be asked.
     """
     progress("container")
     container, chain = check_container(disk), check_chain(disk)
     progress("partitions")
-    found = Inspection(disk, name=name)
+    found = found or Inspection(disk, name=name)
     mbr = attempt(lambda: _master_boot_record(disk.read(0, 512))) if disk.size >= 512 else absent()
     progress("file systems")
     volumes = tuple(_volume(disk, volume) for volume in found.volumes)
@@ -91,6 +101,7 @@ def gather(disk: Disk, *, name: str, progress: Progress = _quiet, scanners: Scan
         others=tuple(f"{other} on partition {where.partition.index}" for where, other in roots[1:]),
         progress=progress,
         scanners=scanners,
+        counting=counting,
     )
 
 
@@ -105,6 +116,7 @@ def gather_system(
     others: tuple[str, ...] = (),
     progress: Progress = _quiet,
     scanners: Scanners | None = None,
+    counting: bool = True,
 ) -> Facts:
     """``facts`` with those of the system below ``root`` added."""
     guest = read_guest(files, root, volume=volume)
@@ -121,7 +133,7 @@ def gather_system(
         wanted.setdefault(path.lower(), (path, True))
     read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
     progress("libraries")
-    survey = survey_volume(files, root)
+    survey = survey_volume(files, root, counting=counting)
     used = in_use(survey.paths, root) if survey.complete else []
     resolver = resolver_of(files, root)
     imports = attempt(lambda: broken_imports(resolver, guest, plan, read))
@@ -145,7 +157,7 @@ def gather_system(
         imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
         lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
-        space=use_of_space(files, root),
+        space=use_of_space(files, root) if counting else (),
     )
     if scanners is None:
         return whole

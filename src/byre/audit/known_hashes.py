@@ -150,6 +150,7 @@ def open_known(path: Path, *, create: bool = False) -> KnownHashes:
     """The database at a path. MissingError where it isn't there and isn't to be made."""
     if not path.exists() and not create:
         raise MissingError("the database of hashes isn't there", path=path, hint="'byre known import FILE' makes it.")
+    new = not path.exists()
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +165,11 @@ def open_known(path: Path, *, create: bool = False) -> KnownHashes:
         elif number != APPLICATION_ID:
             connection.close()
             raise UsageError("not a database that 'byre known' made", path=path)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if new and path.exists():
+            path.unlink()  # it was made here, and nothing came of it
+        raise StorageError(f"the database of hashes can't be used: {error}", path=path) from error
     except sqlite3.Error as error:
         connection.close()
         raise CorruptImageError(f"the database of hashes can't be read: {error}", path=path) from error

@@ -71,8 +71,9 @@ class Survey:
     complete: bool = True
 
 
-def survey_volume(files: FileSystem, root: str) -> Survey:
-    """What the volume holds of each kind; a file may be personal and waste at once."""
+def survey_volume(files: FileSystem, root: str, *, counting: bool = True) -> Survey:
+    """What the volume holds of each kind; a file may be personal and waste at once. Without ``counting`` only the
+    paths are wanted."""
     totals: dict[str, list[int]] = {}
     paths: list[str] = []
     find = _Finder(root)
@@ -85,7 +86,7 @@ def survey_volume(files: FileSystem, root: str) -> Survey:
             if entry.is_dir:
                 continue
             paths.append(entry.path.lower())
-            for kind in find.kinds(entry):
+            for kind in find.kinds(entry) if counting else ():
                 row = totals.setdefault(kind, [0, 0])
                 row[0] += 1
                 row[1] += entry.size

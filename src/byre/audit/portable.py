@@ -25,7 +25,7 @@ RULES = (
         "a controller that is new to the guest gets its driver at boot only from there",
         _KB,
         _STOP,
-        "enable the controller's driver before the move (KB 314082), or choose a machine that the guest knows",
+        "byre mend IMAGE portable before the move (KB 314082), or choose a machine that the guest knows",
         ("nt5", "nt6", "reactos"),
     ),
     Rule(
@@ -38,7 +38,7 @@ RULES = (
         "only drivers with Start=0 are in memory when the boot disk is looked for",
         _KB,
         _STOP,
-        "set Start=0 for the service",
+        "byre mend IMAGE portable, or set Start=0 for the service",
         ("nt5", "nt6", "reactos"),
     ),
     Rule(
@@ -51,7 +51,7 @@ RULES = (
         "an id and a service without the file start nothing",
         _KB,
         _STOP,
-        "take it from Driver Cache\\i386\\driver.cab or from the media",
+        "byre mend IMAGE portable, or take it from Driver Cache\\i386\\driver.cab or from the media",
         ("nt5", "nt6", "reactos"),
     ),
     Rule(
@@ -64,7 +64,7 @@ RULES = (
         "channel and disk are new devices too when the controller is new",
         _KB,
         _STOP,
-        "write the keys that KB 314082 lists",
+        "byre mend IMAGE portable, or write the keys that KB 314082 lists",
         ("nt5",),
     ),
     Rule(
@@ -90,7 +90,7 @@ RULES = (
         "on a processor that isn't Intel's it stops some systems; which processor the host has isn't in the image",
         "Microsoft KB 953356",
         "STOP 0x0000007E",
-        "set Start=4 for intelppm where the host's processor isn't Intel's",
+        "byre mend IMAGE intelppm, or set Start=4 for it where the host's processor isn't Intel's",
         ("nt5",),
     ),
     Rule(

@@ -99,7 +99,7 @@ RULES = (
         "contradicts what it remembers",
         "observed on hibernation files; see docs/filesystems.md",
         "the resume fails, or the machine hangs",
-        "resume and shut it down on the machine it comes from",
+        "resume and shut it down on the machine it comes from, or byre mend IMAGE hibernation --discard-session",
     ),
     Rule(
         "SOUND-008",
@@ -123,7 +123,7 @@ RULES = (
         "the next boot replays the log: nothing is lost, but the machine wasn't shut down",
         "the published notes on the format of registry hives",
         "nothing",
-        "start it once and shut it down",
+        "byre mend IMAGE hives, or start it once and shut it down",
     ),
     Rule(
         "SOUND-010",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byre.cli.audit_boots import Trials, sections, with_boots
-from byre.errors import ExistsError, MissingError, UsageError
+from byre.errors import ExistsError, MissingError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from byre.audit.judging import Report
@@ -74,8 +74,21 @@ def publish(path: Path, text: str) -> None:
             file.write(text.encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
-        os.link(part, path)
+        _name(part, path)
     except FileExistsError as error:
         raise ExistsError("it is there already", path=path) from error
+    except OSError as error:
+        raise StorageError(f"the report can't be written: {error.strerror}", path=path) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _name(part: Path, path: Path) -> None:
+    try:
+        os.link(part, path)  # unlike a rename it never replaces what came meanwhile
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError from None
+        part.rename(path)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from byre.cli.options import add_image, open_options
+from byre.cli.options import add_image, open_options, seconds_argument
 from byre.cli.output import Output, Printer, printable
 from byre.errors import UsageError
 
@@ -43,7 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--expect", metavar="WHAT", help="desktop, logon, prompt, stop, stop:0x7b, text:TEXT, ...")
     group.add_argument(
-        "--timeout", type=_seconds, default=300.0, metavar="S", help="seconds until it is given up (default 300)"
+        "--timeout",
+        type=seconds_argument,
+        default=300.0,
+        metavar="S",
+        help="seconds until it is given up (default 300)",
     )
     group.add_argument("--accel", metavar="NAME", help="kvm, hvf, whpx or tcg (default: the best that works)")
     group.add_argument(
@@ -58,16 +62,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--screenshot", metavar="FILE.png", help="write the last picture of the screen")
     found.add_argument("--report", metavar="FILE.html", help="write a page with timeline and screenshot")
     found.add_argument("--force", action="store_true", help="replace these files where they exist")
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
-    if not 1 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("between 1 and 86400 seconds")
-    return value
 
 
 def run(args: argparse.Namespace, out: Output) -> int:

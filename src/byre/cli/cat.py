@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from byre.cli.guest_paths import add_guest, opened
 from byre.cli.output import Output
@@ -15,6 +14,8 @@ EXAMPLES = r"""
   byre cat xp.qcow2 '/download.exe:Zone.Identifier'     an alternate stream
 """
 VERDICTS = "   0 written"
+MAX_JSON = 64 << 20
+"""Bytes of a file that are put into one JSON string: it takes several times as much memory."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +33,21 @@ def run(args: argparse.Namespace, out: Output) -> int:
         if out.json:
             import base64
 
+            size = place.entry.size
+            if stream:
+                size = next((each.size for each in place.entry.streams if each.name.lower() == stream.lower()), size)
+            if size > MAX_JSON:
+                raise UsageError(
+                    f"--json holds at most {MAX_JSON >> 20} MiB of a file",
+                    path=args.path,
+                    found=size,
+                    hint="Without --json it goes to stdout, and 'byre cp' writes it to a file.",
+                )
             content = b"".join(place.files.chunks(place.entry, stream))
             encoded = base64.b64encode(content).decode()
             out.json_line({"schema": "byre/cat/1", "path": place.entry.path, "size": len(content), "base64": encoded})
             return 0
-        out.flush()
+        written = out.bytes_stream()
         for chunk in place.files.chunks(place.entry, stream):
-            sys.stdout.buffer.write(chunk)
+            written.write(chunk)
     return 0

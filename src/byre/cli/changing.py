@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from byre.units import format_size
 if TYPE_CHECKING:
     from byre.disks.disk import Disk
     from byre.disks.scratch import ScratchDisk
+    from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
     from byre.lite.changes import Applied, Change
     from byre.windows.inspection import Inspection
@@ -108,9 +110,16 @@ def apply_plan(
 
 
 def save(
-    args: argparse.Namespace, disk: Disk, work: ScratchDisk, applied: tuple[Applied, ...], out: Output, *, verb: str
+    args: argparse.Namespace,
+    disk: Disk,
+    work: ScratchDisk,
+    applied: tuple[Applied, ...],
+    out: Output,
+    *,
+    verb: str,
+    left_out: Int64Array | None = None,
 ) -> Saved:
-    """Publish the scratch disk as OUT, or as the image's new state."""
+    """Publish the scratch disk as OUT, or as the image's new state; there, what nobody needs may be left out."""
     if args.output:
         from byre.convert.convert import convert_image
         from byre.disks.formats import format_for_suffix, format_named
@@ -124,7 +133,7 @@ def save(
     name = args.keep_as or f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     total = sum(stop - start for start, stop in work.changes())
     with out.progress("writing", total) as bar:
-        kept = save_in_place(refuse_in_place(disk), work, name, advance=bar.advance)
+        kept = save_in_place(refuse_in_place(disk), work, name, left_out=left_out, advance=bar.advance)
     return Saved(args.image, kept.name, applied)
 
 
@@ -148,6 +157,12 @@ def run_change(
     return 0
 
 
+def undo(image: str, snapshot: str) -> str:
+    """What was kept, and the command that goes back, as a shell takes it."""
+    command = shlex.join(["byre", "snapshot", "revert", image, snapshot])
+    return f"the image as it was is the snapshot {snapshot!r}; go back with: {command}"
+
+
 def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:
     payload = {"image": args.image, "dry_run": False, **saved.payload()}
     removed, written = len(payload["removed"]), len(payload["written"])
@@ -158,10 +173,7 @@ def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None
         parts.append(f"wrote {_count(written)}")
     text = "; ".join(parts) or "nothing to change"
     if saved.snapshot is not None:
-        out.notice(
-            f"the image as it was is the snapshot {saved.snapshot!r}; "
-            f"go back with: byre snapshot revert {args.image} '{saved.snapshot}'"
-        )
+        out.notice(undo(args.image, saved.snapshot))
     out.result(verb, payload, lambda console: console.print(printable(f"{text}: {saved.path}")))
 
 

@@ -88,7 +88,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from byre.convert.delivery import options_for_target
     from byre.storage.publish import stale_parts
 
     if args.threads is not None and not 1 <= args.threads <= 64:
@@ -104,6 +103,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.drop_free:
         drop_free.refuse_machine_state(args)
     if place is not None:
+        from byre.convert.delivery import options_for_target
+
         options = {**options_for_target(place, entry), **options}
     for left in stale_parts(args.target):
         out.notice(f"{left}: left behind by a run that was killed; it may be deleted")
@@ -142,27 +143,14 @@ def _convert(
     args: argparse.Namespace, out: Output, entry: Format, options: dict[str, object], place: Target | None
 ) -> tuple[Converted, str, dict[str, object] | None]:
     """The conversion, the source's format, and what was left out of it for ``--drop-free``."""
-    from byre.convert.convert import convert_image, convert_states
-    from byre.convert.manifest import is_manifest, open_chain
+    if args.with_snapshots and args.format is None:
+        from byre.convert.manifest import is_manifest
+
+        if is_manifest(args.image):
+            return _convert_chain(args, out, entry, options, place)
+    from byre.convert.convert import convert_image
     from byre.storage.publish import Publication
 
-    if args.with_snapshots and is_manifest(args.image) and args.format is None:
-        with (
-            open_chain(args.image, force_share=args.force_share) as (disk, states),
-            out.progress("converting", None) as bar,
-        ):
-            _tell_what_changes(disk, entry, place, options, out)
-            done = convert_states(
-                states,
-                args.target,
-                entry,
-                options,
-                force=args.force,
-                for_target=place,
-                threads=args.threads,
-                advance=bar.advance,
-            )
-            return done, disk.format, None
     with open_image(args, out=out) as disk:
         if not args.with_snapshots:
             Publication(args.target, force=args.force, keep_off=disk.files).check()  # before anything is told of it
@@ -193,10 +181,37 @@ def _convert(
         return done, disk.format, drop_free.payload(plans, verified)
 
 
+def _convert_chain(
+    args: argparse.Namespace, out: Output, entry: Format, options: dict[str, object], place: Target | None
+) -> tuple[Converted, str, None]:
+    """As ``_convert``, of the states that a manifest lists."""
+    from byre.convert.convert import convert_states
+    from byre.convert.manifest import open_chain
+
+    with (
+        open_chain(args.image, force_share=args.force_share) as (disk, states),
+        out.progress("converting", None) as bar,
+    ):
+        _tell_what_changes(disk, entry, place, options, out)
+        done = convert_states(
+            states,
+            args.target,
+            entry,
+            options,
+            force=args.force,
+            for_target=place,
+            threads=args.threads,
+            advance=bar.advance,
+        )
+        return done, disk.format, None
+
+
 def _place(args: argparse.Namespace) -> Target | None:
+    if args.target_name is None:
+        return None
     from byre.convert.targets import target_named
 
-    return None if args.target_name is None else target_named(args.target_name)
+    return target_named(args.target_name)
 
 
 def _format_for(place: Target, args: argparse.Namespace) -> Format:

@@ -17,7 +17,7 @@ VERDICTS = "   0 all were copied\n   1 some could not be read, or their folder c
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_guest(parser, path="")
+    add_guest(parser, path="", wildcards=True)
     parser.add_argument("target", metavar="FOLDER", help="an existing folder, or one to be made")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     parser.add_argument(

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from byre.windows.inspection import Inspection
 
 
-def add_guest(parser: argparse.ArgumentParser, *, path: str | None = "?", default: str = "/") -> None:
+def add_guest(
+    parser: argparse.ArgumentParser, *, path: str | None = "?", default: str = "/", wildcards: bool = False
+) -> None:
     """IMAGE and a PATH inside the guest; ``path`` is the argument's nargs, None for no path at all."""
+    about = r"a path inside the guest, C:\... or /...; case-insensitive" + (
+        ", with * and ? (quote it)" if wildcards else ""
+    )
     add_image(parser)
     if path == "":
-        parser.add_argument("path", metavar="PATH", help=_PATH_HELP)
+        parser.add_argument("path", metavar="PATH", help=about)
     elif path is not None:
-        parser.add_argument("path", metavar="PATH", nargs=path, default=default, help=_PATH_HELP)
+        parser.add_argument("path", metavar="PATH", nargs=path, default=default, help=about)
     parser.add_argument(
         "--partition", type=int, metavar="N", help="look into this partition instead of the system's drive"
     )
-
-
-_PATH_HELP = r"a path inside the guest, C:\... or /...; case-insensitive, with * and ? (quote it)"
 
 
 @contextmanager

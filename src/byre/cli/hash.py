@@ -26,7 +26,7 @@ ALGORITHMS = ("sha256", "sha1", "md5", "sha512", "blake2b")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_guest(parser)
+    add_guest(parser, wildcards=True)
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="sha256", help="default sha256")
 
 

@@ -22,7 +22,7 @@ VERDICTS = "   0 listed"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    add_guest(parser)
+    add_guest(parser, wildcards=True)
     parser.add_argument("-1", "--names", action="store_true", help="names only, one a line")
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byre.cli.changing import Saved, add_destination, changing, check_destination, save
+from byre.cli.changing import Saved, add_destination, changing, check_destination, save, undo
 from byre.cli.options import add_image
 from byre.cli.output import Output, Printer, printable
 from byre.errors import ByreError, UsageError
@@ -46,7 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         nargs="*",
         help="boot: what starts before the kernel; hives: registry logs; portable: IDE controllers, against 0x7B; "
-        "intelppm: Intel's processor driver off; all: these four; hibernation and autostart with their options",
+        "hal: which HAL it is; intelppm: Intel's processor driver off; all: these five; hibernation, autostart: with "
+        "their options",
     )
     parser.add_argument(
         "--drivers",
@@ -170,10 +171,7 @@ def _tell(
     }
     out.result("mend", payload, lambda console: _show(args, console, prepared, saved, left, obstacle))
     if saved is not None and saved.snapshot is not None:
-        out.notice(
-            f"the image as it was is the snapshot {saved.snapshot!r}; "
-            f"go back with: byre snapshot revert {args.image} '{saved.snapshot}'"
-        )
+        out.notice(undo(args.image, saved.snapshot))
     unmended = (
         any(each.plan.refusals for each in prepared.mendings)
         or bool(prepared.refusals or left)
@@ -222,7 +220,7 @@ def _show(
     verb = "did" if saved is not None else "would"
     for each in prepared.mendings:
         plan = each.plan
-        state = "nothing to mend" if not plan.steps and not plan.refusals else each.mend.title
+        state = each.mend.title if plan.steps or plan.refusals or plan.notes else "nothing to mend"
         say(f"{each.mend.name}: {state}")
         for line in _found(each.findings):
             say(f"  found  {line}")

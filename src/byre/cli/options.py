@@ -114,3 +114,14 @@ def size_argument(text: str) -> int:
         return parse_size(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def seconds_argument(text: str) -> float:
+    """A time limit as a user types it."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("between 1 and 86400 seconds")
+    return value

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from byre.cli.progress import Progress, start_progress
-from byre.errors import ByreError
+from byre.errors import ByreError, StorageError
 from byre.reports.printable import printable as printable
+
+_RAW_IN_JSON = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Printer(Protocol):
@@ -59,7 +62,9 @@ class Output:
         text = json.dumps(payload, default=_plain, indent=indent, ensure_ascii=not unicode)
         self._lines = self._lines or indent is None
         # Half of a surrogate pair, as a file name that isn't UTF-8 gives, becomes JSON's own escape of it.
-        print(text.encode("utf-8", "backslashreplace").decode())
+        text = text.encode("utf-8", "backslashreplace").decode()
+        # JSON lets these stand, a terminal may obey them: C1 controls, changes of direction.
+        print(_RAW_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
     def console(self) -> Printer:
         """Where results are printed: rich's console on a terminal, plain lines elsewhere."""
@@ -99,6 +104,13 @@ class Output:
             finished = True
         finally:
             bar.close(finished=finished)
+
+    def bytes_stream(self) -> BinaryIO:
+        """Where a result that is bytes goes. StorageError where stdout was closed from the start."""
+        if sys.stdout is None:
+            raise StorageError("there is no stdout to write to: it is closed")
+        self.flush()
+        return sys.stdout.buffer
 
     def flush(self) -> None:
         """Hand everything said so far to the operating system; raises OSError when it won't have it."""

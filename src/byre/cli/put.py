@@ -46,14 +46,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
         from byre.lite.guards import refuse_files
 
         volume, files = guest.files_for(args.path)
-        changes = list(_changes(args, guest))
+        changes = list(_changes(args, guest, out))
         refuse_files(changes, files, image=args.image)
         return [(volume, changes)]
 
     return run_change(args, out, "put", plan)
 
 
-def _changes(args: argparse.Namespace, guest: Inspection) -> Iterator[Change]:
+def _changes(args: argparse.Namespace, guest: Inspection, out: Output) -> Iterator[Change]:
     from byre.filesystems.paths import split_path
     from byre.lite.changes import MakeFolder, Put
 
@@ -75,8 +75,10 @@ def _changes(args: argparse.Namespace, guest: Inspection) -> Iterator[Change]:
     if source.is_file():
         yield Put(target, _content(source))
         return
+    if not source.is_dir():
+        raise StorageError("is neither a file nor a folder", path=source)
     yield MakeFolder(target)
-    for count, (path, below) in enumerate(_walk(source)):
+    for count, (path, below) in enumerate(_walk(source, out)):
         if count >= MAX_FILES:
             raise UsageError(f"holds more than {MAX_FILES} files", path=source)
         if path.is_dir():
@@ -85,8 +87,8 @@ def _changes(args: argparse.Namespace, guest: Inspection) -> Iterator[Change]:
             yield Put(f"{target}/{below}", _content(path))
 
 
-def _walk(source: Path) -> Iterator[tuple[Path, str]]:
-    """Files and folders below, folders first; links are never followed and never copied."""
+def _walk(source: Path, out: Output) -> Iterator[tuple[Path, str]]:
+    """Files and folders below, folders first; links are never followed and never copied, and told."""
     try:
         entries = sorted(source.rglob("*"))
     except OSError as error:
@@ -94,6 +96,9 @@ def _walk(source: Path) -> Iterator[tuple[Path, str]]:
     for path in entries:
         if not path.is_symlink() and (path.is_dir() or path.is_file()):
             yield path, path.relative_to(source).as_posix()
+        else:
+            what = "a link" if path.is_symlink() else "neither a file nor a folder"
+            out.notice(f"{path} is {what}: left out")
 
 
 def _content(path: Path) -> Content:

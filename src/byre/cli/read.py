@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import BinaryIO, TypeAlias
 
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         elif args.hex:
             _hex_dump(out, disk.read, pieces, stop)
         else:
-            _to_stdout(sys.stdout.buffer, disk.read, pieces, stop)
+            _to_stdout(out.bytes_stream(), disk.read, pieces, stop)
     if out.json:
         payload = {
             "image": args.image,

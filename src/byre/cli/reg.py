@@ -13,7 +13,7 @@ from byre.cli.guest_paths import opened
 from byre.cli.layout import table, title
 from byre.cli.options import add_image
 from byre.cli.output import Output, printable
-from byre.cli.reg_edit import ACTIONS, TYPES, run_edit
+from byre.cli.reg_edit import ACTIONS, TYPES, of_user, run_edit
 from byre.errors import StorageError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ EXAMPLES = r"""
   byre reg xp.qcow2 set 'HKLM\SYSTEM\CurrentControlSet\Services\intelppm' Start 4 --type dword --in-place
   byre reg xp.qcow2 delete 'HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Run' Updater --in-place
   byre reg xp.qcow2 import mergeide.reg -o movable.qcow2
+  byre reg xp.qcow2 import desktop.reg --user operator --in-place
 """
 VERDICTS = "   0 shown\n   1 shown as far as the hive can be read: it is damaged, and where is on stderr"
 MAX_SHOWN_BYTES = 32
@@ -59,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="sz",
         help=f"with set: the value's type, one of {', '.join(TYPES)}; default sz",
     )
+    parser.add_argument("--user", metavar="NAME", help="whose HKEY_CURRENT_USER is meant: the profile folder's name")
     parser.add_argument("--partition", type=int, metavar="N", help="the system on this partition")
     parser.add_argument("-r", "--recursive", action="store_true", help="with everything below the key")
     add_destination(
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             if regedit:
                 raise UsageError("an export needs a KEY")
             return _list_hives(args, out, registry)
-        return _show(args, out, registry.locate(args.key), regedit=regedit)
+        return _show(args, out, registry.locate(of_user(args.key, args.user)), regedit=regedit)
 
 
 def _wants_export(args: argparse.Namespace, out: Output) -> bool:

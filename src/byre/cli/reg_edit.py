@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,10 @@ MAX_REG_FILE = 64 << 20
 
 def run_edit(args: argparse.Namespace, out: Output) -> int:
     """Carry out ``args.key`` (an action) with the words after it."""
-    edits = {"set": _set, "delete": _delete, "import": _import}[args.key](args)
+    edits = [
+        replace(edit, key=of_user(edit.key, args.user))
+        for edit in {"set": _set, "delete": _delete, "import": _import}[args.key](args)
+    ]
 
     def plan(guest: Inspection) -> list[tuple[OpenVolume, list[Change]]]:
         from byre.lite.registry_changes import hive_changes
@@ -36,6 +40,14 @@ def run_edit(args: argparse.Namespace, out: Output) -> int:
         return [(volume, hive_changes(volume.filesystem, root, edits, image=args.image))]
 
     return run_change(args, out, "reg", plan)
+
+
+def of_user(key: str, user: str | None) -> str:
+    r"""The path with ``HKCU`` as that user's: nobody is logged on in an image."""
+    if user is None:
+        return key
+    root, separator, rest = key.lstrip("[").partition("\\")
+    return f"HKU\\{user}{separator}{rest}" if root.upper() in ("HKCU", "HKEY_CURRENT_USER") else key
 
 
 def _set(args: argparse.Namespace) -> list[Edit]:
@@ -74,9 +86,9 @@ def _import(args: argparse.Namespace) -> list[Edit]:
     edits: list[Edit] = []
     for row in parse_reg(decode_reg(raw), path=str(path)):
         if row.name is None:
-            edits.append(DeleteKey(row.key) if row.data is None else MakeKey(row.key))
+            edits.append(DeleteKey(row.key, if_there=True) if row.data is None else MakeKey(row.key))
         elif row.data is None:
-            edits.append(DeleteValue(row.key, row.name))
+            edits.append(DeleteValue(row.key, row.name, if_there=True))
         else:
             edits.append(SetValue(row.key, row.name, row.type, row.data))
     return edits

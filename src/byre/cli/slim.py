@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,19 +14,23 @@ from typing import TYPE_CHECKING, Any
 from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
 from byre.cli.options import add_image
 from byre.cli.output import Output
+from byre.cli.slim_boot import add_boot, boot_payload, check_boot, try_start
 from byre.errors import ByreError, ExistsError, StorageError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from byre.audit.facts import Facts
     from byre.disks.disk import Disk
+    from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
+    from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
     from byre.filesystems.unneeded import Unneeded
-    from byre.lite.changes import Applied, Change
-    from byre.lite.proof import Proof
+    from byre.lite.changes import Applied
+    from byre.lite.proof import Planned, Proof
     from byre.lite.slim_guest import SlimGuest
     from byre.lite.slim_plan import SlimPlan
     from byre.lite.slim_recipe import Recipe
+    from byre.lite.starting import StartProof
     from byre.windows.components import Component
     from byre.windows.inspection import Inspection
 
@@ -35,17 +43,21 @@ EXAMPLES = r"""
   byre slim --list xp.qcow2
   byre slim xp.qcow2 --profile lean --dry-run
   byre slim xp.qcow2 --profile lean -o lean.qcow2 --compress
+  byre slim xp.qcow2 -o lean.qcow2 --boot                     written only if it still starts
   byre slim xp.qcow2 --profile none --drop games --drop 'C:\Drivers\**' --in-place
 """
 VERDICTS = """\
    0 done, or the plan of a dry run holds
-   1 refused: something that is kept needs what would go; nothing was written"""
+   1 refused: something that is kept needs what would go, or the result starts no more; nothing was written
+   2 with --boot: written, but neither the result nor the image as it was starts"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_image(parser)
     parser.add_argument(
-        "--list", action="store_true", help="the components in this image, with sizes; changes nothing"
+        "--list",
+        action="store_true",
+        help="the components in this image, with sizes and what depends on them; changes nothing",
     )
     group = parser.add_argument_group("what goes")
     group.add_argument("--profile", choices=("none", "safe", "lean", "lite"), help="safe where nothing is said")
@@ -59,6 +71,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--recipe", metavar="FILE.toml", type=Path, help="profile, keep, drop and own components")
     parser.add_argument("--compress", action="store_true", help="with -o: compress the result")
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="the result as a page")
+    parser.add_argument(
+        "--verify", action="store_true", help="read every file before and after, also those that can't have changed"
+    )
+    add_boot(parser)
     add_destination(parser)
 
 
@@ -72,9 +88,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
         raise ExistsError("the report is there already", path=args.report, hint="Choose another name or remove it.")
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
+    if args.compress:
+        _check_compress(args)
+    check_boot(args)
     recipe = _recipe(args)
     with changing(args) as (disk, work, inspection):
         return _Run(args, out, recipe, disk, work, inspection).go()
+
+
+def _check_compress(args: argparse.Namespace) -> None:
+    from byre.disks.formats import format_for_suffix, format_named
+
+    entry = format_for_suffix(args.output) or format_named("qcow2")
+    if "compress" not in entry.options:
+        raise UsageError(f"{entry.name} images are not compressed", path=args.output)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -89,7 +116,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 class _Run:
-    """One run of the verb. Mutable only in what it is given."""
+    """One run of the verb. Mutable: it notes what each phase took, and the boot test that was made."""
 
     def __init__(
         self,
@@ -102,15 +129,55 @@ class _Run:
     ) -> None:
         self.args, self.out, self.recipe = args, out, recipe
         self.disk, self.work, self.inspection = disk, work, inspection
+        self.seconds: dict[str, float] = {}
+        self.start: StartProof | None = None
 
     def go(self) -> int:
-        from byre.audit.gathering import gather
         from byre.cli.slim_shown import show_list, show_result
-        from byre.lite.applying import refuse_unsafe
-        from byre.lite.slim_guest import list_left, list_parts, read_slim_guest
+        from byre.lite.slim_guest import list_left, list_parts
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
-        facts = gather(self.disk, name=self.args.image)
+        with self._phase("look"):
+            facts, volume, guest = self._look()
+        components = _components(facts, self.recipe.components)
+        if self.args.list:
+            with self.out.progress("looking for what needs them", None, unit="programs") as bar:
+                parts = list_parts(guest, components, bar.advance)
+            listed = slim_list_payload(self.args.image, parts, list_left(guest, components))
+            self.out.result("slim", listed, lambda console: show_list(console, listed))
+            return 0
+        with self._phase("plan"):
+            parts = list_parts(guest, components)
+            plan = self._plan(guest, components)
+        payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
+        payload["before"] = _taken(self.disk)
+        if not plan.reasons and not self.args.dry_run:
+            self._carry_out(facts, volume, guest, plan, payload)
+        payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
+        if self.args.report is not None:
+            from byre.reports.html.slim_page import slim_page
+
+            picture = self.start.after.screenshot if self.start is not None else None
+            _write(self.args.report, slim_page(payload, picture))
+        self.out.result("slim", payload, lambda console: show_result(console, payload))
+        if payload["refused"]:
+            return 1
+        return 2 if self.start is not None and self.start.outcome != "starts" else 0
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - began
+
+    def _look(self) -> tuple[Facts, OpenVolume, SlimGuest]:
+        from byre.audit.gathering import gather
+        from byre.lite.applying import refuse_unsafe
+        from byre.lite.slim_guest import read_slim_guest
+
+        facts = gather(self.disk, name=self.args.image, found=self.inspection, counting=False)
         volume = self._volume(facts)
         try:
             refuse_unsafe(volume)
@@ -119,26 +186,7 @@ class _Run:
                 raise
             self.out.notice(f"this would be refused now: {error.what}")
         assert volume.filesystem is not None
-        guest = read_slim_guest(volume.filesystem, facts)
-        components = _components(facts, self.recipe.components)
-        if self.args.list:
-            with self.out.progress("looking for what needs them", None, unit="programs") as bar:
-                parts = list_parts(guest, components, bar.advance)
-            listed = slim_list_payload(self.args.image, parts, list_left(guest, components))
-            self.out.result("slim", listed, lambda console: show_list(console, listed))
-            return 0
-        parts = list_parts(guest, components)
-        plan = self._plan(guest, components)
-        payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
-        payload["before"] = sum(storage.size for storage in self.disk.files)
-        if not plan.reasons and not self.args.dry_run:
-            self._carry_out(facts, volume, guest, plan, payload)
-        if self.args.report is not None:
-            from byre.reports.html.slim_page import slim_page
-
-            _write(self.args.report, slim_page(payload))
-        self.out.result("slim", payload, lambda console: show_result(console, payload))
-        return 1 if plan.reasons else 0
+        return facts, volume, read_slim_guest(volume.filesystem, facts)
 
     def _volume(self, facts: Facts) -> OpenVolume:
         if facts.guest is None:
@@ -155,72 +203,98 @@ class _Run:
     def _carry_out(
         self, facts: Facts, volume: OpenVolume, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]
     ) -> None:
+        from byre.disks.left_out import LeftOutDisk
         from byre.filesystems.unneeded import find_unneeded
         from byre.lite.changes import Applied
+        from byre.lite.proof import Planned, apart_of
         from byre.lite.slim_guest import planned_changes
+        from byre.reports.slim_json import proof_payload
 
         changes = planned_changes(guest, plan, image=self.args.image)
         if not changes and self.args.in_place:
             return
-        applied = apply_plan(self.work, [(volume, changes)], self.out) if changes else (Applied((), (), 0),)
-        unneeded = find_unneeded(self.work)
-        proof = self._prove(facts, volume, plan, changes, applied[0], unneeded)
-        saved = self._save(applied, unneeded)
-        payload["proof"] = {
-            "compared": proof.compared,
-            "written": proof.written,
-            "gone": proof.gone,
-            "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
-        }
+        with self._phase("change"):
+            applied = apply_plan(self.work, [(volume, changes)], self.out) if changes else (Applied((), (), 0),)
+        with self._phase("prove"):
+            unneeded = find_unneeded(self.work, checked_later=True)
+            result = LeftOutDisk(self.work, unneeded.ranges)
+            planned = Planned(volume.partition.index, changes, applied[0], unneeded.files)
+            proof = self._prove(facts, plan, planned, result, apart_of(self.work, unneeded.ranges))
+        payload["proof"] = proof_payload(proof)
+        if self.args.boot:
+            with self._phase("boot"):
+                self.start = try_start(self.args, self.out, self.disk, result)
+            payload["boot"] = boot_payload(self.start)
+            if self.start.outcome == "worse":
+                payload["refused"] = True
+                return
+        with self._phase("write"):
+            saved = self._save(applied, unneeded)
         payload["output"], payload["snapshot"] = saved.path, saved.snapshot
-        payload["after"] = Path(saved.path).stat().st_size if saved.path else None
+        payload["after"] = self._size_of(saved)
         payload["freed"] = applied[0].freed
-        payload["dropped_free"] = unneeded.free if self.args.output else 0
+        payload["dropped_free"] = unneeded.free
         if saved.snapshot is not None:
-            self.out.notice(
-                f"the image as it was is the snapshot {saved.snapshot!r}; space comes back only with: byre snapshot "
-                f"delete {self.args.image} '{saved.snapshot}' && byre compact --drop-free {self.args.image}"
+            payload["give_back"] = _give_back(self.args.image, saved.snapshot)
+        elif payload["after"] > payload["before"] and not self.args.compress and "compress" in self._format().options:
+            payload["advice"] = (
+                "larger than the image, which is compressed or in finer pieces; --compress makes it smaller"
             )
 
-    def _prove(
-        self,
-        facts: Facts,
-        volume: OpenVolume,
-        plan: SlimPlan,
-        changes: list[Change],
-        applied: Applied,
-        unneeded: Unneeded,
-    ) -> Proof:
-        from byre.disks.left_out import LeftOutDisk
-        from byre.lite.proof import prove_audit, prove_files
+    def _size_of(self, saved: Saved) -> int:
+        if saved.snapshot is not None:
+            return _taken(self.disk)
+        from byre.disks.opening import open_disk
 
-        after = LeftOutDisk(self.work, unneeded.ranges) if self.args.output else self.work
+        with open_disk(Path(self.args.output), format=self._format().name, with_backing=False) as disk:
+            return _taken(disk)
+
+    def _prove(self, facts: Facts, plan: SlimPlan, planned: Planned, result: Disk, apart: Int64Array) -> Proof:
+        from byre.lite.proof import prove
+        from byre.windows.inspection import Inspection
+
+        expected = {part.component.title for part in plan.parts}
         with self.out.progress("proving", None, unit="files"):
-            proof = prove_files(self.disk, after, volume.partition.index, changes, applied, leave_out=unneeded.files)
-            expected = {part.component.title for part in plan.parts}
-            return replace(proof, grades=prove_audit(facts, after, target="qemu", expected=expected))
+            after = Inspection(result, name=self.args.image)
+            return prove(
+                self.inspection, after, facts, planned, apart=apart, expected=expected, read_all=self.args.verify
+            )
+
+    def _format(self) -> Format:
+        """That of OUT."""
+        from byre.disks.formats import format_for_suffix, format_named
+
+        return format_for_suffix(self.args.output) or format_named("qcow2")
 
     def _save(self, applied: tuple[Applied, ...], unneeded: Unneeded) -> Saved:
         if not self.args.output:
-            return save(self.args, self.disk, self.work, applied, self.out, verb="slim")
+            return save(self.args, self.disk, self.work, applied, self.out, verb="slim", left_out=unneeded.ranges)
         from byre.convert.convert import convert_image
-        from byre.disks.formats import format_for_suffix, format_named
 
-        entry = format_for_suffix(self.args.output) or format_named("qcow2")
-        if self.args.compress and "compress" not in entry.options:
-            raise UsageError(f"{entry.name} images are not compressed", path=self.args.output)
         options = {"compress": True} if self.args.compress else {}
         with self.out.progress("writing", self.work.size) as bar:
             convert_image(
                 self.work,
                 self.args.output,
-                entry,
+                self._format(),
                 options,
                 force=self.args.force,
                 left_out=[unneeded.ranges],
                 advance=bar.advance,
             )
         return Saved(self.args.output, None, applied)
+
+
+def _taken(disk: Disk) -> int:
+    """Bytes that the files of an image take: their lengths, but for raw images, which are as long as the disk."""
+    return sum(storage.allocated if disk.format == "raw" else storage.size for storage in disk.files)
+
+
+def _give_back(image: str, snapshot: str) -> str:
+    """What gives up the state before, as it can be pasted into a shell."""
+    dashes = ("--",) if snapshot.startswith("-") or image.startswith("-") else ()
+    delete = shlex.join(("byre", "snapshot", "delete", *dashes, image, snapshot))
+    return f"{delete} && {shlex.join(('byre', 'compact', *dashes, image))}"
 
 
 def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ...]:

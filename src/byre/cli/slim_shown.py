@@ -54,15 +54,15 @@ def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
     _print_left(console, payload["left"])
     _print_reasons(console, payload)
     _print_worth(console, payload["profiles"])
-    if payload["refused"]:
+    if payload["proof"] is not None:
+        _print_proof(console, payload)
+    elif payload["refused"]:
         ids = [each for each in dict.fromkeys(row["component"] for row in payload["reasons"]) if each != "dropped"]
         hint = f" Say --keep-needed, or: --keep {' --keep '.join(ids)}" if ids else " Drop less."
         console.print(f"refused: nothing was written.{hint}")
-    elif payload["proof"] is None:
+    else:
         said = "would remove" if payload["dry_run"] else "nothing to remove of"
         console.print(f"{said} {payload['files']} files, {format_size(payload['allocated'])}")
-    else:
-        _print_proof(console, payload)
 
 
 def _print_tree(console: Printer, payload: Mapping[str, Any]) -> None:
@@ -97,10 +97,33 @@ def _print_reasons(console: Printer, payload: Mapping[str, Any]) -> None:
 
 def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     proof = payload["proof"]
-    verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
+    console.print("nothing was written:" if payload["refused"] else "proved before it was written:")
+    console.print(printable(f"  file systems: sound by Byre's own check{_read_by(proof['readers'])}"))
     console.print(
-        f"proved: file systems sound; {proof['compared']} streams unchanged, {proof['written']} written as planned, "
-        f"{proof['gone']} files gone; {verdicts}"
+        f"  files: {proof['compared']} streams unchanged, {proof['written']} written as planned, {proof['gone']} gone"
     )
+    verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
+    console.print(f"  audit: {verdicts}")
+    if payload["boot"] is not None:
+        console.print(printable(f"  boot test: {payload['boot']['sentence']}"))
+    if payload["refused"]:
+        console.print("refused: the result starts no more. Drop less.")
+        return
     sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
     console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
+    if payload["advice"] is not None:
+        console.print(payload["advice"])
+    if payload["give_back"] is not None:
+        console.print(printable(f"the image as it was is the snapshot {payload['snapshot']!r}."))
+        console.print("Its space comes back only when that is deleted; once you trust the result:")
+        console.print(printable(f"  {payload['give_back']}"))
+
+
+def _read_by(readers: Sequence[Mapping[str, Any]]) -> str:
+    """Who else has read the result, partition by partition; or why nobody has."""
+    several = len(readers) > 1
+    return "".join(
+        (f"; partition {each['partition']}: " if several else "; ")
+        + (f"{each['reader']} finds the same {each['names']} names" if each["reader"] else each["note"])
+        for each in readers
+    )

@@ -14,6 +14,8 @@ class TerminalPrinter:
         self._console = PlainConsole(
             file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
+        if self._console.width < 1:  # COLUMNS=0: rich would print nothing at all
+            self._console.width = 80
 
     def print(self, *objects: Any, style: str = "", end: str = "\n") -> None:
         self._console.print(*objects, style=style or None, end=end)

@@ -6,13 +6,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from byre.convert.delivery import made_for, uuid_options
 from byre.convert.padding import PaddedDisk
 from byre.convert.pipeline import Copied, copy_disk
-from byre.convert.states import State, states_of
-from byre.convert.target_rules import Target as DeliveryTarget
-from byre.convert.targets import TargetReport
 from byre.disks.disk import Disk
 from byre.disks.formats import Format, format_named
 from byre.disks.layers import layers_of
@@ -21,6 +18,11 @@ from byre.disks.writer import Int64Array
 from byre.errors import MissingError, RefusedReferenceError, UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.storage.publish import Publication
+
+if TYPE_CHECKING:  # most conversions need neither states nor targets, whose imports take 0.02 s
+    from byre.convert.states import State
+    from byre.convert.target_rules import Target as DeliveryTarget
+    from byre.convert.targets import TargetReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def convert_image(
         _refuse_far_backing(source, path, allow_paths)
     chosen = _chosen_options(source, path, entry, options or {}, keep_backing=keep_backing, keep_uuid=keep_uuid)
     if with_snapshots and not _copies_clusters(source, entry, keep_backing=keep_backing):
+        from byre.convert.states import states_of
+
         _refuse_with_chain(path, keep_backing=keep_backing, left_out=left_out)
         return convert_states(
             states_of(source),
@@ -90,7 +94,11 @@ def convert_image(
     copy = _copy_snapshots if with_snapshots else _copy_one
     with Publication(path, force=force, keep_off=source.files) as target:
         copied, count, files = copy(source, target, entry, chosen, how)
-        report = None if for_target is None else made_for(for_target, target, files, entry)
+        report = None
+        if for_target is not None:
+            from byre.convert.delivery import made_for
+
+            report = made_for(for_target, target, files, entry)
         actual = target.flush()
     return Converted(os.fspath(path), entry.name, source.size, actual, copied, count, report)
 
@@ -203,6 +211,8 @@ def _chosen_options(
     else:
         _refuse_parent(chosen, path)
     if keep_uuid:
+        from byre.convert.delivery import uuid_options
+
         chosen |= uuid_options(entry, source.describe().details, path)
     elif _keeps_uuid(chosen):
         own = source.describe().details.get("uuid")
@@ -239,6 +249,8 @@ def convert_states(
         with Publication(path, force=force, keep_off=newest.files) as target:
             copied = write_states(states, target, chosen, threads=threads, advance=advance, cancelled=cancelled)
             if for_target is not None:
+                from byre.convert.delivery import made_for
+
                 report = made_for(for_target, target, (target.storage,), entry)
             actual = target.flush()
     else:

@@ -6,7 +6,7 @@ import numpy as np
 
 from byre.convert.compare import stored_apart
 from byre.disks.disk import Disk
-from byre.disks.writer import BoolArray, Int64Array
+from byre.disks.writer import Int64Array
 
 STEP = 1 << 20
 """Bytes of each disk that are read at a time; a comparison ends at the first step that differs."""
@@ -34,15 +34,6 @@ class Blocks:
         """Whether any byte of ``[start, stop)`` may differ."""
         at = int(np.searchsorted(self._stops, start, side="right"))
         return at < len(self._starts) and int(self._starts[at]) < stop
-
-    def touched(self, starts: Int64Array, stops: Int64Array) -> BoolArray:
-        """``touches`` of many ranges at once."""
-        if not len(self._starts):
-            return np.zeros(len(starts), dtype=np.bool_)
-        at = np.searchsorted(self._stops, starts, side="right")
-        inside = at < len(self._starts)
-        found: BoolArray = inside & (self._starts[np.where(inside, at, 0)] < stops)
-        return found
 
     def within(self, start: int, stop: int) -> list[tuple[int, int]]:
         """The parts of ``[start, stop)`` that may differ."""

@@ -10,10 +10,10 @@ import numpy as np
 
 from byre.differences.blocks import Blocks
 from byre.differences.noise import file_noise
-from byre.differences.untouched import Untouched
 from byre.errors import ByreError
 from byre.extents import Kind
 from byre.filesystems.base import REPARSE_POINT, Entry, FileSystem
+from byre.filesystems.ntfs.untouched import Untouched
 from byre.volumes.problems import Problems
 
 ALWAYS_COMPARED = frozenset({"/$boot"})
@@ -63,7 +63,7 @@ class FileComparison:
         self.problems = problems
         self.everything = everything
         self.bytes_read = 0
-        self.untouched = Untouched(old, new, blocks)
+        self.untouched = Untouched(old, new, blocks.apart if blocks is not None else None)
 
     def changes(self) -> list[FileChange]:
         """All of them by path; what is folded away is there too, with its ``noise``."""

@@ -38,8 +38,9 @@ class Unneeded:
     files: tuple[tuple[int, str], ...]
 
 
-def find_unneeded(disk: Disk, *, what: str = "") -> Unneeded:
-    """Every range of the disk that nothing needs. ``what`` names a state in errors: a snapshot.
+def find_unneeded(disk: Disk, *, what: str = "", checked_later: bool = False) -> Unneeded:
+    """Every range of the disk that nothing needs. ``what`` names a state in errors: a snapshot. ``checked_later``:
+    the caller checks the file systems of the disk without these ranges, and throws it away where they are damaged.
 
     Raises UnsupportedError where a file system can't be trusted to say, or there is none that Byre judges.
     """
@@ -56,7 +57,7 @@ def find_unneeded(disk: Disk, *, what: str = "") -> Unneeded:
             continue
         judged = True
         facts = volume.filesystem.facts()
-        _require_sound(volume, facts, name, what)
+        _require_sound(volume, facts, name, what, checked_later=checked_later)
         for slice_ in volume.filesystem.free_extents():
             pieces.append(np.stack((slice_["disk"], slice_["disk"] + slice_["length"]), axis=1))
             free += int(slice_["length"].sum())
@@ -73,10 +74,10 @@ def find_unneeded(disk: Disk, *, what: str = "") -> Unneeded:
     return Unneeded(_sorted(pieces), free, emptied, tuple(files))
 
 
-def _require_sound(volume: OpenVolume, facts: VolumeFacts, name: str, what: str) -> None:
+def _require_sound(volume: OpenVolume, facts: VolumeFacts, name: str, what: str, *, checked_later: bool) -> None:
     """Raise unless the volume's own account of its space can be trusted."""
     assert volume.filesystem is not None
-    reason = _distrust(volume.filesystem, facts)
+    reason = _distrust(volume.filesystem, facts, checked_later=checked_later)
     if reason is not None:
         raise UnsupportedError(
             f"{what}partition {volume.partition.index}: free space can't be trusted: {reason}",
@@ -85,13 +86,15 @@ def _require_sound(volume: OpenVolume, facts: VolumeFacts, name: str, what: str)
         )
 
 
-def _distrust(files: FileSystem, facts: VolumeFacts) -> str | None:
+def _distrust(files: FileSystem, facts: VolumeFacts, *, checked_later: bool) -> str | None:
     if facts.dirty or (facts.dirty is None and files.type == "ntfs"):
         return "the volume is marked dirty" if facts.dirty else "its dirty flag can't be read"
     if facts.hibernated or (facts.hibernated is None and files.type == "ntfs"):
         return "a hibernated session lies on it" if facts.hibernated else "hiberfil.sys may hold a session"
     if facts.log not in ("clean", "empty", None):
         return f"its log is {facts.log}"
+    if checked_later:
+        return None
     report = files.check()
     if report.corruptions:
         first = next((each.message for each in report.problems if each.kind == "corruption"), "")
@@ -147,11 +150,12 @@ def hash_files(disk: Disk, leave_out: tuple[tuple[int, str], ...] = ()) -> dict[
             if (index, entry.path) in leave_out:
                 continue
             for stream in ([] if entry.is_dir else [""]) + [each.name for each in entry.streams]:
-                found[index, entry.path, stream] = _digest(volume.filesystem, entry, stream)
+                found[index, entry.path, stream] = stream_digest(volume.filesystem, entry, stream)
     return found
 
 
-def _digest(files: FileSystem, entry: Entry, stream: str) -> str:
+def stream_digest(files: FileSystem, entry: Entry, stream: str) -> str:
+    """SHA-256 of one stream; where it can't be read, why not."""
     digest = hashlib.sha256()
     try:
         for chunk in files.chunks(entry, stream):

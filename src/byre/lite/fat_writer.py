@@ -21,6 +21,7 @@ from byre.filesystems.fat.table import END, FREE
 from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
 from byre.lite.fat_folder import MAX_NAME, Folder, dots, slots_needed, with_content
+from byre.lite.guards import from_inside
 from byre.lite.planned_names import Made, PlannedNames, Where, where
 from byre.units import ceil_div
 
@@ -33,7 +34,7 @@ def refuse_unsafe(files: FatFileSystem) -> None:
     """Raise UnsupportedError where the volume may not be changed from outside."""
     facts = files.facts()
     name = files.volume.name
-    inside = "Start the guest, let it check the disk and shut it down from inside, then try again."
+    inside = from_inside(name)
     if facts.hibernated is not False:
         raise UnsupportedError("holds a hibernated session: it must not be changed", path=name, hint=inside)
     if facts.dirty is not False:

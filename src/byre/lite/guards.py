@@ -8,6 +8,7 @@ one all come to the same. Registry keys are judged by their place in the hive, w
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
 from byre.errors import ByreError, MissingError, UnsupportedError
@@ -195,3 +196,11 @@ def _around_logon(kind: str, key: str, edit: SetValue) -> bool:
     if edit.name.lower() == "limitblankpassworduse":
         return not any(edit.data)
     return any(edit.data)
+
+
+def from_inside(image: str) -> str:
+    """What to do where a volume may only be changed after its own system has finished with it."""
+    return (
+        f"Run {shlex.join(('byre', 'run', '--keep', image))}: it starts on the controller that the guest knows, "
+        "behind a snapshot. Let it check its disk, shut it down from inside, then try again."
+    )

@@ -7,7 +7,7 @@ the public descriptions of the regf format, as in ``byre.windows.registry.layout
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,17 +51,19 @@ class SetValue:
 
 @dataclass(frozen=True, slots=True)
 class DeleteValue:
-    """A value is gone afterwards; MissingError where it wasn't there."""
+    """A value is gone afterwards; MissingError where it wasn't there, unless ``if_there``."""
 
     key: str
     name: str
+    if_there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteKey:
-    """A key is gone with everything below it; MissingError where it wasn't there."""
+    """A key is gone with everything below it; MissingError where it wasn't there, unless ``if_there``."""
 
     key: str
+    if_there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,29 @@ def edited(hive: Hive, base_block: bytes, edits: Iterable[Edit], *, written: int
     return editor.file(base_block)
 
 
+@dataclass(slots=True)
+class _Listed:
+    """A key's subkeys or values, in order and by name in capitals; of two with one name the first counts. Mutable:
+    the list in the hive is written once, when all edits are made."""
+
+    cells: list[int]
+    named: dict[str, int]
+    changed: bool = False
+
+    def add(self, name: str, cell: int) -> None:
+        self.cells.append(cell)
+        self.named[capitals(name)] = cell
+        self.changed = True
+
+    def drop(self, name: str, cell: int) -> None:
+        self.cells.remove(cell)
+        self.named.pop(capitals(name), None)
+        self.changed = True
+
+
 class _Editor:
-    """One hive being edited. Mutable."""
+    """One hive being edited. Mutable: lists of subkeys and values are kept until ``file`` writes them, since each
+    edit of a key with thousands would else write all of them."""
 
     def __init__(self, hive: Hive, written: int) -> None:
         self.path = hive.path
@@ -103,19 +126,32 @@ class _Editor:
         self.used = min(hive.base.bins_size, len(hive.bins))
         self.cells = Cells(hive.bins[: self.used], path=hive.path)
         self.tail = hive.bins[self.used :]
+        self._subkeys: dict[int, _Listed] = {}
+        self._own_values: dict[int, _Listed] = {}
 
     def make(self, edit: Edit) -> None:
         if isinstance(edit, SetValue):
             self._set(self._key(edit.key, make=True), edit)
-        elif isinstance(edit, DeleteValue):
-            self._delete_value(self._key(edit.key), edit)
         elif isinstance(edit, MakeKey):
             self._key(edit.key, make=True)
         else:
-            self._delete_key(edit.key)
+            try:
+                if isinstance(edit, DeleteValue):
+                    self._delete_value(self._key(edit.key), edit)
+                else:
+                    self._delete_key(edit.key)
+            except MissingError:
+                if not edit.if_there:
+                    raise
 
     def file(self, base_block: bytes) -> bytes:
         """The whole file: the base block names the new size, its sequence numbers agree."""
+        for cell, listed in self._subkeys.items():
+            if listed.changed:
+                self._put_children(cell, listed.cells)
+        for cell, listed in self._own_values.items():
+            if listed.changed:
+                self._put_values(cell, listed.cells)
         base = bytearray(base_block[:BINS_START].ljust(BINS_START, b"\0"))
         (sequence,) = struct.unpack_from("<I", base, 4)
         sequence = (sequence + 1) & 0xFFFFFFFF
@@ -142,17 +178,19 @@ class _Editor:
         return cell
 
     def _child(self, cell: int, name: str) -> int | None:
-        wanted = capitals(name)
-        return next((child for child in self._children(cell) if capitals(self._name(child)) == wanted), None)
+        return self._children(cell).named.get(capitals(name))
 
-    def _children(self, cell: int) -> list[int]:
-        count, listed = self._u32(cell, _SUBKEYS), self._u32(cell, _SUBKEY_LIST)
+    def _children(self, cell: int) -> _Listed:
+        known = self._subkeys.get(cell)
+        if known is not None:
+            return known
+        count, top = self._u32(cell, _SUBKEYS), self._u32(cell, _SUBKEY_LIST)
         found: list[int] = []
         if count:
-            self._read_list(listed, found)
+            self._read_list(top, found)
         if len(found) != count:
             raise self._damaged("a list of subkeys is wrong", cell)
-        return found
+        return self._subkeys.setdefault(cell, _by_name(found, self._name))
 
     def _read_list(self, listed: int, found: list[int], depth: int = 0) -> None:
         data = self.cells.read(listed)
@@ -186,7 +224,7 @@ class _Editor:
             0,
         )
         child = self.cells.allocate(record + raw)
-        self._put_children(parent, [*self._children(parent), child])
+        self._children(parent).add(name, child)
         length = max(self._u16(parent, _MAX_NAME), len(_units(name)))
         self.cells.write(parent, _MAX_NAME, struct.pack("<H", min(length, 0xFFFF)))
         return child
@@ -228,11 +266,12 @@ class _Editor:
         gone = self._child(parent, names[-1])
         if gone is None:
             raise MissingError(f"has no key {path!r}", path=self.path)
-        self._put_children(parent, [child for child in self._children(parent) if child != gone])
+        self._children(parent).drop(names[-1], gone)
+        self._touch(parent)
         stack, seen = [gone], {gone}
         while stack:
             cell = stack.pop()
-            for child in self._children(cell):
+            for child in self._children(cell).cells:
                 if child in seen:
                     raise self._damaged("a key hangs in two places", child)
                 seen.add(child)
@@ -242,7 +281,7 @@ class _Editor:
     def _free_key(self, cell: int) -> None:
         if self._u32(cell, _SUBKEYS):
             self._free_list(self._u32(cell, _SUBKEY_LIST))
-        for value in self._values(cell):
+        for value in self._values(cell).cells:
             self._free_value(value)
         if self._u32(cell, _VALUES):
             self.cells.free(self._u32(cell, _VALUE_LIST))
@@ -250,6 +289,8 @@ class _Editor:
             self.cells.free(self._u32(cell, _CLASS))
         self._count_security(self._u32(cell, _SECURITY), -1)
         self.cells.free(cell)
+        self._subkeys.pop(cell, None)  # another key may get this cell
+        self._own_values.pop(cell, None)
 
     def _count_security(self, cell: int, change: int) -> None:
         """Security cells are shared and counted; the last reference gone, it leaves its ring."""
@@ -268,18 +309,19 @@ class _Editor:
 
     # Values
 
-    def _values(self, cell: int) -> list[int]:
+    def _values(self, cell: int) -> _Listed:
+        known = self._own_values.get(cell)
+        if known is not None:
+            return known
         count = self._u32(cell, _VALUES)
-        if not count:
-            return []
-        data = self.cells.read(self._u32(cell, _VALUE_LIST))
+        data = self.cells.read(self._u32(cell, _VALUE_LIST)) if count else b""
         if 4 * count > len(data):
             raise self._damaged("a list of values is cut off", cell)
-        return list(struct.unpack_from(f"<{count}I", data))
+        found = list(struct.unpack_from(f"<{count}I", data))
+        return self._own_values.setdefault(cell, _by_name(found, self._value_name))
 
     def _value(self, cell: int, name: str) -> int | None:
-        wanted = capitals(name)
-        return next((value for value in self._values(cell) if capitals(self._value_name(value)) == wanted), None)
+        return self._values(cell).named.get(capitals(name))
 
     def _set(self, cell: int, edit: SetValue) -> None:
         if len(_units(edit.name)) > 2 * MAX_VALUE_NAME or "\0" in edit.name:
@@ -296,7 +338,7 @@ class _Editor:
             raw, latin = _encoded(edit.name)
             flags = NAME_IS_LATIN1_VALUE if latin and raw else 0
             record = _VALUE.pack(b"vk", len(raw), size, where, edit.type, flags, 0) + raw
-            self._put_values(cell, [*self._values(cell), self.cells.allocate(record)])
+            self._values(cell).add(edit.name, self.cells.allocate(record))
         longest = max(self._u32(cell, _MAX_VALUE_NAME), len(_units(edit.name)))
         self._put_u32(cell, _MAX_VALUE_NAME, longest)
         self._put_u32(cell, _MAX_DATA, max(self._u32(cell, _MAX_DATA), len(edit.data)))
@@ -324,7 +366,7 @@ class _Editor:
         gone = self._value(cell, edit.name)
         if gone is None:
             raise MissingError(f"has no value {edit.name!r} in {edit.key!r}", path=self.path)
-        self._put_values(cell, [value for value in self._values(cell) if value != gone])
+        self._values(cell).drop(edit.name, gone)
         self._free_value(gone)
         self._touch(cell)
 
@@ -381,6 +423,13 @@ class _Editor:
 
     def _damaged(self, what: str, cell: int) -> CorruptImageError:
         return CorruptImageError(f"{what}: the hive is only read", path=self.path, offset=BINS_START + cell)
+
+
+def _by_name(cells: list[int], name_of: Callable[[int], str]) -> _Listed:
+    named: dict[str, int] = {}
+    for cell in cells:
+        named.setdefault(capitals(name_of(cell)), cell)
+    return _Listed(cells, named)
 
 
 def _split(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The confined program that changes an NTFS volume with libntfs-3g. Started by ``ntfs_writer``, never imported.
+"""The confined program that changes an NTFS volume with libntfs-3g, or lists one. Started, never imported.
 
 It holds no file: what it reads and writes of the volume goes over two pipes. Standard input brings a script and the
 bytes that are asked for; standard output takes requests, writes and results. One message is a letter, a length
@@ -7,11 +7,12 @@ bytes that are asked for; standard output takes requests, writes and results. On
 ====  ==========  ==========================================================================
 to    letter      bytes
 ====  ==========  ==========================================================================
-us    S           JSON: the volume's size in bytes, and the operations
+us    S           JSON: the volume's size in bytes; the operations, or ``list``
 us    D           what ``R`` or ``P`` asked for, exactly as long
 out   R           offset u64, length u32: bytes of the volume are wanted
 out   P           number u32, offset u64, length u32: bytes of a file to be put are wanted
 out   W           offset u64, then the bytes that this place of the volume holds from now on
+out   N, F        with ``list`` in the script: names and files, as ``ntfs_listing`` says
 out   O           how many operations are done, u32
 out   E           JSON: the end, with what went wrong if anything did
 ====  ==========  ==========================================================================
@@ -29,15 +30,19 @@ import ctypes.util
 import errno
 import json
 import os
-import platform
-import resource
+import runpy
 import struct
 import sys
+from pathlib import Path
+from typing import Any
 
 PAGE = 1 << 16
+BLOCK = 1 << 12
 CACHED_PAGES = 512
 MAX_PUT = 1 << 20
 LIBRARIES = ("libntfs-3g.so.89", "libntfs-3g.so.90", "libntfs-3g.so.91", "libntfs-3g.so.883", "libntfs-3g.so")
+READ_ONLY = 1
+"""NTFS_MNT_RDONLY."""
 S_IFREG, S_IFDIR = 0o100000, 0o040000
 STANDARD_INFORMATION, DATA = 0x10, 0x80
 SECURITY_ID_OFFSET = 52
@@ -128,7 +133,8 @@ class Volume:
         self.position = 0
         self.broken: BaseException | None = None
         self._pages: collections.OrderedDict[int, bytearray] = collections.OrderedDict()
-        self._changed: set[int] = set()
+        self._changed: dict[int, int] = {}
+        """Page number -> a bit for each of its blocks that were written."""
 
     def page(self, number: int) -> bytearray:
         found = self._pages.get(number)
@@ -149,8 +155,17 @@ class Volume:
             self._push(number, self._pages[number])
 
     def _push(self, number: int, data: bytearray) -> None:
-        self.pipe.send(b"W", struct.pack("<Q", number * PAGE), bytes(data))
-        self._changed.discard(number)
+        """Hand over what was written of a page, and nothing that wasn't: it would count as touched."""
+        bits = self._changed.pop(number)
+        block = 0
+        while bits >> block:
+            first = block
+            while bits >> block & 1:
+                block += 1
+            if block > first:
+                place = struct.pack("<Q", number * PAGE + first * BLOCK)
+                self.pipe.send(b"W", place, bytes(data[first * BLOCK : block * BLOCK]))
+            block += 1
 
     def read(self, buffer: int, count: int, offset: int) -> int:
         count = max(0, min(count, self.size - offset))
@@ -172,7 +187,8 @@ class Volume:
             data = self.page(number)
             size = min(count - done, len(data) - within)
             data[within : within + size] = ctypes.string_at(buffer + done, size)
-            self._changed.add(number)
+            blocks = range(within // BLOCK, (within + size - 1) // BLOCK + 1)
+            self._changed[number] = self._changed.get(number, 0) | (1 << blocks.stop) - (1 << blocks.start)
             done += size
         return count
 
@@ -264,7 +280,7 @@ def utf16(name: str) -> tuple[bytes, int]:
 class Session:
     """A mounted volume and the operations on it."""
 
-    def __init__(self, library: ctypes.CDLL, pipe: Pipe, volume: Volume) -> None:
+    def __init__(self, library: ctypes.CDLL, pipe: Pipe, volume: Volume, *, flags: int = 0) -> None:
         self.library = library
         self.pipe = pipe
         self.volume = volume
@@ -273,7 +289,7 @@ class Session:
         if not device:
             raise OSError(ctypes.get_errno(), "ntfs_device_alloc")
         ctypes.set_errno(0)
-        self.handle = library.ntfs_device_mount(device, 0)
+        self.handle = library.ntfs_device_mount(device, flags)
         if not self.handle:
             number = ctypes.get_errno()
             raise OSError(number, f"libntfs-3g doesn't take the volume: {os.strerror(number)}")
@@ -293,19 +309,19 @@ class Session:
         self.volume.flush()
 
     def do_delete(self, index: int, operation: dict[str, object]) -> None:
-        inode = self._open(index, operation["inode"])
-        folder = self._open(index, operation["folder"])
+        inode = self.open(index, operation["inode"])
+        folder = self.open(index, operation["folder"])
         name, length = utf16(str(operation["name"]))
         if self.library.ntfs_delete(self.handle, None, inode, folder, name, length):  # closes both
             raise OperationError(index, "deleting", ctypes.get_errno())
 
     def do_folder(self, index: int, operation: dict[str, object]) -> None:
-        self._close(index, self._create(index, operation, S_IFDIR))
+        self.close(index, self._create(index, operation, S_IFDIR))
 
     def do_put(self, index: int, operation: dict[str, object]) -> None:
         """Make a file, or give an existing one (``inode``) other content."""
         known = operation.get("inode")
-        inode = self._open(index, known) if known is not None else self._create(index, operation, S_IFREG)
+        inode = self.open(index, known) if known is not None else self._create(index, operation, S_IFREG)
         size = int(str(operation["size"]))
         try:
             attribute = self.library.ntfs_attr_open(inode, DATA, None, 0)
@@ -317,7 +333,7 @@ class Session:
                 self.library.ntfs_attr_close(attribute)
             self.library.ntfs_inode_update_times(inode, TIMES_OF_CONTENT)
         finally:
-            self._close(index, inode)
+            self.close(index, inode)
 
     def _fill(self, index: int, attribute: int, source: int, size: int) -> None:
         if self.library.ntfs_attr_truncate(attribute, 0):
@@ -330,7 +346,7 @@ class Session:
                 raise OperationError(index, "writing its data", ctypes.get_errno() or errno.ENOSPC)
 
     def _create(self, index: int, operation: dict[str, object], kind: int) -> int:
-        folder = self._open(index, operation["folder"])
+        folder = self.open(index, operation["folder"])
         try:
             like = operation.get("like")
             security = self._security_id(folder if like is None else None, like)
@@ -343,7 +359,7 @@ class Session:
             self.made[index] = ctypes.cast(inode, ctypes.POINTER(ctypes.c_uint64))[0]
             return inode
         finally:
-            self._close(index, folder)
+            self.close(index, folder)
 
     def _security_id(self, inode: int | None, like: object) -> int:
         """The security id of a sibling or, without one, the folder's; with 0 the library adds an ACL for Everyone."""
@@ -362,7 +378,7 @@ class Session:
             if inode is None:
                 self.library.ntfs_inode_close(opened)
 
-    def _open(self, index: int, reference: object) -> int:
+    def open(self, index: int, reference: object) -> int:
         """An inode by MFT reference, or by ``[operation]``: what that operation made."""
         if isinstance(reference, list):
             reference = self.made[int(reference[0])]
@@ -372,81 +388,20 @@ class Session:
             raise OperationError(index, "opening its MFT record", ctypes.get_errno())
         return inode
 
-    def _close(self, index: int, inode: int) -> None:
+    def close(self, index: int, inode: int) -> None:
         if self.library.ntfs_inode_close(inode):
             raise OperationError(index, "closing its MFT record", ctypes.get_errno())
 
 
-ALLOWED = {
-    "x86_64": (
-        0xC000003E,
-        (0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 20, 24, 25, 28, 35, 39, 60, 96, 131, 158, 186, 202, 219, 228,
-         230, 231, 234, 262, 271, 302, 318, 332, 334),
-    ),
-    "aarch64": (
-        0xC00000B7,
-        (57, 62, 63, 64, 66, 73, 79, 80, 93, 94, 98, 99, 101, 113, 115, 124, 128, 131, 132, 134, 135, 139, 169, 172,
-         178, 214, 215, 216, 222, 226, 233, 261, 278, 291, 293),
-    ),
-}  # fmt: skip
-"""(audit architecture, numbers of the system calls that stay): read, write, close, fstat, poll, lseek, memory, time,
-the return from signals, exit and their kin. Nothing that opens, connects, starts or kills anything else."""
-
-
-def confine(wanted: bool) -> str:
-    """Give up everything but the two pipes; returns what could be done, for the parent to tell."""
-    for limit, value in (
-        (resource.RLIMIT_AS, 768 << 20),
-        (resource.RLIMIT_CPU, 900),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 16),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(limit, (value, value))
-    if not wanted:
-        return "limits"
-    done = ["limits"]
-    if os.geteuid() == 0:
-        with contextlib.suppress(OSError):
-            os.setgroups([])
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-            done.append("unprivileged user")
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    if seal():
-        done.append("seccomp")
-    return ", ".join(done)
-
-
-def seal() -> bool:
-    """A seccomp filter that leaves only what reading, writing and memory need; everything else is EPERM."""
-    row = ALLOWED.get(platform.machine())
-    if row is None or sys.platform != "linux":
-        return False
-    architecture, calls = row
-    program = [(0x20, 0, 0, 4), (0x15, 1, 0, architecture), (0x06, 0, 0, 0x80000000), (0x20, 0, 0, 0)]
-    for place, call in enumerate(calls):
-        program.append((0x15, len(calls) - place, 0, call))
-    program += [(0x06, 0, 0, 0x00050000 | errno.EPERM), (0x06, 0, 0, 0x7FFF0000)]
-    code = b"".join(struct.pack("<HBBI", *line) for line in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-
-    class Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    no_new_privileges, seccomp, filter_mode = 38, 22, 2
-    whole = Program(len(program), ctypes.addressof(buffer))
-    if libc.prctl(no_new_privileges, 1, 0, 0, 0):
-        return False
-    return bool(libc.prctl(seccomp, filter_mode, ctypes.addressof(whole), 0, 0) == 0)
+def beside(name: str) -> dict[str, Any]:
+    """What another file of this program defines. Its folder isn't searched for modules: it holds Byre's own."""
+    return runpy.run_path(str(Path(__file__).with_name(name)))
 
 
 def main() -> int:
     pipe = Pipe()
+    confine = beside("ntfs_confinement.py")["confine"]
+    listing = beside("ntfs_listing.py")["Listing"]
     end: dict[str, object] = {"ok": False}
     try:
         script = json.loads(pipe.expect(b"S"))
@@ -454,7 +409,9 @@ def main() -> int:
         utf16("")  # the codec is a module of its own, which can't be read from disk any more once we are confined
         end["confined"] = confine(bool(script["confine"]))
         volume = Volume(pipe, int(script["size"]))
-        session = Session(library, pipe, volume)
+        session = Session(library, pipe, volume, flags=READ_ONLY if script.get("list") else 0)
+        if script.get("list"):
+            listing(session).run()
         operations = script["operations"]
         for index, operation in enumerate(operations):
             session.run(index, operation)

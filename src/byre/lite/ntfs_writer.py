@@ -8,6 +8,7 @@ scratch disk is then thrown away. Source: ../shared/facts are measured on libntf
 from __future__ import annotations
 
 import json
+import os
 import select
 import struct
 import subprocess
@@ -15,8 +16,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, StorageError, UnsupportedError, UsageError
 from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
@@ -24,6 +25,7 @@ from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
 from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.guards import from_inside
 from byre.lite.planned_names import Made, PlannedNames
 from byre.volumes.partition import Partition
 
@@ -58,9 +60,7 @@ def refuse_unsafe(files: NtfsFileSystem) -> None:
     """Raise UnsupportedError where the volume may not be changed from outside: dirty, hibernated, unfinished log."""
     facts = files.facts()
     name = files.volume.name
-    inside = (
-        "Start the guest with 'byre run --keep', let it check the disk and shut it down from inside, then try again."
-    )
+    inside = from_inside(name)
     if facts.hibernated or facts.hibernated is None:
         raise UnsupportedError("holds a hibernated session: its volume must not be changed", path=name, hint=inside)
     if facts.dirty or facts.dirty is None:
@@ -202,8 +202,25 @@ def apply_script(
     thrown away. Raises UnsupportedError without libntfs-3g, CorruptImageError where it gives up on the volume."""
     if not script.operations:
         return Applied((), (), 0)
-    length = min(partition.length, work.size - partition.start)
-    head = {"size": length, "confine": confine, "operations": script.operations}
+    head = {"confine": confine, "operations": script.operations}
+    end = run_helper(work, partition, head, contents=script.contents, advance=advance, write=work.write)
+    _raise_failure(end, script, work)
+    return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
+
+
+def run_helper(
+    disk: Disk,
+    partition: Partition,
+    head: dict[str, object],
+    *,
+    contents: Sequence[Content] = (),
+    advance: Advance = _quiet,
+    write: Callable[[int, memoryview], None] | None = None,
+    found: Callable[[bytes, bytes], None] | None = None,
+) -> dict[str, object]:
+    """Start the program on one volume and answer it until it ends; what it says then. ``write`` takes its writes
+    (offset on the disk, bytes), ``found`` its listing (message, rows): without them it may do neither."""
+    length = min(partition.length, disk.size - partition.start)
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-B", str(HELPER)],
         stdin=subprocess.PIPE,
@@ -215,15 +232,14 @@ def apply_script(
     )
     assert process.stdin is not None and process.stdout is not None
     try:
-        _send(process.stdin, b"S", json.dumps(head).encode())
-        end = _Server(process, work, partition.start, length, script.contents, advance).serve()
+        server = _Server(process, disk, partition.start, length, contents, advance, write, found)
+        server.send(b"S", json.dumps({"size": length, **head}).encode())
+        return server.serve()
     finally:
         process.kill()
         process.stdin.close()
         process.stdout.close()
         process.wait()
-    _raise_failure(end, script, work)
-    return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
 
 
 class _Server:
@@ -232,16 +248,19 @@ class _Server:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        work: ScratchDisk,
+        disk: Disk,
         start: int,
         length: int,
         contents: Sequence[Content],
         advance: Advance,
+        write: Callable[[int, memoryview], None] | None,
+        found: Callable[[bytes, bytes], None] | None,
     ) -> None:
         assert process.stdin is not None and process.stdout is not None
         self.input, self.output = process.stdin, process.stdout
         self.process = process
-        self.work = work
+        self.disk = disk
+        self.write, self.found = write, found
         self.start = start
         self.length = length
         self.contents = contents
@@ -250,6 +269,9 @@ class _Server:
         self._buffer = b""
         self._ready = select.poll()  # select() can't wait for a descriptor above 1023
         self._ready.register(self.output, select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(self.input, select.POLLOUT)
+        os.set_blocking(self.input.fileno(), False)
 
     def serve(self) -> dict[str, object]:
         while True:
@@ -258,8 +280,10 @@ class _Server:
                 self._read(data)
             elif letter == b"P":
                 self._content(data)
-            elif letter == b"W":
-                self._write(data)
+            elif letter == b"W" and self.write is not None:
+                self._write(data, self.write)
+            elif letter in (b"N", b"F") and self.found is not None:
+                self.found(letter, data)
             elif letter == b"O" and len(data) == 4:
                 (count,) = struct.unpack("<I", data)
                 self.advance(max(0, count - self.done))
@@ -275,7 +299,7 @@ class _Server:
         offset, size = struct.unpack("<QI", data)
         if size > MAX_READ or offset + size > self.length:
             raise self._nonsense(f"a read of {size} bytes at {offset}")
-        self._send(b"D", self.work.read(self.start + offset, size))
+        self.send(b"D", self.disk.read(self.start + offset, size))
 
     def _content(self, data: bytes) -> None:
         if len(data) != 16:
@@ -286,21 +310,21 @@ class _Server:
         piece = self.contents[number].read(offset, size)
         if len(piece) != size:
             raise StorageError("a file that is put in became shorter", found=f"{len(piece)} bytes", expected=size)
-        self._send(b"D", piece)
+        self.send(b"D", piece)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, write: Callable[[int, memoryview], None]) -> None:
         if len(data) < 9 or len(data) - 8 > MAX_WRITE:
             raise self._nonsense("a write")
         (offset,) = struct.unpack_from("<Q", data)
         body = memoryview(data)[8:]
         if offset + len(body) > self.length:
             raise self._nonsense(f"a write of {len(body)} bytes at {offset}")
-        self.work.write(self.start + offset, body)
+        write(self.start + offset, body)
 
     def _end(self, data: bytes) -> dict[str, object]:
         try:
             end = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._nonsense("its end") from error
         if not isinstance(end, dict):
             raise self._nonsense("its end")
@@ -316,7 +340,7 @@ class _Server:
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
             if not self._ready.poll(SILENCE * 1000):
-                raise StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
+                raise self._silent()
             piece = self.output.read1(1 << 20)  # type: ignore[attr-defined]
             if not piece:
                 raise self._died()
@@ -324,14 +348,27 @@ class _Server:
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
 
-    def _send(self, letter: bytes, data: bytes) -> None:
-        try:
-            _send(self.input, letter, data)
-        except BrokenPipeError as error:
-            raise self._died() from error
+    def send(self, letter: bytes, data: bytes) -> None:
+        """One message to it. The pipe doesn't block: what doesn't read must not hold us up for ever."""
+        rest = memoryview(letter + struct.pack("<I", len(data)) + data)
+        while rest:
+            try:
+                rest = rest[os.write(self.input.fileno(), rest) :]
+            except BlockingIOError:
+                if not self._writable.poll(SILENCE * 1000):
+                    raise self._silent() from None
+            except BrokenPipeError as error:
+                raise self._died() from error
+
+    def _silent(self) -> StorageError:
+        return StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
 
     def _died(self) -> CorruptImageError:
-        status = self.process.wait(timeout=SILENCE)
+        try:
+            status = self.process.wait(timeout=SILENCE)
+        except subprocess.TimeoutExpired:  # it closed its pipes and lives on
+            self.process.kill()
+            status = self.process.wait()
         return CorruptImageError(
             "the NTFS helper ended without an answer: nothing was changed",
             path=self._name,
@@ -344,12 +381,7 @@ class _Server:
 
     @property
     def _name(self) -> str:
-        return self.work.files[0].name
-
-
-def _send(pipe: IO[bytes], letter: bytes, data: bytes) -> None:
-    pipe.write(letter + struct.pack("<I", len(data)) + data)
-    pipe.flush()
+        return self.disk.files[0].name
 
 
 def _raise_failure(end: dict[str, object], script: Script, work: ScratchDisk) -> None:

@@ -1,94 +1,241 @@
-"""Proof that a changed disk is what its plan said: checked, every kept file hashed, and held against the audit."""
+"""Proof that a changed disk is what its plan said: checked, every kept file accounted for, held against the audit.
+
+A kept file is the same where its MFT records are the same, byte for byte, and none of its clusters was written or
+left out: its bytes are then the very same bytes of the image, and needn't be read. All others are hashed before and
+after, and so is a sample of those.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from byre.audit.catalogue import OWN
 from byre.audit.facts import Facts
 from byre.audit.gathering import gather
 from byre.audit.judging import Report, judge
 from byre.audit.platforms import platform_named
-from byre.disks.disk import Disk
+from byre.disks.scratch import ScratchDisk
+from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError, UnsupportedError
-from byre.filesystems.opening import open_volumes
-from byre.filesystems.unneeded import hash_files
+from byre.extents import Kind
+from byre.filesystems.base import Entry, FileSystem
+from byre.filesystems.ntfs.untouched import Untouched, touched
+from byre.filesystems.opening import OpenVolume
+from byre.filesystems.unneeded import stream_digest
 from byre.lite.changes import Applied, Change, Overwrite, Put
+from byre.lite.witnesses import Witness, asking
+from byre.windows.inspection import Inspection
 
 QUESTIONS = ("complete", "portable")
+SAMPLE = 50
+"""About so many of the files that needn't be read are read all the same, spread over the volume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What was to become of one partition. ``leave_out``: files (partition, path) whose contents nobody needs."""
+
+    partition: int
+    changes: Sequence[Change]
+    applied: Applied
+    leave_out: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What was proved of the files. ``compared``: streams that are what they were, ``read`` of them by their bytes;
+    ``written``: files that hold exactly what the plan wrote; ``gone``: files that are no longer there."""
+
+    compared: int
+    read: int
+    written: int
+    gone: int
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was proved. ``compared``: streams of files that are what they were; ``written``: files that hold exactly
-    what the plan wrote; ``gone``: files that are no longer there."""
+    """All that was proved. ``grades``: question, verdict before, verdict after; ``readers``: who else has read the
+    result and found what Byre finds."""
 
-    compared: int
-    written: int
-    gone: int
+    files: Compared
     grades: tuple[tuple[str, str, str], ...]
-    """(question, verdict before, verdict after)."""
+    readers: tuple[Witness, ...]
+
+
+def prove(
+    before: Inspection,
+    after: Inspection,
+    facts: Facts,
+    planned: Planned,
+    *,
+    apart: Int64Array,
+    expected: Collection[str],
+    read_all: bool = False,
+) -> Proof:
+    """Everything at once; ``facts`` are those of the audit before, ``expected`` as for ``prove_audit``. ``read_all``
+    hashes the files that needn't be read too."""
+    with asking(after.disk, after.volumes, apart, planned.partition) as asked:
+        files = prove_files(before, after, planned, apart=None if read_all else apart)
+        removed = planned.applied.removed
+        grades = prove_audit(facts, after, target="qemu", expected=expected, removed=removed)
+        return Proof(files, grades, asked.answers())
+
+
+def apart_of(work: ScratchDisk, left_out: Int64Array | None) -> Int64Array:
+    """The ranges outside which the result holds the image's own bytes: all that was written or is left out."""
+    pieces = [np.array(list(work.changes()), dtype=np.int64).reshape(-1, 2)]
+    if left_out is not None:
+        pieces.append(left_out)
+    rows = np.concatenate(pieces)
+    rows = rows[np.argsort(rows[:, 0], kind="stable")]
+    if not len(rows):
+        return rows
+    reach = np.maximum.accumulate(rows[:, 1])
+    heads = np.flatnonzero(np.concatenate(([True], rows[1:, 0] > reach[:-1])))
+    tails = np.concatenate((heads[1:] - 1, [len(rows) - 1]))
+    return np.stack((rows[heads, 0], reach[tails]), axis=1)
 
 
 def prove_files(
-    before: Disk,
-    after: Disk,
-    partition: int,
-    changes: Sequence[Change],
-    applied: Applied,
-    *,
-    leave_out: tuple[tuple[int, str], ...] = (),
-) -> Proof:
-    """Check every file system of ``after`` and compare every file but those of ``leave_out`` (partition, path), whose
-    contents nobody needs. Raises CorruptImageError for the first thing that
-    isn't as the plan says: then the result must not be published."""
-    name = before.files[0].name
-    for volume in open_volumes(after):
+    before: Inspection, after: Inspection, planned: Planned, *, apart: Int64Array | None = None
+) -> Compared:
+    """Check every file system of ``after`` and hold every file against ``before``. ``apart``, of ``apart_of``, tells
+    what needn't be read; without it all is. Raises CorruptImageError for the first thing that isn't as the plan says:
+    then the result must not be published."""
+    name = before.disk.files[0].name
+    for volume in after.volumes:
         report = volume.filesystem.check() if volume.filesystem is not None else None
         if report is not None and report.corruptions:
             said = next((each.message for each in report.problems if each.kind == "corruption"), "")
             raise _failed(name, f"partition {volume.partition.index} is damaged: {said}")
-    old, new = hash_files(before, leave_out), hash_files(after, leave_out)
-    gone = {path.lower() for path in applied.removed}
-    contents = {each.path.lower(): _digest(each) for each in changes if isinstance(each, (Put, Overwrite))}
-    lost = 0
-    written = 0
-    for key in old.keys() | new.keys():
-        index, path, stream = key
-        lower = path.lower()
-        mine = index == partition
-        if mine and not stream and lower in contents:
-            if new.get(key) != contents[lower]:
-                raise _failed(name, f"{path} doesn't hold what was to be written")
-            written += 1
-        elif mine and lower in gone:
-            if key in new:
-                raise _failed(name, f"{path} is still there")
-            lost += not stream
-        elif old.get(key) != new.get(key):
-            raise _failed(name, f"{path} isn't what it was")
-    return Proof(len(old.keys() & new.keys()) - written, written, lost, ())
+    pairs = _pairs(before.volumes, after.volumes, name)
+    found = [_Comparison(name, index, old, new, planned, apart).run() for index, old, new in pairs]
+    return Compared(*(sum(getattr(each, field) for each in found) for field in Compared.__dataclass_fields__))
 
 
-def _digest(change: Put | Overwrite) -> str:
+def _pairs(
+    before: Sequence[OpenVolume], after: Sequence[OpenVolume], name: str
+) -> Iterator[tuple[int, FileSystem, FileSystem]]:
+    """(partition, its file system before, after)."""
+    left = {each.partition: each.filesystem for each in before}
+    right = {each.partition: each.filesystem for each in after}
+    if left.keys() != right.keys():
+        raise _failed(name, "its partitions aren't what they were")
+    for partition, old in left.items():
+        new = right[partition]
+        if (old is None) != (new is None):
+            raise _failed(name, f"partition {partition.index} isn't what it was")
+        if old is not None and new is not None:
+            yield partition.index, old, new
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """One volume before and after. Mutable: it counts."""
+
+    name: str
+    partition: int
+    old: FileSystem
+    new: FileSystem
+    planned: Planned
+    apart: Int64Array | None
+    gone: set[str] = field(default_factory=set)
+    contents: dict[str, str] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+    same: int = 0
+    read: int = 0
+
+    def run(self) -> Compared:
+        if self.planned.partition == self.partition:
+            self.gone = {path.lower() for path in self.planned.applied.removed}
+            self.made = {path.lower() for path in self.planned.applied.written}
+            changes = (each for each in self.planned.changes if isinstance(each, (Put, Overwrite)))
+            self.contents = {each.path.lower(): _planned_digest(each) for each in changes}
+        skipped = {path for index, path in self.planned.leave_out if index == self.partition}
+        untouched = Untouched(self.old, self.new, self.apart)
+        untouched.learn()
+        was = {entry.path: entry for entry in self.old.walk() if entry.path not in skipped}
+        stride = max(1, len(was) // SAMPLE)
+        written: set[str] = set()
+        for number, entry in enumerate(self.new.walk()):
+            if entry.path in skipped:
+                continue
+            old, lower = was.pop(entry.path, None), entry.path.lower()
+            if lower in self.gone and lower not in self.made:
+                raise _failed(self.name, f"{entry.path} is still there")
+            if lower in self.contents:
+                if entry.is_dir or stream_digest(self.new, entry, "") != self.contents[lower]:
+                    raise _failed(self.name, f"{entry.path} doesn't hold what was to be written")
+                written.add(lower)
+            if old is None:
+                if lower not in self.made:
+                    raise _failed(self.name, f"{entry.path} wasn't there before")
+                continue
+            known = untouched.is_same(old, entry) and old == entry and number % stride != 0
+            self._compare(old, entry, known=known, rewritten=lower in self.contents)
+        if self.contents.keys() - written:
+            raise _failed(self.name, f"{min(self.contents.keys() - written)} wasn't written")
+        for path in was:
+            if path.lower() not in self.gone:
+                raise _failed(self.name, f"{path} is no longer there")
+        lost = sum(not entry.is_dir for entry in was.values())
+        return Compared(self.same, self.read, len(written), lost)
+
+    def _compare(self, old: Entry, new: Entry, *, known: bool, rewritten: bool) -> None:
+        """Every stream of a file that is in both; ``known``: nothing of it can differ."""
+        if old.is_dir != new.is_dir:
+            raise _failed(self.name, f"{new.path} isn't what it was")
+        streams = [each.name for each in old.streams]
+        if sorted(streams) != sorted(each.name for each in new.streams):
+            raise _failed(self.name, f"{new.path} hasn't the streams that it had")
+        if not new.is_dir and not rewritten:
+            streams.append("")
+        self.same += len(streams)
+        if known:
+            return
+        for stream in streams:
+            if self._lies_untouched(old, new, stream):
+                continue
+            self.read += 1
+            if stream_digest(self.old, old, stream) != stream_digest(self.new, new, stream):
+                raise _failed(self.name, f"{new.path} isn't what it was")
+
+    def _lies_untouched(self, old: Entry, new: Entry, stream: str) -> bool:
+        """Whether a file that isn't NTFS's has all its bytes where it had them, none of them written or left out."""
+        if self.apart is None or self.new.type == "ntfs":
+            return False
+        first, second = self.old.extents(old, stream), self.new.extents(new, stream)
+        if old.size != new.size or not np.array_equal(first, second):
+            return False
+        held = second[second["kind"] != Kind.ZERO]
+        return not touched(self.apart, held["disk"], held["disk"] + held["stored"]).any()
+
+
+def _planned_digest(change: Put | Overwrite) -> str:
     if isinstance(change, Overwrite):
         return hashlib.sha256(change.data).hexdigest()
     return hashlib.sha256(change.content.read(0, change.content.size)).hexdigest()
 
 
 def prove_audit(
-    before: Facts, after: Disk, *, target: str, expected: Collection[str]
+    before: Facts, after: Inspection, *, target: str, expected: Collection[str], removed: Collection[str] = ()
 ) -> tuple[tuple[str, str, str], ...]:
-    """Complete and Portable before and after. Raises UnsupportedError where there is a finding that wasn't there:
-    ``expected`` are titles of components whose absence is the plan itself (rule COMP-001)."""
+    """Complete and Portable: question, verdict before, after. Raises UnsupportedError where there is a finding that
+    wasn't there: ``expected`` are titles of components whose absence is the plan itself (rule COMP-001), ``removed``
+    the guest paths that the plan took, which the media's list is no longer asked for (rule COMP-006)."""
     platforms = (platform_named(target),)
     old = judge(before, platforms, only=QUESTIONS, checks=OWN)
-    new = judge(gather(after, name=before.image), platforms, only=QUESTIONS, checks=OWN)
+    facts = gather(after.disk, name=before.image, found=after, counting=False)
+    new = judge(facts, platforms, only=QUESTIONS, checks=OWN)
     known = {each.fingerprint for each in old.findings}
     for each in new.findings:
         planned = each.finding.rule == "COMP-001" and each.finding.where in expected
+        if each.finding.rule == "COMP-006":
+            planned = not _lacks_more(facts, removed)
         if each.fingerprint not in known and not planned and each.rule.question in QUESTIONS:
             raise UnsupportedError(
                 f"the audit would find what it didn't before: {each.finding.rule} {each.finding.where}",
@@ -97,6 +244,14 @@ def prove_audit(
                 hint="Nothing was written. Keep the component with --keep; please report what the plan overlooked.",
             )
     return tuple(_verdicts(old, new))
+
+
+def _lacks_more(facts: Facts, removed: Collection[str]) -> bool:
+    """Whether more of Setup's own list is missing than what the plan took."""
+    gone = {path.rpartition("/")[2].lower() for path in removed}
+    media = tuple(row for row in facts.media if gone.isdisjoint((row.name.lower(), (row.target or "").lower())))
+    report = judge(replace(facts, media=media), (), only=QUESTIONS, checks=OWN)
+    return any(each.finding.rule == "COMP-006" for each in report.findings)
 
 
 def _verdicts(old: Report, new: Report) -> Iterator[tuple[str, str, str]]:

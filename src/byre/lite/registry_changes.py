@@ -26,9 +26,10 @@ def hive_changes(files: FileSystem, root: str, edits: Iterable[Edit], *, image: 
     damaged hive.
     """
     registry = Registry(files, root)
+    places = _Places(registry)
     by_mount: dict[Mount, list[Edit]] = {}
     for edit in edits:
-        mount, key = _place(registry, edit.key)
+        mount, key = places.find(edit.key)
         if isinstance(edit, DeleteKey) and not key:
             raise UsageError("a whole hive isn't deleted", path=image, found=edit.key)
         placed = replace(edit, key=key)
@@ -42,18 +43,33 @@ def hive_changes(files: FileSystem, root: str, edits: Iterable[Edit], *, image: 
     return changes
 
 
-def _place(registry: Registry, path: str) -> tuple[Mount, str]:
-    """The hive that a typed path lies in, and the path in it; CurrentControlSet becomes the set of the next boot."""
-    root, names = split_key(path)
-    if root == "HKCR":
-        root, names = "HKLM", ["SOFTWARE", "Classes", *names]
-    located = registry.locate("\\".join([root, *names[:1]]))
-    mount = next(each for each in registry.mounts() if each.path == located.hive.path)
-    rest = names[1:]
-    if mount.kind == "SYSTEM" and rest and rest[0].lower() == "currentcontrolset":
-        _, relative = find_key(located.hive, rest[:1], system=True)
-        rest = [*relative.split("\\"), *rest[1:]]
-    return mount, "\\".join(rest)
+class _Places:
+    """Where typed paths lie. Mutable: it keeps what it has found, since an import names thousands."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._mounts: dict[tuple[str, str], tuple[Mount, str | None]] = {}
+
+    def find(self, path: str) -> tuple[Mount, str]:
+        """The hive that a path lies in, and the path in it; CurrentControlSet becomes the set of the next boot."""
+        root, names = split_key(path)
+        if root == "HKCR":
+            root, names = "HKLM", ["SOFTWARE", "Classes", *names]
+        top = (root, names[0].lower() if names else "")
+        if top not in self._mounts:
+            located = self._registry.locate("\\".join([root, *names[:1]]))
+            mount = next(each for each in self._registry.mounts() if each.path == located.hive.path)
+            self._mounts[top] = (mount, None)
+        mount, current = self._mounts[top]
+        rest = names[1:]
+        if mount.kind == "SYSTEM" and rest and rest[0].lower() == "currentcontrolset":
+            if current is None:
+                hive = self._registry.hive(mount).value
+                assert hive is not None  # it was located
+                current = find_key(hive, rest[:1], system=True)[1]
+                self._mounts[top] = (mount, current)
+            rest = [*current.split("\\"), *rest[1:]]
+        return mount, "\\".join(rest)
 
 
 def _changes_of(registry: Registry, mount: Mount, edits: list[Edit]) -> list[Change]:

@@ -9,7 +9,8 @@ from byre.disks.qcow2.image import open_disk as open_qcow2
 from byre.disks.qcow2.snapshots import create_snapshot
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.disks.scratch import ScratchDisk
-from byre.errors import UnsupportedError
+from byre.disks.writer import Int64Array
+from byre.errors import StorageError, UnsupportedError
 
 PIECE = 4 << 20
 Advance = Callable[[int], None]
@@ -40,13 +41,21 @@ def refuse_in_place(disk: Disk) -> WritableQcow2Disk:
 
 
 def save_in_place(
-    disk: WritableQcow2Disk, work: ScratchDisk, snapshot: str, *, advance: Advance = _quiet
+    disk: WritableQcow2Disk,
+    work: ScratchDisk,
+    snapshot: str,
+    *,
+    left_out: Int64Array | None = None,
+    advance: Advance = _quiet,
 ) -> SnapshotInfo:
     """Keep the disk as it is as ``snapshot``, then make the changes of ``work`` its new state by one write of the
-    header. A cut at any moment leaves the old state or the new one, and the snapshot once it is there.
+    header. A cut at any moment leaves the old state or the new one, and the snapshot once it is there. ``left_out``
+    are guest ranges (start, stop) that nothing needs: whole clusters of them are given up, and only the snapshot
+    holds on to what they held.
 
     ``disk`` is stale afterwards and is only to be closed. Raises ExistsError where the snapshot's name is taken,
-    StorageError where the file system is full: the image then shows what it showed before.
+    StorageError where it can't be written: the image then shows what it showed before, unless only the very last
+    flush failed; the error names the snapshot.
     """
     refuse_in_place(disk)
     kept = create_snapshot(disk.storage, snapshot).snapshot
@@ -59,8 +68,21 @@ def save_in_place(
                 size = min(PIECE, stop - position)
                 fresh.write(position, work.read(position, size))
                 advance(size)
+        for start, stop in _whole_clusters(left_out, fresh.block_size):
+            fresh.discard(start, stop - start)
         fresh.release()
+    except StorageError as error:
+        said = f"What the image was is its snapshot {kept.name!r}: revert to it, or delete it to have its room back."
+        error.hint = f"{error.hint} {said}" if error.hint else said
+        raise
     finally:
         if fresh.source.backing is not None:
             fresh.source.backing.close()  # its own; the image's storage is the caller's
     return kept
+
+
+def _whole_clusters(ranges: Int64Array | None, size: int) -> list[tuple[int, int]]:
+    if ranges is None:
+        return []
+    starts, stops = -(-ranges[:, 0] // size) * size, ranges[:, 1] // size * size
+    return [(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True) if start < stop]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from byre.audit.facts import Facts
@@ -13,6 +13,7 @@ from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.in_use import Verdict, judge_all
 from byre.lite.registry_changes import hive_changes
+from byre.lite.slim_classes import class_roots
 from byre.lite.slim_evidence import read_evidence
 from byre.lite.slim_parts import Dependent, Left, Part, Row, Shortcut, SlimPlan, Use
 from byre.lite.slim_plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
@@ -22,9 +23,12 @@ from byre.lite.slim_uses import read_shortcuts, read_uses
 from byre.windows.components.component import Component, Places
 from byre.windows.hives import Hives, open_hives
 from byre.windows.paths import SystemPaths
+from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
 
 MAX_NAMES = 1_000_000
+MAX_PAGE_FILES = 16
+"""Windows has one for each volume at most."""
 Advance = Callable[[int], None]
 
 
@@ -63,17 +67,18 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
             raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
     there = {row.path.lower(): row.path for row in rows if not row.is_dir}
     hives = open_hives(files, guest.root)
-    software = hives.get("SOFTWARE")
-    if software is None:
+    if hives.get("SOFTWARE") is None:
         raise UnsupportedError("has no SOFTWARE hive that can be read", path=facts.image)
     paths = SystemPaths(guest.root, facts.logon.value.drive if facts.logon.value is not None else "C")
     links, starts, notes = read_shortcuts(files, rows, paths, there)
-    uses = (*read_uses(facts, software, paths, there), *starts)
+    classes, unread = class_roots(Registry(files, guest.root))
+    uses = (*read_uses(facts, classes, paths, there), *starts)
     programs = {use.path.lower(): (use.what, use.path) for use in uses if use.path.lower().endswith(MODULES)}
     for lower in in_use(there, guest.root):
         if lower.endswith((".exe", ".scr", ".cpl")):
             programs.setdefault(lower, ("the program", there[lower]))
-    evidence = read_evidence(facts, hives, _control_set(facts, hives), there.keys())
+    control_set = _control_set(facts, hives)
+    evidence = read_evidence(facts, hives, control_set, there.keys())
     return SlimGuest(
         files=files,
         root=guest.root,
@@ -83,8 +88,18 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
         programs=tuple(programs.values()),
         shortcuts=links,
         verdicts=judge_all(evidence),
-        notes=notes,
+        notes=(*notes, *unread, *_elsewhere(control_set, paths)),
     )
+
+
+def _elsewhere(control_set: Key | None, paths: SystemPaths) -> Iterator[str]:
+    """Page files on other volumes than the system's, which stay."""
+    key = control_set.at(r"Control\Session Manager\Memory Management") if control_set is not None else None
+    value = key.value("PagingFiles") if key is not None else None
+    for text in value.strings[:MAX_PAGE_FILES] if value is not None else ():
+        path = text.strip().rsplit(" ", 2)[0] if text.count(" ") >= 2 else text.strip()
+        if path and not path.startswith("?") and paths.resolve(path) is None:
+            yield f"the page file {path} lies on another volume, and stays"
 
 
 def _control_set(facts: Facts, hives: Hives) -> Key | None:

@@ -40,7 +40,7 @@ class Use:
     holder: str | None = None
     type: str | None = None
     place: str | None = None
-    """The registry key of ``run``, as ``registry_changes`` takes it."""
+    """The registry key of a class, a file type's command or a Run value, as ``registry_changes`` takes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from byre.audit.lacking_facts import SECOND_COPIES
 from byre.errors import UsageError
 from byre.lite.in_use import UNJUDGED, Verdict
 from byre.lite.slim_parts import (
@@ -51,29 +52,54 @@ def owned_rows(
     verdicts: Mapping[str, Verdict] | None = None,
 ) -> tuple[Owned, ...]:
     """The names that belong to any component, but for what a judgement (``verdicts``, by name) says is in use. Of
-    system files the second copy in dllcache goes along: Windows would put the file back from there."""
+    system files the second copy in dllcache goes along, since Windows would put the file back from there; where
+    another file of that name stays, so does the copy."""
     listed = [(each, beginnings(each, places)) for each in _in_order(components)]
     pattern = files_of(tuple(each for each, _ in listed), places)
     possible = tuple({start for _, starts in listed for start in starts})
     cache = f"{places.root}/system32/dllcache/".lower()
+    guarded, aside = _guarded(places)
     found: list[Owned] = []
     homes: dict[str, tuple[str, ...]] = {}
+    stay: set[str] = set()
     cached: list[Row] = []
     for row in rows:
         lower = row.path.lower()
         if lower.startswith(cache) and not row.is_dir:
             cached.append(row)
-        elif lower.startswith(possible) and pattern.fullmatch(lower):
+            continue
+        owners: tuple[str, ...] = ()
+        if lower.startswith(possible) and pattern.fullmatch(lower):
             each = _owned(row, listed, places, verdicts or {})
             found.append(each)
-            if not row.is_dir and each.owners:
-                homes.setdefault(lower.rpartition("/")[2], each.owners)
+            owners = each.owners
+        if not row.is_dir and lower.startswith(guarded) and not lower.startswith(aside):
+            name = lower.rpartition("/")[2]
+            if owners:
+                homes.setdefault(name, owners)
+            else:
+                stay.add(name)
     for row in cached:
         own = _owned(row, listed, places, verdicts or {})
-        owners = tuple(dict.fromkeys((*homes.get(row.path.lower().rpartition("/")[2], ()), *own.owners)))
-        if owners or own.spared:
-            found.append(replace(own, owners=() if own.spared else owners))
+        name = row.path.lower().rpartition("/")[2]
+        home = homes.get(name, ()) if name not in stay else ()
+        if home or own.owners or own.spared:
+            owners = () if own.spared else tuple(dict.fromkeys((*home, *own.owners)))
+            found.append(replace(own, owners=owners))
     return tuple(found)
+
+
+def _guarded(places: Places) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(where files lie that dllcache has copies of; what there is cache and waste itself), in lower case."""
+    root = f"{places.root}/".lower()
+    folders = (
+        "$",
+        "temp/",
+        "prefetch/",
+        "lastgood",
+        *(each[len("{root}/") :] for each in SECOND_COPIES if "{" in each),
+    )
+    return (root, f"{places.programs}/".lower()), tuple(root + each for each in folders)
 
 
 def _in_order(components: Iterable[Component]) -> list[Component]:
@@ -326,6 +352,9 @@ def _hits(parts: tuple[Part, ...], uses: Iterable[Use], *, alone: bool) -> Itera
 def _topmost(ground: _Ground, ids: set[str], gone: frozenset[str]) -> tuple[str, ...]:
     """The files, with folders in their place where a pattern names the folder and all in it goes."""
     folders = {each.row.path.lower() for each in ground.owned if each.row.is_dir and ids & set(each.owners)}
+    # A folder of the Start menu that only led to what goes.
+    links = {link.path.lower() for link in ground.shortcuts} & gone
+    folders |= {above for path in links for above in _above(path) if "/start menu/programs/" in above}
     stays: set[str] = set()
     for row in ground.rows:
         lower = row.path.lower()

@@ -38,7 +38,7 @@ def registry_steps(
     registry = Registry(files, root)
     software = _hive(registry, "SOFTWARE")
     notes: list[str] = []
-    found = [*_services(plan), *_classes(plan), *_own_starts(plan, tuple(uses))]
+    found = [*_services(plan), *_own_starts(plan, tuple(uses))]
     found += _code_pages(registry, plan)
     if software is not None:
         found += _uninstall(software, root, plan)
@@ -89,28 +89,20 @@ def _services(plan: SlimPlan) -> Iterator[RegistryStep]:
                 yield RegistryStep(part.component.id, "service", f"service {name}: disabled (Start=4)", edit)
 
 
-def _classes(plan: SlimPlan) -> Iterator[RegistryStep]:
-    for part in plan.parts:
-        for each in part.needed_by:
-            if each.kind == "class":
-                said = f"class {each.name}: unregistered"
-                yield RegistryStep(
-                    part.component.id, "class", said, DeleteKey(rf"HKLM\SOFTWARE\Classes\CLSID\{each.name}")
-                )
-
-
 def _own_starts(plan: SlimPlan, uses: tuple[Use, ...]) -> Iterator[RegistryStep]:
-    """Values of Run keys and commands of file types that are a component's own and start what goes."""
+    """Classes that what goes serves; values of Run keys and commands of file types that are a component's own."""
     home = {path.lower(): part.component for part in plan.parts for path in part.files}
     for use in uses:
         own = home.get(use.path.lower())
-        if own is None:
+        if own is None or use.place is None:
             continue
-        if use.run is not None and use.place is not None and use.run.lower() in {name.lower() for name in own.runs}:
+        if use.clsid is not None:
+            yield RegistryStep(own.id, "class", f"{use.what}: unregistered", DeleteKey(use.place))
+        elif use.run is not None and use.run.lower() in {name.lower() for name in own.runs}:
             said = f"{use.place}: {use.run} goes"
             yield RegistryStep(own.id, "run", said, DeleteValue(use.place, use.run))
-        elif use.type is not None and use.key is not None and keys_pattern(own.types).fullmatch(use.type.lower()):
-            yield RegistryStep(own.id, "type", f"{use.what}: goes", DeleteKey(rf"HKLM\{use.key}"))
+        elif use.type is not None and keys_pattern(own.types).fullmatch(use.type.lower()):
+            yield RegistryStep(own.id, "type", f"{use.what}: goes", DeleteKey(use.place))
 
 
 def _code_pages(registry: Registry, plan: SlimPlan) -> Iterator[RegistryStep]:

@@ -11,15 +11,12 @@ from byre.audit.facts import Facts
 from byre.audit.gathering import LOADER_FILES
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
+from byre.lite.slim_classes import ClassRoot, class_uses, existing
 from byre.lite.slim_parts import Row, Shortcut, Use
 from byre.windows.autostarts import Autostart
-from byre.windows.paths import SystemPaths, command_targets
-from byre.windows.registry import Hive, Key
+from byre.windows.paths import SystemPaths
 from byre.windows.shortcuts import MAX_LINK, parse_shortcut
 
-MAX_CLASSES = 50_000
-MAX_HANDLERS = 200_000
-"""Subkeys of all classes' ``shell`` and ``shellex`` together: Windows XP has some thousands."""
 MAX_LINKS = 20_000
 DISABLED = 4
 _SHELL_KINDS = frozenset(
@@ -28,15 +25,16 @@ _SHELL_KINDS = frozenset(
 _STARTUP = re.compile(r"/start menu/programs/startup/[^/]+$|/programs/startup/[^/]+$")
 
 
-def read_uses(facts: Facts, software: Hive, paths: SystemPaths, there: Mapping[str, str]) -> list[Use]:
+def read_uses(
+    facts: Facts, classes: tuple[ClassRoot, ...], paths: SystemPaths, there: Mapping[str, str]
+) -> list[Use]:
     """All needs but those of shortcuts. ``there``: every file's guest path by itself in lower case."""
-    servers = dict(_servers(software, paths, there))
-    found = [*_starts(facts, there), *_services(facts, there)]
-    for clsid, (name, files) in servers.items():
-        found += [Use(f"the class {name}", path, clsid=clsid, kind="class") for path in files]
-    found += _of_types(software, paths, there, {clsid.lower(): row[1] for clsid, row in servers.items()})
-    found += _autostarts(facts, there)
-    return found
+    return [
+        *_starts(facts, there),
+        *_services(facts, there),
+        *class_uses(classes, paths, there),
+        *_autostarts(facts, there),
+    ]
 
 
 def _starts(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
@@ -49,7 +47,7 @@ def _starts(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
     for lower, path in there.items():
         if lower.startswith(config) and "." not in lower.rpartition("/")[2]:
             yield Use("the registry", path, kind="registry")
-        elif lower.endswith("/ntuser.dat"):
+        elif lower.endswith(("/ntuser.dat", "/usrclass.dat")):
             yield Use("a user's registry", path, kind="registry")
     state = facts.volume(facts.guest.volume)
     kind = state.facts.type if state is not None and state.facts is not None else None
@@ -110,79 +108,6 @@ def _key_of(each: Autostart) -> str:
 
 def _hive_of(match: re.Match[str]) -> str:
     return match[1].partition("\\")[0].upper() + "\\"
-
-
-def _servers(
-    software: Hive, paths: SystemPaths, there: Mapping[str, str]
-) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
-    """Each registered class with its name and the files that serve it."""
-    top = software.key(r"Classes\CLSID")
-    for key in (top.subkeys() if top is not None else ())[:MAX_CLASSES]:
-        files = [
-            path
-            for kind in ("InprocServer32", "LocalServer32", "InprocHandler32")
-            for path in _targets(key.subkey(kind), paths, there)
-        ]
-        if files:
-            yield key.name, (key.name, tuple(dict.fromkeys(files)))
-
-
-def _of_types(
-    software: Hive, paths: SystemPaths, there: Mapping[str, str], servers: Mapping[str, tuple[str, ...]]
-) -> Iterator[Use]:
-    """The commands of every file type, and the shell extensions that are registered with it. A type's own class is
-    found by its id (``servers``, in lower case)."""
-    top = software.key("Classes")
-    count = 0
-    for key in (top.subkeys() if top is not None else ())[:MAX_CLASSES]:
-        if key.name.lower() in ("clsid", "interface", "typelib"):
-            continue
-        shell = key.subkey("shell")
-        for verb in shell.subkeys() if shell is not None else ():
-            where = rf"SOFTWARE\Classes\{key.name}\shell\{verb.name}"
-            for path in _targets(verb.subkey("command"), paths, there):
-                yield Use(f"files of type {key.name} ({verb.name})", path, key=where, kind="file type", type=key.name)
-            count += 1
-        extensions = key.subkey("shellex")
-        for handler, place in _handlers(extensions) if extensions is not None and servers else ():
-            where = rf"SOFTWARE\Classes\{key.name}\shellex\{place}"
-            for path in servers.get(handler.lower(), ()):
-                yield Use(
-                    f"files of type {key.name} (shell extension {place})", path, key=where, kind="shell extension"
-                )
-            count += 1
-        if count > MAX_HANDLERS:
-            return
-
-
-def _handlers(extensions: Key) -> Iterator[tuple[str, str]]:
-    """(class id, place below ``shellex``) of each extension: the key's value, or its name, is the class."""
-    for kind in extensions.subkeys():
-        value = kind.value()
-        if value is not None and (value.text or "").startswith("{"):
-            yield (value.text or "").strip(), kind.name
-        for each in kind.subkeys():
-            value = each.value()
-            text = (value.text or "") if value is not None else ""
-            clsid = text.strip() if text.startswith("{") else each.name
-            if clsid.startswith("{"):
-                yield clsid, rf"{kind.name}\{each.name}"
-
-
-def _targets(key: Key | None, paths: SystemPaths, there: Mapping[str, str]) -> Iterator[str]:
-    """The files that a key's default value, a command line, runs, as far as they are there."""
-    value = key.value() if key is not None else None
-    yield from existing(value.text or "" if value is not None else "", paths, there)
-
-
-def existing(command: str, paths: SystemPaths, there: Mapping[str, str]) -> Iterator[str]:
-    """The files that a command line runs, as far as they are there, by the guest's own spelling."""
-    for target in command_targets(command) if command else ():
-        resolved = paths.resolve(target)
-        names = (resolved,) if resolved is not None else paths.search(target) if "\\" not in target else ()
-        found = next((there[name.lower()] for name in names if name.lower() in there), None)
-        if found is not None:
-            yield found
 
 
 def read_shortcuts(

@@ -25,7 +25,7 @@ from byre.machine.qemu.qmp import QmpClosedError
 from byre.machine.reading import beside, gather_evidence, settled
 from byre.machine.running import Wishes, prepare
 from byre.machine.runs import private_folder, scratch_folder
-from byre.machine.source import Source, look
+from byre.machine.source import Source, look, unwritten
 from byre.machine.watch.expectation import ANY_PROOF, Expectation
 from byre.machine.watch.guest_hints import Hints, read_hints
 from byre.machine.watch.observation import BootResult, Step
@@ -77,24 +77,63 @@ def boot_image(
     ``tell`` hears of each step as it happens, ``note`` what the user should know meanwhile; ``opening`` goes to
     ``open_disk``. Raises any ByreError where the machine can't be run; a guest that fails is a result, not an error.
     """
-    options = options or BootOptions()
     name = os.fspath(path)
     with open_disk(path, **opening) as disk:
-        machine = _machine(disk, name, options)
-        hints = read_hints(disk, name=name)
         source = look(name, disk, snapshot=opening.get("snapshot"))
-        accelerator = choose(options.accelerator)
-        note(f"{machine.name} boots with {accelerator.sentence}, from {machine.controller.value}")
-        notices: list[str] = []
-        trial = _Trial(machine, disk, source, hints, options, tell, note)
-        may_fall_back = accelerator.name != "tcg" and options.accelerator is None
-        watching, problem = trial.attempt(accelerator, may_fail=may_fall_back)
-        if watching is None:
-            sentence = f"{accelerator.name.upper()}: {problem}; trying again with TCG"
-            note(sentence)
-            notices.append(sentence)
-            accelerator = Accelerator("tcg", "TCG, since the host's own virtualisation showed no life")
-            watching = trial.once(accelerator)
+        return _boot(disk, name, source, options or BootOptions(), None, tell, note)
+
+
+def boot_disk(
+    disk: Disk,
+    name: str,
+    options: BootOptions | None = None,
+    *,
+    machine: Machine | None = None,
+    tell: Callable[[Step], None] = lambda step: None,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> BootResult:
+    """As ``boot_image``, for a disk that is open already and may have no file of its own yet: Byre reads it for QEMU.
+
+    ``name`` is the address of the image that it comes from; ``machine``: this one, whatever the disk would want.
+    """
+    return _boot(disk, name, unwritten(name, disk), options or BootOptions(), machine, tell, note)
+
+
+def machine_for(disk: Disk, name: str, options: BootOptions) -> Machine:
+    """The machine that the test gives a disk."""
+    evidence = gather_evidence(disk, name=name)
+    machine = settled(evidence, options.target, (*beside(name), *options.overrides))
+    if options.controller is not None:
+        assert options.controller in CONTROLLERS
+        machine = replace(machine, controller=Choice(options.controller, "the one to be tested"))
+    if machine.memory.value > MOST_MEMORY:
+        machine = replace(machine, memory=Choice(MOST_MEMORY, "the most that the boot test can look into"))
+    return machine
+
+
+def _boot(
+    disk: Disk,
+    name: str,
+    source: Source,
+    options: BootOptions,
+    machine: Machine | None,
+    tell: Callable[[Step], None],
+    note: Callable[[str], None],
+) -> BootResult:
+    machine = machine or machine_for(disk, name, options)
+    hints = read_hints(disk, name=name)
+    accelerator = choose(options.accelerator)
+    note(f"{machine.name} boots with {accelerator.sentence}, from {machine.controller.value}")
+    notices: list[str] = []
+    trial = _Trial(machine, disk, source, hints, options, tell, note)
+    may_fall_back = accelerator.name != "tcg" and options.accelerator is None
+    watching, problem = trial.attempt(accelerator, may_fail=may_fall_back)
+    if watching is None:
+        sentence = f"{accelerator.name.upper()}: {problem}; trying again with TCG"
+        note(sentence)
+        notices.append(sentence)
+        accelerator = Accelerator("tcg", "TCG, since the host's own virtualisation showed no life")
+        watching = trial.once(accelerator)
     return BootResult(
         image=name,
         machine=f"{machine.system.value}, {machine.chipset.value}, {machine.controller.value}",
@@ -110,17 +149,6 @@ def boot_image(
         serial=watching.seen.serial[-60:],
         notices=tuple(notices),
     )
-
-
-def _machine(disk: Disk, name: str, options: BootOptions) -> Machine:
-    evidence = gather_evidence(disk, name=name)
-    machine = settled(evidence, options.target, (*beside(name), *options.overrides))
-    if options.controller is not None:
-        assert options.controller in CONTROLLERS
-        machine = replace(machine, controller=Choice(options.controller, "the one to be tested"))
-    if machine.memory.value > MOST_MEMORY:
-        machine = replace(machine, memory=Choice(MOST_MEMORY, "the most that the boot test can look into"))
-    return machine
 
 
 def _lifeless(watching: Watching) -> bool:

@@ -70,6 +70,12 @@ def look(address: str, disk: Disk, *, snapshot: str | None = None, shared: bool 
     return Source(address, where.path, disk.format, align_up(disk.size, SECTOR), files, why, found)
 
 
+def unwritten(address: str, disk: Disk) -> Source:
+    """A disk that has no file which shows it yet: a result that isn't written, what lies under one."""
+    path = parse_address(address).path
+    return Source(address, path, disk.format, align_up(disk.size, SECTOR), (), "it isn't written yet")
+
+
 def kept(source: Source, *, has_snapshot: bool) -> Drive:
     """The image itself, to be written to. Raises where that can't be, or isn't safe without a snapshot first."""
     if source.snapshot is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
+from byre.lite.proof import Proof
 from byre.lite.slim_parts import Dependent, Left, Part, Reason, RegistryStep, SlimPlan
 from byre.lite.slim_plan import worth
 
@@ -58,8 +60,11 @@ def slim_payload(
         "before": None,
         "after": None,
         "proof": None,
+        "boot": None,
         "output": None,
         "snapshot": None,
+        "give_back": None,
+        "advice": None,
     }
 
 
@@ -123,6 +128,15 @@ def _edit(step: RegistryStep) -> dict[str, Any]:
 
 def _reason(reason: Reason) -> dict[str, Any]:
     return {"component": reason.part, "path": reason.path, "chain": list(reason.chain)}
+
+
+def proof_payload(proof: Proof) -> dict[str, Any]:
+    """The field ``proof`` of ``byre/slim/1``."""
+    return {
+        **asdict(proof.files),
+        "readers": [asdict(each) for each in proof.readers],
+        "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
+    }
 
 
 def _left(left: Left) -> dict[str, Any]:

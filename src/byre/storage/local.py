@@ -18,6 +18,10 @@ from byre.units import format_size
 
 _IOV_MAX = 1024
 """Linux's own limit on the buffers of one pwritev."""
+_WRITE_BYTES = 256 << 10
+"""The most that one write hands to the kernel, which looks for a folio of page cache as long as what is written, and
+compacts memory to find one. Measured on ext4, Linux 6.18, CPU seconds for each GiB: 0.24 in pieces of 128 to 384 KiB,
+0.22 to 0.50 at 1 MiB, 0.37 to 1.07 at 2 MiB; most where much of the memory is page cache."""
 _SEEKING = threading.Lock()
 """Windows has no pread: there a seek and its read or write must not be parted by another thread's."""
 
@@ -88,7 +92,7 @@ class LocalFile(StorageDefaults):
         done = 0
         while done < len(view):
             try:
-                done += _write_at(self._fd, view[done:], offset + done)
+                done += _write_at(self._fd, view[done : done + _WRITE_BYTES], offset + done)
             except (OSError, OverflowError, ValueError) as error:
                 raise self._failed("write failed", error, offset + done) from error
         self._size = max(self._size, offset + len(view))

@@ -14,6 +14,7 @@ from byre.windows.hives import Hives, list_folder
 from byre.windows.paths import SystemPaths, command_targets
 from byre.windows.redaction import redact_text
 from byre.windows.registry import Hive, Key
+from byre.windows.roots import name_exists
 
 _WINDOWS = r"Microsoft\Windows\CurrentVersion"
 _NT = r"Microsoft\Windows NT\CurrentVersion"
@@ -221,15 +222,6 @@ def _look(command: str, kind: str, files: FileSystem, paths: SystemPaths) -> tup
             elif names:
                 missing.append(names[0])
     return tuple(found), tuple(missing)
-
-
-def name_exists(files: FileSystem, path: str) -> bool:
-    """Whether the guest path is there; a file system that can't tell says no."""
-    try:
-        files.lookup(path)
-    except ByreError:
-        return False
-    return True
 
 
 def _network(control_set: Key, files: FileSystem, paths: SystemPaths) -> Iterator[Autostart]:

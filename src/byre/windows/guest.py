@@ -12,7 +12,7 @@ from typing import TypeVar
 from byre.errors import ByreError, CorruptImageError
 from byre.filesystems.base import Entry, FileSystem, VolumeFacts
 from byre.windows.accounts import Account, read_accounts
-from byre.windows.autostarts import Autostart, name_exists, read_autostarts
+from byre.windows.autostarts import Autostart, read_autostarts
 from byre.windows.bcd import Bcd, read_bcd
 from byre.windows.boot_ini import BootIni, FreeldrIni, parse_boot_ini, parse_freeldr_ini
 from byre.windows.fact import Fact, absent, attempt, known, known_or_absent, unknown
@@ -21,6 +21,7 @@ from byre.windows.paths import SystemPaths
 from byre.windows.pe import PeFile, parse_pe
 from byre.windows.registry import Hive, Key
 from byre.windows.registry.layout import filetime_to_rfc3339
+from byre.windows.roots import name_exists
 from byre.windows.services import (
     ControlSets,
     CriticalDevice,
@@ -33,7 +34,6 @@ from byre.windows.software import Hotfix, Program, read_hotfixes, read_programs
 
 T = TypeVar("T")
 
-ROOTS = ("WINDOWS", "WINNT", "WIN32", "WIN", "REACTOS")
 _CURRENT = r"Microsoft\Windows NT\CurrentVersion"
 _HALS = {
     "hal.dll": "Standard PC",
@@ -136,20 +136,6 @@ class Guest:
     free_space: int | None = None
     secrets: Secrets = field(default_factory=Secrets)
     problems: tuple[str, ...] = ()
-
-
-def find_roots(files: FileSystem) -> tuple[str, ...]:
-    """The folders of a volume that hold an installed system: they have ``system32`` and ``system32\\config``."""
-    names = list(ROOTS)
-    boot = attempt(lambda: parse_boot_ini(files.read(files.lookup("/boot.ini"), length=1 << 20)))
-    for entry in boot.value.entries if boot.value else ():
-        if entry.arc is not None:
-            names.append(entry.arc.folder.strip("\\"))
-    found: dict[str, str] = {}
-    for name in names:
-        if name and name.lower() not in found and name_exists(files, f"/{name}/system32/config"):
-            found[name.lower()] = files.lookup(f"/{name}").path
-    return tuple(found.values())
 
 
 def read_guest(

@@ -6,14 +6,17 @@ import re
 import struct
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from byre.disks.disk import Disk
 from byre.errors import ByreError, MissingError, UnsupportedError
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.opening import OpenVolume, open_volumes, read_partitions
 from byre.volumes.partition import PartitionTable
-from byre.windows.guest import Guest, find_roots, read_guest
-from byre.windows.hives import read_hive
+from byre.windows.roots import find_roots
+
+if TYPE_CHECKING:
+    from byre.windows.guest import Guest
 
 _DRIVE = re.compile(r"^([A-Za-z]):(?=[\\/]|$)")
 
@@ -53,6 +56,8 @@ class Inspection:
     @cached_property
     def guests(self) -> tuple[Guest, ...]:
         """The facts of every installed system."""
+        from byre.windows.guest import read_guest  # here and in _mounted_devices: most paths need neither
+
         return tuple(
             read_guest(volume.filesystem, root, volume=volume.partition.index)
             for volume, root in self.roots
@@ -113,6 +118,8 @@ class Inspection:
         return tuple(found)
 
     def _mounted_devices(self) -> dict[str, OpenVolume]:
+        from byre.windows.hives import read_hive
+
         for volume, root in self.roots:
             if volume.filesystem is None:
                 continue

@@ -14,8 +14,17 @@ from byre.errors import UsageError
 from byre.windows.registry.layout import ValueType
 
 VERSION_5, VERSION_4 = "Windows Registry Editor Version 5.00", "REGEDIT4"
-_VALUE = re.compile(r'(@|"(?:[^"\\]|\\.)*")\s*=\s*(.*)', re.DOTALL)
-_HEX = re.compile(r"hex(?:\(([0-9a-fA-F]{1,8})\))?:(.*)", re.DOTALL)
+_SPACE = re.compile(r"[ \t\r\n]*")
+_COMMENT = re.compile(r";[^\n]*")
+_LINE = re.compile(r"[^\n]*")
+_NAME = re.compile(r'(@|"[^"\\]*(?:\\.[^"\\]*)*")[ \t]*=[ \t]*', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_DWORD = re.compile(r"dword:[ \t]*([0-9a-fA-F]{1,8})", re.IGNORECASE)
+_HEX = re.compile(
+    r"hex(?:\(([0-9a-fA-F]{1,8})\))?:([0-9a-fA-F, \t]*(?:\\[ \t]*(?:;[^\n]*)?\r?\n[0-9a-fA-F, \t]*)*)", re.IGNORECASE
+)
+_CONTINUED = re.compile(r"\\[ \t]*(?:;[^\n]*)?\r?\n")
+_REST = re.compile(r"[ \t]*(?:;[^\n]*|\r?)(?=\n|\Z)")
 _WIDE = (ValueType.EXPAND_SZ, ValueType.MULTI_SZ)
 
 
@@ -41,76 +50,97 @@ def decode_reg(raw: bytes) -> str:
 
 
 def parse_reg(text: str, *, path: str) -> Iterator[RegLine]:
-    """What the file asks for, in its order. Raises UsageError with the line that can't be read."""
-    lines = _joined(text)
-    head = next((line for _, line in lines if line), "")
+    """What the file asks for, in its order. Raises UsageError with the line that can't be read.
+
+    Strings may go on over lines, as regedit writes those that have line ends; a comment may follow what a line says.
+    """
+    at = _SPACE.match(text).end()  # type: ignore[union-attr]
+    head = _LINE.match(text, at)[0].strip()  # type: ignore[index]
     if head not in (VERSION_5, VERSION_4):
         raise UsageError("not a registry file", path=path, found=repr(head[:60]), expected=f"{VERSION_5!r}")
+    at = _LINE.match(text, at).end()  # type: ignore[union-attr]
+    lines = _Lines(text, path)
     key: str | None = None
-    for number, line in lines:
-        if not line or line.startswith(";"):
+    while True:
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        if at >= len(text):
+            return
+        comment = _COMMENT.match(text, at)
+        if comment is not None:
+            at = comment.end()
             continue
-        if line.startswith("["):
-            key = line[1:-1] if line.endswith("]") else ""
-            if key.startswith("-"):
-                yield RegLine(key[1:], None, data=None, line=number)
-                key = None
-            elif key:
-                yield RegLine(key, None, data=b"", line=number)
-            else:
-                raise _bad(path, number, line)
+        number = lines.number(at)
+        if text[at] == "[":
+            line = _LINE.match(text, at)[0]  # type: ignore[index]
+            inner, closed, after = line[1:].rpartition("]")
+            if not closed or not inner.strip("-") or after.split(";", 1)[0].strip():
+                raise lines.bad(at)
+            key = None if inner.startswith("-") else inner
+            yield RegLine(inner.removeprefix("-"), None, data=b"" if key else None, line=number)
+            at += len(line)
             continue
-        if key is None:
-            raise UsageError("a value without a key before it", path=path, found=f"line {number}: {line[:60]!r}")
-        yield _value(key, line, number, path, wide=head == VERSION_5)
+        row, at = _value(lines, key, at, number, wide=head == VERSION_5)
+        yield row
 
 
-def _value(key: str, line: str, number: int, path: str, *, wide: bool) -> RegLine:
-    match = _VALUE.fullmatch(line)
-    if match is None:
-        raise _bad(path, number, line)
-    name = "" if match[1] == "@" else _unquoted(match[1])
-    said = match[2].strip()
-    if said == "-":
-        return RegLine(key, name, data=None, line=number)
-    if said.startswith('"') and said.endswith('"') and len(said) > 1:
-        data = _unquoted(said).encode("utf-16-le", "surrogatepass") + b"\0\0"
-        return RegLine(key, name, ValueType.SZ, data, number)
-    if said.lower().startswith("dword:") and re.fullmatch(r"[0-9a-fA-F]{1,8}", said[6:].strip()):
-        return RegLine(key, name, ValueType.DWORD, int(said[6:], 16).to_bytes(4, "little"), number)
-    hexadecimal = _HEX.fullmatch(said)
-    if hexadecimal is None:
-        raise _bad(path, number, line)
-    kind = int(hexadecimal[1], 16) if hexadecimal[1] else ValueType.BINARY
+class _Lines:
+    """Line numbers of positions that only grow. Mutable: it counts on from the last."""
+
+    def __init__(self, text: str, path: str) -> None:
+        self.text = text
+        self.path = path
+        self._at, self._number = 0, 1
+
+    def number(self, at: int) -> int:
+        self._number += self.text.count("\n", self._at, at)
+        self._at = at
+        return self._number
+
+    def bad(self, at: int, what: str = "a line that can't be read") -> UsageError:
+        line = _LINE.match(self.text, at)[0].strip()  # type: ignore[index]
+        return UsageError(what, path=self.path, found=f"line {self.number(at)}: {line[:60]!r}")
+
+
+def _value(lines: _Lines, key: str | None, at: int, number: int, *, wide: bool) -> tuple[RegLine, int]:
+    """The value that begins at ``at``, and where it ends."""
+    text = lines.text
+    named = _NAME.match(text, at)
+    if named is None:
+        raise lines.bad(at)
+    if key is None:
+        raise lines.bad(at, "a value without a key before it")
+    name, start = "" if named[1] == "@" else _unquoted(named[1]), named.end()
+    if text.startswith("-", start):
+        row, end = RegLine(key, name, data=None, line=number), start + 1
+    elif (string := _STRING.match(text, start)) is not None:
+        data = _unquoted(string[0]).encode("utf-16-le", "surrogatepass") + b"\0\0"
+        row, end = RegLine(key, name, ValueType.SZ, data, number), string.end()
+    elif (dword := _DWORD.match(text, start)) is not None:
+        row, end = RegLine(key, name, ValueType.DWORD, int(dword[1], 16).to_bytes(4, "little"), number), dword.end()
+    elif (listed := _HEX.match(text, start)) is not None:
+        kind = int(listed[1], 16) if listed[1] else ValueType.BINARY
+        data = _bytes(lines, at, listed[2])
+        if not wide and kind in _WIDE:
+            data = data.decode("cp1252", "replace").encode("utf-16-le")
+        row, end = RegLine(key, name, kind, data, number), listed.end()
+    else:
+        raise lines.bad(at)
+    rest = _REST.match(text, end)
+    if rest is None:
+        raise lines.bad(at)
+    return row, rest.end()
+
+
+def _bytes(lines: _Lines, at: int, listed: str) -> bytes:
+    """Bytes in hexadecimal between commas; each has one or two digits."""
+    parts = [part.strip() for part in _CONTINUED.sub("", listed).split(",")]
+    if parts[-1] == "":
+        parts.pop()  # regedit takes a comma at the end, and nothing at all
     try:
-        data = bytes(int(byte, 16) for byte in re.split(r"[\s,]+", hexadecimal[2].strip()) if byte)
+        return bytes.fromhex("".join(f"{part:0>2}" for part in parts))
     except ValueError as error:
-        raise _bad(path, number, line) from error
-    if not wide and kind in _WIDE:
-        data = data.decode("cp1252", "replace").encode("utf-16-le")
-    return RegLine(key, name, kind, data, number)
-
-
-def _joined(text: str) -> Iterator[tuple[int, str]]:
-    """(number, line) with continued lines in one."""
-    held, first = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if not held:
-            first = number
-        # Only hexadecimal data go on in the next line: a string may well end in a backslash before its quote.
-        if stripped.endswith("\\") and re.search(r"=\s*hex|^[0-9a-fA-F, ]+\\$", (held + stripped)):
-            held += stripped[:-1]
-            continue
-        yield first, held + stripped
-        held = ""
-    if held:
-        yield first, held
+        raise lines.bad(at) from error
 
 
 def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
-
-
-def _bad(path: str, number: int, line: str) -> UsageError:
-    return UsageError("a line that can't be read", path=path, found=f"line {number}: {line[:60]!r}")

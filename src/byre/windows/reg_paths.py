@@ -114,6 +114,8 @@ class Registry:
         """The profile folder's name of a SID, as SOFTWARE's ProfileList tells; any other name as it is."""
         if not name.upper().startswith("S-1-5-"):
             return name
+        if name.upper() == "S-1-5-18":
+            return ".DEFAULT"  # the system's own account
         sid, tail = (name[: -len(_CLASSES)], _CLASSES) if name.lower().endswith("_classes") else (name, "")
         software = self.hive(self.mounts()[MACHINE.index("SOFTWARE")]).value
         key = software.key(rf"Microsoft\Windows NT\CurrentVersion\ProfileList\{sid}") if software else None
@@ -179,7 +181,7 @@ def _only_running(root: str, path: str) -> UnsupportedError:
         return UnsupportedError(
             "nobody is logged on in an image, so there is no HKEY_CURRENT_USER",
             found=path,
-            hint=r"Name the user: 'HKU\operator\Software'; 'byre reg IMAGE' lists them.",
+            hint=r"Name the user: --user operator, or 'HKU\operator\Software'; 'byre reg IMAGE' lists them.",
         )
     return UnsupportedError(
         f"{_ROOTS[root]} is made by a running Windows",

@@ -37,7 +37,7 @@ from byre.disks.qcow2.reading import Source
 from byre.disks.qcow2.refcounts import TABLE_OFFSET_MASK
 from byre.disks.qcow2.snapshot_table import Snapshot, pack_snapshot_table
 from byre.disks.qcow2.tables import read_l1
-from byre.errors import CorruptImageError, UsageError
+from byre.errors import CorruptImageError, StorageError, UsageError
 from byre.units import SECTOR, align_down, align_up, ceil_div
 
 _PINNED_BYTES = 16 << 20
@@ -186,12 +186,18 @@ class MetadataWriter:
         self._held = True
 
     def release(self) -> None:
-        """Show everything written since ``hold``, by one write of the header."""
+        """Show everything written since ``hold``, by one write of the header. Clusters that can't be given back after
+        it are leaks, and no error: what was asked for is there."""
         if not self._held:
             raise UsageError("no changes are held back", path=self.storage.name)
         self.commit()
         self._held = False
-        self._move_l1(len(self.l1))
+        before = self.source.header.l1_table_offset
+        try:
+            self._move_l1(len(self.l1))
+        except StorageError:
+            if self.source.header.l1_table_offset == before:
+                raise
 
     def grow_l1(self, entries: int) -> None:
         """Move the L1 table to a place with room for ``entries``, and switch to it by one write of the header."""

@@ -1,8 +1,4 @@
-"""FAT12, FAT16, FAT32 and exFAT, read-only."""
+"""FAT12, FAT16, FAT32 and exFAT, read-only.
 
-from __future__ import annotations
-
-from byre.filesystems.fat.exfat import ExfatFileSystem
-from byre.filesystems.fat.filesystem import FatFileSystem
-
-__all__ = ["ExfatFileSystem", "FatFileSystem"]
+Nothing is imported here: ``detect`` asks ``fat.boot`` of every volume, most of which are NTFS.
+"""

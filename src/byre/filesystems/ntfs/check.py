@@ -11,7 +11,7 @@ from byre.errors import ByreError
 from byre.filesystems.ntfs.allocation import OWNED, owned_runs
 from byre.filesystems.ntfs.indexes import check_indexes
 from byre.filesystems.ntfs.names import IN_USE
-from byre.filesystems.ntfs.table import SOUND
+from byre.filesystems.ntfs.table import SOUND, Int64s
 
 if TYPE_CHECKING:
     from byre.filesystems.ntfs.filesystem import NtfsFileSystem
@@ -76,19 +76,30 @@ def _clusters(fs: NtfsFileSystem) -> int:
     for row in (np.flatnonzero(starts[1:] < reach[:-1]) + 1).tolist()[:1000]:
         number = int(runs["record"][row])
         fs.problems.add("ntfs.cross-linked", f"MFT record {number} claims clusters of another file")
+    heads = np.flatnonzero(np.concatenate((np.ones(min(1, len(starts)), dtype=np.bool_), starts[1:] > reach[:-1])))
+    low, high = starts[heads], reach[np.concatenate((heads[1:] - 1, [len(reach) - 1]))] if len(heads) else reach
     used = 0
     for first, bits in fs.bitmap():
-        last = first + len(bits)
-        inside = (starts < last) & (stops > first)
-        edges = np.zeros(len(bits) + 1, dtype=np.int32)
-        np.add.at(edges, np.maximum(starts[inside], first) - first, 1)
-        np.add.at(edges, np.minimum(stops[inside], last) - first, -1)
-        mine = np.cumsum(edges[:-1]) > 0
-        used += int(np.count_nonzero(mine))
-        free_but_owned = int(np.count_nonzero(mine & (bits == 0)))
-        used_but_lost = int(np.count_nonzero(~mine & (bits != 0)))
+        mine = _below(low, high, first + len(bits)) - _below(low, high, first)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], bits, [0])).astype(np.int8))) + first
+        marked_low, marked_high = edges[::2], edges[1::2]
+        marked = int((marked_high - marked_low).sum())
+        both = int((_below(low, high, marked_high) - _below(low, high, marked_low)).sum())
+        used += int(mine)
+        free_but_owned, used_but_lost = int(mine) - both, marked - both
         if free_but_owned:
             fs.problems.add("ntfs.bitmap-free", "clusters of files are free by $Bitmap", count=free_but_owned)
         if used_but_lost:
             fs.problems.add("ntfs.bitmap-lost", "clusters in use belong to no file", kind="leak", count=used_but_lost)
     return used
+
+
+def _below(low: Int64s, high: Int64s, place: Int64s | int) -> Int64s:
+    """How many clusters of the ranges ``low`` to ``high``, ascending and apart, lie below each place."""
+    lengths: Int64s = np.zeros(len(low) + 1, dtype=np.int64)
+    np.cumsum(high - low, out=lengths[1:])
+    at = np.searchsorted(low, place, side="right")
+    last = np.maximum(at - 1, 0)
+    past = np.where(at > 0, np.maximum(0, high[last] - place), 0) if len(high) else np.zeros_like(at)
+    found: Int64s = np.asarray(lengths[at] - past, dtype=np.int64)
+    return found

@@ -299,5 +299,10 @@ class NtfsFileSystem:
         """$MFT's own bitmap: one bit for each record, in use or not."""
         return self._system_bytes(MFT, BITMAP, "", self.mft.count // 8 + 8)
 
+    @cached_property
+    def _report(self) -> CheckReport:
+        with self._lock:
+            return check(self)
+
     def check(self) -> CheckReport:
-        return check(self)
+        return self._report

@@ -17,7 +17,7 @@ from byre.lite.mending.plan import Options, Plan, Refusal, Step, WriteSector
 from byre.units import SECTOR
 from byre.volumes.boot_code import BootCode, recognise_volume
 from byre.volumes.partition import Partition
-from byre.windows.guest import find_roots
+from byre.windows.roots import find_roots
 
 FIXBOOT = "fixboot in the Recovery Console, or the repair of the guest's own media, writes it"
 _SMALL_HEADS = ((2_114_445_312, 0x40), (4_228_374_780, 0x80))
@@ -124,7 +124,9 @@ def has_code(sector: bytes) -> bool:
 
 
 def _from_copy(disk: Disk, part: Partition, sector: bytes, *, with_code: bool) -> bytes | None:
-    """The first copy that is sound: NTFS keeps it in the partition's last sector, FAT32 in the seventh."""
+    """The first copy that can stand for the sector: NTFS keeps it in the partition's last sector, FAT32 mostly in the
+    seventh. It may be one of an older file system: it must say what the sector still says, or lead somewhere."""
+    sound = parse_fields(sector, part.length) is not None
     for offset in (part.stop - SECTOR, part.start + 6 * SECTOR):
         if not part.start < offset <= disk.size - SECTOR:
             continue
@@ -132,9 +134,28 @@ def _from_copy(disk: Disk, part: Partition, sector: bytes, *, with_code: bool) -
         fields = parse_fields(copy, part.length)
         if copy == sector or copy[510:] != SIGNATURE or fields is None or copy[0] not in (0xEB, 0xE9):
             continue
-        if fields.kind in ("ntfs", "fat32") and (has_code(copy) or not with_code):
+        if fields.kind not in ("ntfs", "fat32") or (with_code and not has_code(copy)):
+            continue
+        if _identity(copy) == _identity(sector) if sound else _leads_somewhere(disk, part, copy):
             return copy
     return None
+
+
+def _identity(sector: bytes) -> bytes:
+    """What is the same in a boot sector and its copy: sizes and places, not geometry, drive and flags."""
+    return sector[3:0x18] + sector[0x28 : 0x50 if sector[3:11] == OEM_ID else 0x34]
+
+
+def _leads_somewhere(disk: Disk, part: Partition, sector: bytes) -> bool:
+    """Whether the MFT, or the FAT, begins where these sound fields say."""
+    if sector[3:11] == OEM_ID:
+        boot = BootSector.parse(sector)
+        place, expected = boot.mft_lcn * boot.cluster_size, b"FILE"
+    else:
+        place, expected = FatBoot.parse(sector).fat_offset, sector[0x15:0x16]
+    if part.start + place + SECTOR > disk.size:
+        return False
+    return disk.read(part.start + place, len(expected)) == expected
 
 
 def _copies(disk: Disk, part: Partition, fields: Fields) -> Iterator[tuple[int, bytes]]:
@@ -158,7 +179,7 @@ def _code(
     where = f"boot sector of partition {part.index}"
     area = disk.read(part.start, min(BOOT_AREA, disk.size - part.start))
     known = recognise_volume(area)
-    why = _missing(area[:SECTOR], known.loader or "")
+    why = _missing(area, known)
     loaders = _loaders(files)
     if why is None and not options.new_vbr:
         return None, _doubts(where, known, loaders)
@@ -196,12 +217,15 @@ def _refused(what: str, reason: str, remedy: str) -> Plan:
     return Plan((), (Refusal(what, reason, remedy),))
 
 
-def _missing(sector: bytes, loader: str) -> str | None:
-    """Why there is nothing that starts, None where something is that may."""
+def _missing(area: bytes, known: BootCode) -> str | None:
+    """Why there is nothing that starts, None where something is that may. ``area``: the sector and what is behind."""
+    sector, loader = area[:SECTOR], known.loader or ""
     if sector[510:] != SIGNATURE or not has_code(sector) or loader.startswith("none"):
         return "it has no code, or no 55 AA"
     if "not bootable" in loader or "without its other sectors" in loader:
         return f"its code is that of {loader}"
+    if known.known and loader.startswith("Windows") and sector[3:11] == OEM_ID and not any(area[SECTOR:]):
+        return f"its code is that of {loader}, and the other sectors of it are zeros"
     return None
 
 

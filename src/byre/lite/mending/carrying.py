@@ -15,6 +15,7 @@ from byre.disks.scratch import ScratchDisk
 from byre.filesystems.opening import OpenVolume
 from byre.lite.applying import apply_changes, refuse_unsafe
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
+from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
 from byre.lite.mending.disk import plan_disk
 from byre.lite.mending.plan import Mend, Options, Patient, Plan, Refusal, Step, WriteSector
@@ -147,6 +148,10 @@ def _by_volume(
     for step in steps:
         if isinstance(step.action, (Remove, MakeFolder, Put, Overwrite)) and step.action.path not in there:
             (loader if step.loader and active is not volume else own).append(step.action)
+    asked = [
+        step.action for step in steps if isinstance(step.action, (Put, Remove)) and step.action.path not in there
+    ]
+    refuse_files([change for change in asked if change in own], volume.filesystem, image=image)
     rows = ((volume, tuple(own)), (active, tuple(loader)))
     return tuple((each, changes) for each, changes in rows if changes)
 
@@ -172,7 +177,7 @@ def left_over(work: ScratchDisk, prepared: Prepared, *, image: str) -> tuple[Fin
         for step in each.plan.steps
         if isinstance(step.action, SetValue)
     }
-    platforms = [each for each in PLATFORMS if "primary_ide_channel" in each.chain or each.ids[0] in keys]
+    platforms = [each for each in PLATFORMS if "primary_ide_channel" in each.chain or keys.intersection(each.ids)]
     return breaches(work, [each.mend for each in prepared.mendings], image=image, platforms=platforms)
 
 

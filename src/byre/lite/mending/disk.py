@@ -18,7 +18,7 @@ from byre.units import SECTOR
 from byre.volumes.boot_code import recognise_master
 from byre.volumes.mbr import is_plausible, parse_entries
 from byre.volumes.partition import PartitionTable
-from byre.windows.guest import find_roots
+from byre.windows.roots import find_roots
 
 _ENTRIES = 0x1BE
 _LOADERS = ("/NTLDR", "/bootmgr", "/freeldr.sys")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -69,6 +69,10 @@ class Source(Protocol):
 
     def given(self, name: str) -> bool:
         """Whether the owner gave it."""
+        ...
+
+    def descriptions(self) -> Iterator[tuple[str, bytes]]:
+        """The .inf files that the owner gave, by name."""
         ...
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from byre.errors import ByreError, MissingError, StorageError
 from byre.filesystems.base import FileSystem
 from byre.windows.cabinets import Cabinet, expand, is_cabinet, open_cabinet
+from byre.windows.hives import list_folder
+from byre.windows.inf import MAX_INF
 
 MAX_FILE = 64 << 20
 MAX_CABINET = 512 << 20
 """Service pack 3's driver.cab has 60 MB."""
-_CABINETS = ("sp4.cab", "sp3.cab", "sp2.cab", "sp1.cab", "driver.cab")
-"""Newest first: a service pack's driver goes with its kernel."""
+_CABINETS = ("sp4.cab", "sp3.cab", "sp2.cab", "sp1.cab", "driver.cab", "reactos.cab")
+"""Newest first: a service pack's driver goes with its kernel. ReactOS has one cabinet, on its media."""
+_PACKAGES = re.compile(r"(?:mshdc|disk|iastorv|lsi_scsi|lsi_sas)\.inf_[\w.]+", re.IGNORECASE)
+"""Folders of Vista's and 7's driver store that hold drivers of controllers and disks."""
+MAX_PACKAGES = 64
 
 
 class GuestSources:
@@ -25,9 +31,19 @@ class GuestSources:
         self._root = root
         self._given = _host_files(drivers) if drivers is not None else {}
         self._cabinets: dict[str, Cabinet | None] = {}
+        self._store: list[str] | None = None
 
     def given(self, name: str) -> bool:
         return any(_of_host(self._given, name))
+
+    def descriptions(self) -> Iterator[tuple[str, bytes]]:
+        """The .inf files of the owner's folder, expanded."""
+        for name in sorted(self._given):
+            if name.endswith((".inf", ".in_")):
+                path = self._given[name]
+                for data, _ in _expanded(_host_bytes(path, MAX_INF), str(path)):
+                    if data:
+                        yield path.name, data
 
     def find(self, name: str) -> tuple[bytes, str] | None:
         for data, where in self._candidates(name):
@@ -43,8 +59,19 @@ class GuestSources:
         for cabinet in _CABINETS:
             yield from self._of_cabinet(f"{root}/Driver Cache/i386/{cabinet}", name)
         yield from self._of_guest(f"{root}/system32/dllcache", (name,))
+        for package in self._packages():
+            yield from self._of_guest(package, (name,))
         for folder in (f"{root}/Driver Cache/i386", "/I386", f"{root}/I386"):
             yield from self._of_guest(folder, (name, packed))
+
+    def _packages(self) -> list[str]:
+        """Folders of the driver store, the newest first."""
+        if self._store is None:
+            listed = list_folder(self._files, f"{self._root}/system32/DriverStore/FileRepository")
+            fitting = [each for each in listed if each.is_dir and _PACKAGES.fullmatch(each.name)]
+            fitting.sort(key=lambda each: each.modified or 0, reverse=True)
+            self._store = [each.path for each in fitting[:MAX_PACKAGES]]
+        return self._store
 
     def _of_guest(self, folder: str, names: tuple[str, ...]) -> Iterator[tuple[bytes, str]]:
         for name in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from byre.errors import UsageError
-from byre.lite.mending import autostart, boot_files, portable, sessions
+from byre.lite.mending import autostart, boot_files, hal, portable, sessions
 from byre.lite.mending.plan import Mend
 
 MENDS = (
@@ -15,6 +15,7 @@ MENDS = (
     ),
     Mend("hives", "what the registry's logs hold, written into the hives", ("SOUND-009",), sessions.plan_hives),
     Mend("portable", "the boot disk is found on every common controller", portable.RULES, portable.plan),
+    Mend("hal", "which HAL this is, and where it starts", hal.RULES, hal.plan),
     Mend("intelppm", "Intel's processor driver off", ("PORT-006",), portable.plan_intelppm),
     Mend("hibernation", "a hibernated session given up", ("SOUND-007",), sessions.plan_hibernation, only_asked=True),
     Mend("autostart", "entries that start by themselves, disabled", (), autostart.plan, only_asked=True),

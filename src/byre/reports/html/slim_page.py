@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from byre.reports.html.frame import render_page
+from byre.reports.html.frame import data_uri, render_page
 from byre.reports.slim_tree import part_lines, summed
 from byre.units import format_size
 
 FOLDERS, NAMED = 100, 200
 
 
-def slim_page(payload: Mapping[str, Any]) -> str:
-    """The page for one result of ``byre slim``, as its JSON has it (``byre/slim/1``)."""
+def slim_page(payload: Mapping[str, Any], screenshot: bytes | None = None) -> str:
+    """The page for one result of ``byre slim``, as its JSON has it (``byre/slim/1``). ``screenshot``: the last
+    picture of the result's boot test, as PNG."""
     facts = [("result", payload["output"] or "nothing written"), ("profile", payload["profile"] or "none")]
     proof = payload["proof"]
     if proof is not None:
         facts.append(("proved", f"{proof['compared']} streams are what they were, {proof['written']} as planned"))
+        facts += [("read alike by", each["reader"] or each["note"]) for each in proof["readers"]]
+    if payload["boot"] is not None:
+        facts.append(("boot test", payload["boot"]["sentence"]))
     return render_page(
         "slim.html.j2",
         title=f"{'Not slimmed' if payload['refused'] else 'Slimmed'}: {payload['image']}",
@@ -38,6 +42,7 @@ def slim_page(payload: Mapping[str, Any]) -> str:
         profiles=_profiles(payload),
         reasons=_chains(payload["reasons"]),
         kept=_chains(payload["kept"]),
+        screenshot=data_uri(screenshot),
     )
 
 

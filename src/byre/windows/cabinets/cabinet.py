@@ -11,14 +11,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from byre.errors import ByreError, CorruptImageError, UnsupportedError
 from byre.windows.cabinets.lzx import FRAME, LzxDecoder
 
 MAGIC = b"MSCF"
 MAX_FILES = 65_535
-MAX_FOLDER = 1 << 30
-"""Bytes of one folder, expanded: driver.cab, the largest of the media, has 73 MB."""
-MAX_KEPT = 256 << 20
+MAX_FOLDER = 256 << 20
+"""Bytes of one folder, expanded: driver.cab, the largest of the media, has 73 MB. All of it is in memory, and a
+cabinet of 500 KB can say that it holds this much."""
+MAX_FILE = 128 << 20
+MAX_KEPT = 64 << 20
 _HEADER = struct.Struct("<4sIIIIIBBHHHHH")
 _PREVIOUS, _NEXT, _RESERVE = 1, 2, 4
 _CONTINUED = 0xFFFD
@@ -62,6 +66,8 @@ class Cabinet:
         another cabinet."""
         if file.folder >= _CONTINUED:
             raise UnsupportedError(f"{file.name!r} goes on in another cabinet", path=self.path)
+        if file.size > MAX_FILE:
+            raise CorruptImageError(f"{file.name!r} is too large", path=self.path, found=file.size, expected=MAX_FILE)
         end = file.offset + file.size
         data = self._stream(file.folder).read(file.offset, end)
         if len(data) != file.size:
@@ -95,12 +101,30 @@ class Cabinet:
         for _ in range(folder.blocks):
             if at + 8 > len(self._data):
                 raise CorruptImageError("a block lies outside the cabinet", path=self.path, offset=at)
-            _, packed, length = struct.unpack_from("<IHH", self._data, at)
+            said, packed, length = struct.unpack_from("<IHH", self._data, at)
+            head = self._data[at + 4 : at + 8 + self._reserve]
             at += 8 + self._reserve
             if at + packed > len(self._data) or length > FRAME:
                 raise CorruptImageError("a block is cut off or too large", path=self.path, offset=at, found=length)
+            if said:  # 0: the writer made none
+                found = _checksum(head) ^ _checksum(self._data[at : at + packed])
+                if found != said:
+                    raise CorruptImageError(
+                        "a block's checksum is wrong",
+                        path=self.path,
+                        offset=at,
+                        found=f"{found:#x}",
+                        expected=f"{said:#x}",
+                    )
             yield self._data[at : at + packed], length
             at += packed
+
+
+def _checksum(data: bytes) -> int:
+    """Words XORed; of the bytes left over the first is the highest."""
+    whole = len(data) & ~3
+    rest = int.from_bytes(data[whole:], "big")
+    return int(np.bitwise_xor.reduce(np.frombuffer(data, dtype="<u4", count=whole // 4))) ^ rest if whole else rest
 
 
 class _Stream:
@@ -133,7 +157,7 @@ class _Stream:
             except ByreError as error:
                 self._problem = error
                 raise
-        return bytes(self._data[start:end])
+        return bytes(memoryview(self._data)[start:end])
 
 
 def _stored(packed: bytes, length: int) -> bytes:

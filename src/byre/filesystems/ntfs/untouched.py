@@ -1,15 +1,14 @@
 """Which files of two states of an NTFS volume can't differ, told in bulk by their MFT records and clusters.
 
 A file is the same in both states where its MFT records are the same, byte for byte, and none of its clusters is
-stored apart: tens of thousands of them need no look at their extents. Whatever else changes on the volume, and by
-whatever way it was written, has no part in that.
+apart: tens of thousands of them need no look at their extents. Whatever else changes on the volume, and by whatever
+way it was written, has no part in that.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from byre.differences.blocks import Blocks
 from byre.disks.writer import BoolArray, Int64Array
 from byre.errors import ByreError
 from byre.filesystems.base import Entry, FileSystem
@@ -24,17 +23,21 @@ _BASE_REFERENCE = slice(32, 40)
 
 class Untouched:
     """Knows of each file whether nothing of it can differ. Mutable: ``learn`` fills it; before that, and where it
-    can't be told, it says so of none."""
+    can't be told, it says so of none.
 
-    def __init__(self, old: FileSystem, new: FileSystem, blocks: Blocks | None) -> None:
-        self.blocks = blocks
+    ``apart`` are the ranges (start, stop) of guest bytes, ascending and apart, outside which both disks hold the same
+    bytes; None: nobody knows.
+    """
+
+    def __init__(self, old: FileSystem, new: FileSystem, apart: Int64Array | None) -> None:
+        self.apart = apart
         self.pair = tuple(each for each in (old, new) if isinstance(each, NtfsFileSystem))
         self._suspect: BoolArray | None = None
         """For each record number whether its file has to be looked at."""
 
     def learn(self) -> None:
         """Compare the two MFTs, and every file's clusters with what is stored apart."""
-        if self.blocks is None or len(self.pair) != 2 or self.pair[0].boot != self.pair[1].boot:
+        if self.apart is None or len(self.pair) != 2 or self.pair[0].boot != self.pair[1].boot:
             return
         old, new = self.pair
         try:
@@ -53,10 +56,10 @@ class Untouched:
     def _differing_records(self, old: Mft, new: Mft) -> BoolArray:
         """Records whose bytes differ, and those that such a record extends. Only records that one state stores
         apart from the other are read."""
-        assert self.blocks is not None
+        assert self.apart is not None
         count, size = min(old.count, new.count), old.boot.record_size
         places = [_places(mft, count) for mft in (old, new)]
-        apart = (places[0] != places[1]) | self.blocks.touched(places[0], places[0] + size)
+        apart = (places[0] != places[1]) | touched(self.apart, places[0], places[0] + size)
         suspect = np.zeros(max(old.count, new.count), dtype=np.bool_)
         suspect[count:] = True
         for first, stop in _groups(apart, SLICE_BYTES // size):
@@ -70,15 +73,25 @@ class Untouched:
 
     def _add_clusters(self, files: NtfsFileSystem, suspect: BoolArray) -> None:
         """Files with clusters that are stored apart. Where the records are the same, so are their runs."""
-        assert self.blocks is not None
+        assert self.apart is not None
         size, start = files.boot.cluster_size, files.volume.start
         broken = Problems()
         for runs in files.mft_runs(broken):
             low = start + runs["lcn"] * size
-            hit = runs["record"][self.blocks.touched(low, low + runs["clusters"] * size)]
+            hit = runs["record"][touched(self.apart, low, low + runs["clusters"] * size)]
             suspect[hit[hit < len(suspect)]] = True
         if broken:
             suspect[:] = True  # some runs are unknown: every file is looked at
+
+
+def touched(apart: Int64Array, starts: Int64Array, stops: Int64Array) -> BoolArray:
+    """Of many ranges which have a byte in ``apart``."""
+    if not len(apart):
+        return np.zeros(len(starts), dtype=np.bool_)
+    at = np.searchsorted(apart[:, 1], starts, side="right")
+    inside = at < len(apart)
+    found: BoolArray = inside & (apart[np.where(inside, at, 0), 0] < stops)
+    return found
 
 
 def _places(mft: Mft, count: int) -> Int64Array:
