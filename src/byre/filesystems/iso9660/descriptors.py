@@ -51,7 +51,7 @@ class VolumeDescriptor:
 
 @dataclass(frozen=True, slots=True)
 class Descriptors:
-    """What the volume descriptors say; None for those that the disc hasn't. ``udf``: there is a UDF volume as well."""
+    """What the volume descriptors say; None for those that the disc lacks. ``udf``: there is a UDF volume as well."""
 
     primary: VolumeDescriptor | None
     joliet: VolumeDescriptor | None
