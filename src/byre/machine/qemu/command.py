@@ -13,6 +13,7 @@ from pathlib import Path
 
 from byre.errors import UnsupportedError
 from byre.machine.hardware import Machine
+from byre.machine.qemu.devices import NETWORK_DEVICES, SOUND_DEVICES
 from byre.machine.qemu.drive import Drive
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -23,8 +24,6 @@ WATCH_SOCKET = "watch.sock"
 VNC_SOCKET = "vnc.sock"
 FRAMES_IN, FRAMES_OUT = "net.sock", "relay.sock"
 INCOMING_SOCKET = "state.sock"
-_NETWORK_DEVICES = {"virtio-net": "virtio-net-pci"}
-_SOUND_DEVICES = {"ac97": "AC97", "es1370": "ES1370", "sb16": "sb16"}
 _TABLES = {"i440fx": "pc", "q35": "q35"}
 
 
@@ -190,7 +189,7 @@ def _network(machine: Machine, options: Options) -> list[str]:
         backend = f"dgram,id=net0,local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"
     else:  # a hub with nobody on it; the cable is pulled as soon as QMP answers
         backend = "hubport,id=net0,hubid=0"
-    device = _NETWORK_DEVICES.get(card, card)
+    device = NETWORK_DEVICES.get(card, card)
     return ["-netdev", backend, "-device", f"{device},netdev=net0,id=nic0,mac={options.mac},romfile="]
 
 
@@ -206,7 +205,7 @@ def _picture_and_sound(machine: Machine, options: Options) -> list[str]:
     words += ["-audiodev", f"{options.audio},id=sound"]
     if card == "hda":
         return [*words, "-device", "intel-hda,id=hda", "-device", "hda-duplex,bus=hda.0,audiodev=sound"]
-    return [*words, "-device", f"{_SOUND_DEVICES[card]},audiodev=sound"]
+    return [*words, "-device", f"{SOUND_DEVICES[card]},audiodev=sound"]
 
 
 def _pointer_and_usb(machine: Machine, options: Options) -> list[str]:
