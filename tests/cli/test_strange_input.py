@@ -257,3 +257,9 @@ def test_a_terminal_without_a_width_still_shows_the_result(monkeypatch: pytest.M
     shown = io.StringIO()
     TerminalPrinter(shown).print("hello")
     assert shown.getvalue() == "hello\n"
+
+
+def test_an_import_that_fails_leaves_no_empty_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("no digest here")
+    assert failure(capsys, "known", "import", tmp_path / "text", "--db", tmp_path / "k.db")["error"] == "corrupt"
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
