@@ -263,3 +263,18 @@ def test_an_import_that_fails_leaves_no_empty_database(tmp_path: Path, capsys: p
     (tmp_path / "text").write_text("no digest here")
     assert failure(capsys, "known", "import", tmp_path / "text", "--db", tmp_path / "k.db")["error"] == "corrupt"
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+@pytest.mark.parametrize("name", ["a@b", "two\nlines", "\x1b[31mred", "-x", "\udcff\udcfe", "\N{FOX FACE}"])
+def test_a_snapshot_of_any_name_is_found_by_it(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "x.qcow2"
+    shutil.copy(SPECIMEN, image)
+    assert main(["snapshot", "create", str(image), "--", name]) == 0
+    assert main(["read", f"{image}@{name}", "0", "512", "--json"]) == 0
+    assert main(["snapshot", "rename", str(image), "--", name, "plain"]) == 0
+    assert main(["snapshot", "delete", str(image), "plain"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_negative_depth_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, "tree", SPECIMEN, "--depth", "-1")["error"] == "usage"
