@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from builders import xp  # noqa: E402
+from byre.lite.mending.boot_code import NTLDR, volume_code, with_master_code, with_volume_code  # noqa: E402
 
 DISK_SIZE = 256 << 20
 SECTORS_PER_TRACK, HEADS = 63, 255
@@ -50,6 +51,7 @@ def build(folder: Path, output: Path) -> None:
         file.truncate(DISK_SIZE - START_LBA * 512 - (1 << 20))
     geometry = ["-p", str(START_LBA), "-S", str(SECTORS_PER_TRACK), "-H", str(HEADS), "-s", "512", "-c", "4096"]
     subprocess.run(["mkntfs", "-q", "-F", "-f", "-L", "SPECIMEN", *geometry, volume], check=True, capture_output=True)
+    write_boot_code(volume)
     clean = xp.clean_files()
     write_files(volume, folder / "mnt", clean)
     states = [folder / "clean.raw", folder / "infected.raw"]
@@ -57,6 +59,19 @@ def build(folder: Path, output: Path) -> None:
     write_files(volume, folder / "mnt", xp.infected_files(), remove=DELETED)
     wrap(volume, states[1])
     make_qcow2(states, output)
+
+
+def write_boot_code(volume: Path) -> None:
+    """Boot code of Byre's own in mkntfs's place, in the copy too: it starts /NTLDR, which says that there is nothing
+    to boot."""
+    code = volume_code("ntfs", NTLDR)
+    assert code is not None
+    with volume.open("r+b") as file:
+        boot = with_volume_code(file.read(512), code)
+        file.seek(0)
+        file.write(boot)
+        file.seek(-512, os.SEEK_END)
+        file.write(boot[:512])
 
 
 def write_files(volume: Path, mount: Path, files: Mapping[str, bytes], *, remove: set[str] = frozenset()) -> None:
@@ -83,34 +98,20 @@ def mounted(volume: Path, mount: Path) -> Iterator[None]:
 
 
 def wrap(volume: Path, disk: Path) -> None:
-    """Put the volume behind an MBR with one active NTFS partition, as XP's Setup lays it out."""
+    """Put the volume behind an MBR of Byre's own code with one active NTFS partition, as XP's Setup lays it out."""
     size = volume.stat().st_size
     sector = bytearray(512)
-    sector[: len(BOOT_CODE)] = BOOT_CODE
     struct.pack_into("<I", sector, 0x1B8, xp.DISK_SIGNATURE)
     struct.pack_into("<BBBBBBBBII", sector, 0x1BE, 0x80, 1, 1, 0, 7, HEADS - 1, 0xFF, 0xFF, START_LBA, size // 512)
-    sector[510:] = b"\x55\xaa"
     with disk.open("wb") as target, volume.open("rb") as source:
         target.truncate(DISK_SIZE)
-        target.write(sector)
+        target.write(with_master_code(sector))
         target.seek(START_LBA * 512)
         while piece := source.read(1 << 20):
             if piece.strip(b"\0"):
                 target.write(piece)
             else:
                 target.seek(len(piece), os.SEEK_CUR)
-
-
-TEXT = b"Byre specimen: nothing to boot here.\r\n\0"
-BOOT_CODE = (
-    bytes.fromhex("31c08ed88ed0bc007c")
-    + b"\xbe"
-    + struct.pack("<H", 0x7C00 + 27)
-    + bytes.fromhex("ac08c07406b40ecd10ebf5f4ebfd")
-    + b"\x90"
-    + TEXT
-)
-"""16-bit code of our own that prints ``TEXT`` and halts."""
 
 
 def make_qcow2(states: list[Path], output: Path) -> None:

@@ -15,6 +15,7 @@ from builders.pe import PeSpec, build_pe
 from byre.audit.facts import BootSector, Facts, MasterBootRecord
 from byre.disks.disk import CheckReport, Problem
 from byre.filesystems.base import VolumeFacts
+from byre.volumes.boot_code import BootCode
 from byre.volumes.partition import Partition
 from byre.windows.fact import known
 
@@ -141,6 +142,12 @@ add("two active partitions", Plant(facts=table(PARTITION, replace(PARTITION, ind
 add("a GPT", Plant(facts=table(scheme="gpt")), "BOOT-002", "finds nothing to start")
 add("VBR without its signature", Plant(facts=boot_sector(signature=False)), "BOOT-003", "Missing operating system")
 add("VBR without code", Plant(facts=boot_sector(code=False)), "BOOT-003", "Missing operating system")
+add(
+    "VBR as mkntfs leaves it",
+    Plant(facts=boot_sector(boot_code=BootCode("mkntfs (not bootable)", True, False, ""))),
+    "BOOT-003",
+    "starts nothing",
+)
 add("hidden sectors off by one", Plant(facts=boot_sector(hidden=62)), "BOOT-003", "A disk read error")
 add("no heads", Plant(facts=boot_sector(heads=0)), "BOOT-004")
 add("another disk signature", Plant(facts=table(id="0x12345678")), "BOOT-023")

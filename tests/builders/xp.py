@@ -602,6 +602,12 @@ def _programs() -> dict[str, bytes]:
     return files
 
 
+LOADER = bytes.fromhex("0e1ffcbe1700ac84c07409b40ebb0700cd10ebf2f4ebfd") + (
+    b"Byre specimen: nothing to boot here.\r\n\0"
+)
+"""In NTLDR's place: 16-bit code of our own that says so and halts."""
+
+
 def _texts() -> dict[str, bytes]:
     loader = "[boot loader]\r\ntimeout=30\r\ndefault=multi(0)disk(0)rdisk(0)partition(1)\\WINDOWS\r\n"
     systems = (
@@ -611,7 +617,7 @@ def _texts() -> dict[str, bytes]:
     note = b"This file stands in for one of Windows. It was written by Byre's tools and holds nothing of it.\r\n"
     files = {
         "/boot.ini": (loader + systems).encode(),
-        "/NTLDR": note,
+        "/NTLDR": LOADER,
         "/NTDETECT.COM": note,
         "/pagefile.sys": bytes(1 << 20),
         f"{DRIVERS}/etc/hosts": b"127.0.0.1       localhost\r\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,20 @@ def test_a_ruined_image_starts_its_loader_after_one_command(
 def test_all_on_the_specimen_is_done_and_the_snapshot_leads_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image = planted(tmp_path / "x.qcow2", [Remove("/NTLDR"), Put("/NTLDR", Content.of(build_loader(SIZE, tmp_path)))])
-    said = "Byre specimen: nothing to boot here."
-    assert start(image, said, form="qcow2") == said
+    loader = [Remove("/NTLDR"), Put("/NTLDR", Content.of(build_loader(SIZE, tmp_path)))]
+    image = planted(tmp_path / "x.qcow2", loader, sectors=_without_code)
+    assert isinstance(start(image, form="qcow2", seconds=3), str)
     assert main(["mend", str(image), "all", "--in-place", "--keep-as", "before"]) == 0
     assert isinstance(start(image, form="qcow2"), Started)
     assert main(["mend", str(image), "boot", "--dry-run"]) == 0
     assert "boot: nothing to mend" in capsys.readouterr().out
     assert main(["snapshot", "revert", str(image), "before"]) == 0
+    assert isinstance(start(image, form="qcow2", seconds=3), str)
+
+
+def test_the_specimen_itself_starts_as_far_as_its_loader(tmp_path: Path) -> None:
+    image = shutil.copyfile(SPECIMEN, tmp_path / "specimen.qcow2")
+    said = "Byre specimen: nothing to boot here."
     assert start(image, said, form="qcow2") == said
 
 

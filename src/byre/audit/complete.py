@@ -108,6 +108,9 @@ def _boot_sector(facts: Facts, index: int) -> Iterator[Finding | Unread]:
     elif sector.hidden != expected:
         said = f"hidden sectors are {sector.hidden}, the partition starts at {expected}"
         yield Finding("BOOT-003", where, said, "'A disk read error occurred' or a black screen", Stage.FIRMWARE)
+    elif sector.boot_code is not None and sector.boot_code.idle:
+        said = f"its code starts nothing: {sector.boot_code.loader}"
+        yield Finding("BOOT-003", where, said, "a message, or a black screen", Stage.FIRMWARE)
     if facts.kind == "nt5" and sector.signature and not (sector.heads and sector.sectors_per_track):
         said = f"{sector.heads} heads, {sector.sectors_per_track} sectors for each track"
         yield Finding("BOOT-004", where, said, "'A disk read error occurred' where the firmware is old")

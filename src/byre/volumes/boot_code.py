@@ -27,7 +27,6 @@ MASTER = {
     "4746f74bc9b9d3d579c41988a4a29bb7ac932ad1c70470ea779ea161eb799b64": "SYSLINUX",
     "65ba590c40fbf8527700e203f2edb461893997554b15dead6cd15ee5a8a4be51": "SYSLINUX",
     "d2a9081727f91f4c38494e52cdeb86ebd9009fead17a739effbad4011c581d1f": "SYSLINUX",
-    "ad4ab13ebe899c73cab96cb038c3bc7092d86f32191baa40a8d8c73b859550a4": "Byre's specimen (not bootable)",
     "001d5131e3446043d81223cb60df79c83b1767a933093e7ff2bdb338d5849427": "Byre's own (byre mend)",
     "e6e6605c48665800786de4651ade2893970aafb1237a06db0943a8603dd4fce1": "TrueCrypt",
     "8a029cf94efd555b34d5564cc5c8e290a6ba5a52b6cdf9f02253f0d939f4dcec": "SafeBoot",
@@ -64,6 +63,7 @@ _HOOKS = re.compile(
 """Machine code that boot viruses and bootkits need and loaders don't: memory taken from the BIOS (the word at 0:413h)
 so that something stays in it, or the vector of the disk's interrupt (0:4Ch) changed."""
 _MESSAGE = re.compile(rb"[\r\n\x20-\xff]{3,120}")
+_IDLE = ("(not bootable)", "without its other sectors", "none: ")
 _LOADERS = {
     b"NTLDR": "Windows NT's (NTLDR)",
     b"BOOTMGR": "Windows Vista's and later (BOOTMGR)",
@@ -85,6 +85,11 @@ class BootCode:
     hooks: bool
     digest: str
     """SHA-256 of all its code, for a report."""
+
+    @property
+    def idle(self) -> bool:
+        """It is known to start nothing: what a formatting program leaves, or a part of a loader without the rest."""
+        return self.loader is not None and any(said in self.loader for said in _IDLE)
 
 
 def recognise_master(sector: bytes) -> BootCode:

@@ -222,7 +222,7 @@ def _missing(area: bytes, known: BootCode) -> str | None:
     sector, loader = area[:SECTOR], known.loader or ""
     if sector[510:] != SIGNATURE or not has_code(sector) or loader.startswith("none"):
         return "it has no code, or no 55 AA"
-    if "not bootable" in loader or "without its other sectors" in loader:
+    if known.idle:
         return f"its code is that of {loader}"
     if known.known and loader.startswith("Windows") and sector[3:11] == OEM_ID and not any(area[SECTOR:]):
         return f"its code is that of {loader}, and the other sectors of it are zeros"

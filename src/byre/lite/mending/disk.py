@@ -63,10 +63,9 @@ def _signature(sector: bytes, size: int) -> Plan:
 
 
 def plan_code(sector: bytes, *, new: bool = False) -> Plan:
-    """Byre's boot code where there is none, or what is known to start nothing; in the place of other code only if
-    ``new`` says so."""
+    """Byre's boot code where there is none; in the place of other code only if ``new`` says so."""
     code = recognise_master(sector)
-    if any(sector[:CODE_SIZE]) and not new and "not bootable" not in (code.loader or ""):
+    if any(sector[:CODE_SIZE]) and not new:
         if not code.hooks:
             return Plan()
         reason = (
@@ -77,8 +76,7 @@ def plan_code(sector: bytes, *, new: bool = False) -> Plan:
     if mended == sector:
         return Plan()
     step = Step("sector 0: Byre's boot code, which starts the active partition", WriteSector(0, mended))
-    notes = (f"sector 0 before: its code is that of {code.loader}",) if code.loader is not None and not new else ()
-    return Plan((step,), (), notes)
+    return Plan((step,))
 
 
 def _active(sector: bytes, table: PartitionTable, volumes: Sequence[OpenVolume]) -> Plan:
