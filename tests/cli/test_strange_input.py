@@ -20,8 +20,9 @@ from byre.cli.audit_files import publish
 from byre.cli.main import main
 from byre.cli.terminal import TerminalPrinter
 from byre.disks.opening import open_disk
-from byre.errors import ExistsError, StorageError
+from byre.errors import ExistsError, StorageError, UnsupportedError
 from byre.filesystems import open_volumes
+from byre.machine.qemu.command import _as_json
 from oracles import run_tool
 from programs import byre
 
@@ -278,3 +279,9 @@ def test_a_snapshot_of_any_name_is_found_by_it(name: str, tmp_path: Path, capsys
 
 def test_a_negative_depth_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert failure(capsys, "tree", SPECIMEN, "--depth", "-1")["error"] == "usage"
+
+
+def test_qemu_is_given_no_name_that_it_cannot_read() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        _as_json({"filename": "/x/n\udcff.qcow2"})
+    assert caught.value.what == "QEMU takes only file names in UTF-8"
