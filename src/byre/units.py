@@ -79,3 +79,8 @@ def ceil_div(value: int, divisor: int) -> int:
 def is_power_of_two(value: int) -> bool:
     """Whether one bit is set and no other; 0 and negative values are none."""
     return value > 0 and value & (value - 1) == 0
+
+
+def format_count(count: int, what: str) -> str:
+    """``1 file``, ``2 files``: for things whose plural is an s."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def command_line(machine: Machine, drive: Drive, options: Options) -> tuple[str,
         words += ["-sandbox", SANDBOX]
     words += _board(machine, options)
     for node in drive.nodes:
-        words += ["-blockdev", json.dumps(node, sort_keys=True)]
+        words += ["-blockdev", _as_json(node)]
     words += _disk(machine, drive)
     if options.disc is not None:
         words += _disc(machine, options.disc)
@@ -174,7 +174,7 @@ def _disc(machine: Machine, path: Path) -> list[str]:
         machine.controller.value == "ich9-ahci" and machine.chipset.value == "i440fx"
     )
     bus = "disks.1" if own else "ide.1"  # where the guest has its disk, it has a driver for discs as well
-    return ["-blockdev", json.dumps(node, sort_keys=True), "-device", f"ide-cd,bus={bus},drive=disc,id=sharedisc"]
+    return ["-blockdev", _as_json(node), "-device", f"ide-cd,bus={bus},drive=disc,id=sharedisc"]
 
 
 def _network(machine: Machine, options: Options) -> list[str]:
@@ -236,3 +236,16 @@ def _ports(options: Options) -> list[str]:
                 path += ",signal=on"  # Ctrl-C stays Byre's; QEMU has a session of its own
             words += ["-chardev", f"{port.driver},id={name}{path}", "-device", f"{device},chardev={name}"]
     return words
+
+
+def _as_json(node: Mapping[str, object]) -> str:
+    text = json.dumps(node, sort_keys=True, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedError(
+            "QEMU takes only file names in UTF-8",
+            found=repr(text[max(0, error.start - 40) : error.end + 40]),
+            hint="Rename the image or its folder.",
+        ) from error
+    return json.dumps(node, sort_keys=True)
