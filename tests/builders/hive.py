@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from byre.filesystems.capitals import capitals
 from byre.windows.registry.layout import BIG_DATA_SEGMENT, NO_CELL, ValueType, base_block_checksum
 
 Data = str | int | bytes | list[str]
@@ -142,7 +143,7 @@ def build_hive(root: Node, *, name: str = "SYSTEM", root_name: str = "$$$PROTO.H
 
 
 def _ordered(keys: dict[str, Node]) -> list[tuple[str, Node]]:
-    return sorted(keys.items(), key=lambda item: item[0].upper())
+    return sorted(keys.items(), key=lambda item: capitals(item[0]))
 
 
 def _latin(name: str) -> bool:
@@ -155,6 +156,6 @@ def _latin(name: str) -> bool:
 
 def _hash(name: str) -> int:
     value = 0
-    for letter in name.upper():
+    for letter in capitals(name):
         value = (value * 37 + ord(letter)) & 0xFFFFFFFF
     return value

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from byre.filesystems.capitals import capitals
 from byre.lite.changes import Change, Content, MakeFolder, Overwrite, Put, Remove
 
 VARIANTS = (
@@ -229,8 +230,8 @@ class Plan:
 
 
 def folded(path: str) -> str:
-    """Capitals one by one, as Windows has them: what has no capital of one letter stays."""
-    return "".join(each.upper() if len(each.upper()) == 1 else each for each in path)
+    """A path in capitals, as Windows has them. That these are Windows' is held against mkntfs's table elsewhere."""
+    return capitals(path)
 
 
 def _pick(listed: list[str], number: int) -> str:
