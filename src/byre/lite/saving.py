@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from byre.disks.disk import Disk, SnapshotInfo
 from byre.disks.qcow2.image import open_disk as open_qcow2
 from byre.disks.qcow2.snapshots import create_snapshot
@@ -11,6 +13,8 @@ from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.disks.scratch import ScratchDisk
 from byre.disks.writer import Int64Array
 from byre.errors import StorageError, UnsupportedError
+from byre.extents import Kind
+from byre.filesystems.ntfs.untouched import touched
 
 PIECE = 4 << 20
 Advance = Callable[[int], None]
@@ -62,13 +66,14 @@ def save_in_place(
     fresh = open_qcow2(disk.storage, disk.context)  # what was in memory of the tables has moved
     assert isinstance(fresh, WritableQcow2Disk)
     try:
+        given_up = _stored_clusters(left_out, fresh)
         fresh.hold()
         for start, stop in work.changes():
             for position in range(start, stop, PIECE):
                 size = min(PIECE, stop - position)
                 fresh.write(position, work.read(position, size))
                 advance(size)
-        for start, stop in _whole_clusters(left_out, fresh.block_size):
+        for start, stop in given_up:
             fresh.discard(start, stop - start)
         fresh.release()
     except StorageError as error:
@@ -81,8 +86,17 @@ def save_in_place(
     return kept
 
 
-def _whole_clusters(ranges: Int64Array | None, size: int) -> list[tuple[int, int]]:
+def _stored_clusters(ranges: Int64Array | None, disk: WritableQcow2Disk) -> list[tuple[int, int]]:
+    """The whole clusters among the ranges, as far as anything is stored for them: the others have nothing to give."""
     if ranges is None:
         return []
+    size = disk.block_size
     starts, stops = -(-ranges[:, 0] // size) * size, ranges[:, 1] // size * size
-    return [(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True) if start < stop]
+    held = [
+        np.stack((rows["start"], rows["start"] + rows["length"]), axis=1)
+        for table in disk.extents()
+        for rows in (table[(table["kind"] != Kind.UNALLOCATED) & (table["kind"] != Kind.ZERO)],)
+    ]
+    stored = touched(np.concatenate(held), starts, stops) if held else np.zeros(len(starts), dtype=np.bool_)
+    chosen = (starts < stops) & stored
+    return list(zip(starts[chosen].tolist(), stops[chosen].tolist(), strict=True))
