@@ -62,16 +62,25 @@ def format_size(size: int) -> str:
 
 
 def align_down(value: int, alignment: int) -> int:
+    """The largest multiple of ``alignment`` that isn't above ``value``."""
     return value - value % alignment
 
 
 def align_up(value: int, alignment: int) -> int:
+    """The smallest multiple of ``alignment`` that isn't below ``value``."""
     return -(-value // alignment) * alignment
 
 
 def ceil_div(value: int, divisor: int) -> int:
+    """How many pieces of ``divisor`` it takes to hold ``value``."""
     return -(-value // divisor)
 
 
 def is_power_of_two(value: int) -> bool:
+    """Whether one bit is set and no other; 0 and negative values are none."""
     return value > 0 and value & (value - 1) == 0
+
+
+def format_count(count: int, what: str) -> str:
+    """``1 file``, ``2 files``: for things whose plural is an s."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

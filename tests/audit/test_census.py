@@ -17,7 +17,7 @@ from byre.audit import census as module
 from byre.audit.census import take_census
 from byre.audit.census_of import census_of
 from byre.audit.facts import Census, Hit, ProgramFile, Scan
-from byre.audit.program_files import describe, entropy
+from byre.audit.program_files import MIN_ENTROPY_BYTES, describe, entropy
 from byre.audit.scanners import Scanners
 from byre.errors import UnsupportedError
 from byre.filesystems.base import Entry, Stream
@@ -151,7 +151,9 @@ def test_a_scanner_sees_what_it_wants_and_every_program() -> None:
 def test_random_bytes_are_packed_and_text_is_not() -> None:
     assert (entropy(random.Random(1).randbytes(8192)) or 0) > 7.9
     assert (entropy(b"The quick brown fox jumps over the lazy dog. " * 200) or 9) < 5
-    assert entropy(b"short") is None
+    assert entropy(b"\0" * MIN_ENTROPY_BYTES) == 0
+    assert entropy(b"\0\1" * (MIN_ENTROPY_BYTES // 2)) == 1
+    assert entropy(b"\0" * (MIN_ENTROPY_BYTES - 1)) is None
 
 
 def test_damaged_programs_end_with_a_reason() -> None:

@@ -48,3 +48,24 @@ def assert_sound(image: Path, *, leaks: bool = False) -> None:
 def assert_same(left: Path, right: Path, left_format: str = "qcow2", right_format: str = "raw") -> None:
     """Fail unless ``qemu-img compare`` sees the same bytes."""
     qemu_img("compare", "-f", left_format, "-F", right_format, left, right)
+
+
+def create_encrypted(image: Path, method: str, *options: str, size: str = "4M") -> tuple[str, ...]:
+    """An image that QEMU encrypts ("luks" or "aes"); the options with which its tools open it.
+
+    On a busy machine QEMU fails to measure how fast it derives keys, so it is asked until it doesn't.
+    """
+    secret = ("--object", "secret,id=key,data=abc")
+    quick = ["encrypt.iter-time=100"] if method == "luks" else []
+    chosen = ",".join([f"encrypt.format={method}", "encrypt.key-secret=key", *quick, *options])
+    for attempt in range(30):
+        ok = (0,) if attempt == 29 else (0, 1)
+        image.unlink(missing_ok=True)
+        qemu_img("create", "-q", "-f", "qcow2", *secret, "-o", chosen, image, size, ok=ok)
+        if image.exists():
+            break
+    return (
+        *secret,
+        "--image-opts",
+        f"driver=qcow2,encrypt.format={method},encrypt.key-secret=key,file.filename={image}",
+    )

@@ -75,7 +75,7 @@ def test_an_interrupted_audit_leaves_no_process_behind(
 ) -> None:
     process, workers = running
     os.kill(process.pid, number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
@@ -85,7 +85,7 @@ def test_an_interrupted_audit_leaves_no_process_behind(
 def test_a_process_that_is_ended_from_outside_is_told(running: tuple[subprocess.Popen[str], list[int]]) -> None:
     process, workers = running
     os.kill(workers[0], signal.SIGKILL)
-    text, said = process.communicate(timeout=20)
+    text, said = process.communicate(timeout=60)
     assert process.returncode == 74
     assert "ended from outside" in said
     assert "Traceback" not in said

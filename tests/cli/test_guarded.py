@@ -144,6 +144,10 @@ def test_a_hive_that_keeps_licence_and_boot_key_may_be_put_back(odd: Path, tmp_p
         ("set", r"HKLM\SYSTEM\ControlSet001\Control\Lsa\JD", "x", "y"),
         ("set", LSA, "LimitBlankPasswordUse", "0", "--type", "dword"),
         ("set", r"HKLM\SYSTEM\Setup", "cmdLINE", "cmd.exe"),
+        (
+            *("set", r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager", "PendingFileRenameOperations"),
+            *(r"\??\C:\x|!\??\C:\WINDOWS\system32\sethc.exe", "--type", "multi_sz"),
+        ),
         ("set", r"HKLM\SYSTEM\Setup", "SetupType", "2", "--type", "dword"),
         ("set", rf"{NT}\Winlogon", "DEFAULTPASSWORD", "x"),
         ("set", rf"{NT}\Winlogon", "GinaDLL", "mine.dll"),

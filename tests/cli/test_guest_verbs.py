@@ -18,6 +18,8 @@ from builders.fat_volumes import make_fat
 from builders.guests import large_guest
 from builders.ntfs_volumes import need
 from builders.range_server import serve
+from byre.cli.pe import signature_text
+from byre.windows.pe.signature import Signature
 from oracles import run_tool
 from programs import byre, byre_json
 
@@ -221,6 +223,45 @@ def test_pe_tells_headers_imports_and_version(tmp_path: Path) -> None:
     byre("cp", CLEAN, r"C:\WINDOWS\system32\kernel32.dll", tmp_path)
     alone = byre_json("pe", tmp_path / "kernel32.dll")
     assert alone["imports"] == found["imports"]
+
+
+def test_pe_tells_people_the_same(tmp_path: Path) -> None:
+    byre("cp", CLEAN, r"C:\WINDOWS\system32\kernel32.dll", tmp_path)
+    told = [" ".join(line.split()) for line in byre("pe", tmp_path / "kernel32.dll").stdout.splitlines()]
+    assert {
+        "kind DLL for x86, console 4.0",
+        "linked 2008-04-14T00:09:45Z",
+        "checksum right",
+        "signature none in the file (it may be in a catalog)",
+        "version 5.1.2600.5512",
+        "ntdll.dll NtCreateFile, RtlAllocateHeap, LdrLoadDll",
+        "exports as kernel32.dll: 5",
+        "4 HeapAlloc -> NTDLL.RtlAllocateHeap",
+    } <= set(told)
+    damaged = bytearray((tmp_path / "kernel32.dll").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "kernel32.dll").write_bytes(damaged)
+    assert "checksum wrong" in " ".join(byre("pe", tmp_path / "kernel32.dll").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [
+        (None, "none in the file (it may be in a catalog)"),
+        (
+            Signature(None, None, reason="its table lies outside the file"),
+            "there, but its table lies outside the file",
+        ),
+        (Signature("sha1", True, "Acme"), "sha1 digest matches the file; signer Acme"),
+        (Signature("sha1", True), "sha1 digest matches the file; signer unknown"),
+        (
+            Signature("sha256", False, "Acme"),
+            "sha256 digest DOESN'T match the file: it was changed; signer Acme",
+        ),
+    ],
+)
+def test_pe_says_what_a_signature_is_worth(signature: Signature | None, told: str) -> None:
+    assert signature_text(signature) == told
 
 
 def test_pe_closure_finds_everything_in_the_clean_system() -> None:

@@ -14,9 +14,11 @@ from builders import xp
 from builders.hive import build_hive
 from builders.planted import planted
 from builders.small_guests import fat_guest, volume_of
+from byre.disks.opening import open_disk
+from byre.filesystems.opening import open_partition
 from byre.lite.changes import Content, MakeFolder, Put
 from byre.lite.hive_editor import MakeKey, SetValue
-from oracles import run_tool
+from oracles import require_tool, run_tool
 from programs import byre, byre_json
 
 pytestmark = pytest.mark.oracle
@@ -115,8 +117,17 @@ def test_all_that_is_disabled_comes_back_as_it_was(kind: str, tmp_path: Path, re
             for each in (image, on)
         ]
         assert rows[0] == rows[1], key
+    volume_file = tmp_path / "volume"
     if kind == "on_fat":
-        assert run_tool("fsck.fat", "-n", volume_of(on, tmp_path / "volume"))
+        assert run_tool("fsck.fat", "-n", volume_of(on, volume_file))
+        return
+    with open_disk(off) as disk:
+        part = open_partition(disk, 1)
+        volume_file.write_bytes(part.read(0, part.size))
+    require_tool("ntfsfix")
+    assert "processed successfully" in run_tool("ntfsfix", "-n", volume_file)
+    require_tool("fls")
+    assert "updater.lnk" in run_tool("fls", "-r", "-p", "-u", volume_file)
 
 
 def test_what_is_there_again_is_not_written_over(busy: Path, tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from byre.cli.audit_files import publish
 from byre.cli.main import main
 from byre.cli.terminal import TerminalPrinter
 from byre.disks.opening import open_disk
-from byre.errors import ExistsError, StorageError
+from byre.errors import ExistsError, StorageError, UnsupportedError
 from byre.filesystems import open_volumes
+from byre.machine.qemu.command import _as_json
 from oracles import run_tool
 from programs import byre
 
@@ -257,3 +258,30 @@ def test_a_terminal_without_a_width_still_shows_the_result(monkeypatch: pytest.M
     shown = io.StringIO()
     TerminalPrinter(shown).print("hello")
     assert shown.getvalue() == "hello\n"
+
+
+def test_an_import_that_fails_leaves_no_empty_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("no digest here")
+    assert failure(capsys, "known", "import", tmp_path / "text", "--db", tmp_path / "k.db")["error"] == "corrupt"
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+@pytest.mark.parametrize("name", ["a@b", "two\nlines", "\x1b[31mred", "-x", "\udcff\udcfe", "\N{FOX FACE}"])
+def test_a_snapshot_of_any_name_is_found_by_it(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "x.qcow2"
+    shutil.copy(SPECIMEN, image)
+    assert main(["snapshot", "create", str(image), "--", name]) == 0
+    assert main(["read", f"{image}@{name}", "0", "512", "--json"]) == 0
+    assert main(["snapshot", "rename", str(image), "--", name, "plain"]) == 0
+    assert main(["snapshot", "delete", str(image), "plain"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_negative_depth_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failure(capsys, "tree", SPECIMEN, "--depth", "-1")["error"] == "usage"
+
+
+def test_qemu_is_given_no_name_that_it_cannot_read() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        _as_json({"filename": "/x/n\udcff.qcow2"})
+    assert caught.value.what == "QEMU takes only file names in UTF-8"

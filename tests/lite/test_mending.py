@@ -331,6 +331,18 @@ def test_a_log_is_written_into_its_hive_together_with_other_edits(
     _others_are_content(out, tmp_path)
 
 
+def test_a_user_s_hive_gets_its_log_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, key = "/Documents and Settings/operator/NTUSER.DAT", r"HKU\operator\Control Panel\Desktop"
+    edited = planted(tmp_path / "edited.qcow2", [], [SetValue(key, "SCRNSAVE.EXE", 1, b"a\0\0\0")])
+    hive, log = _unfinished(_holds(SPECIMEN, path), _holds(edited, path))
+    changes = [Overwrite(path, hive), Put(path + ".LOG", Content.of(log))]
+    image, out = planted(tmp_path / "x.qcow2", changes), tmp_path / "out.qcow2"
+    status, told = byre(capsys, image, "hives", "-o", out)
+    assert (status, told["removed"]) == (0, [path + ".LOG"])
+    assert _value(out, key, "SCRNSAVE.EXE") == "a"
+    assert byre(capsys, out, "hives", "--dry-run")[1]["mends"][0]["steps"] == []
+
+
 def test_a_dirty_volume_is_left_to_its_own_autochk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def unclean(work: ScratchDisk) -> None:
         sector = bytearray(work.read(0, 512))

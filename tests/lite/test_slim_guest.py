@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
 
 from builders import xp
-from builders.audited import Plant
+from builders.audited import Plant, clean_files
 from builders.hive import Node, build_hive, expand_sz
 from builders.pe import PeSpec, build_pe
-from builders.slim_guests import build_job, build_shortcut, component, plan_of, slim_guest
+from builders.slim_guests import COMPONENTS, build_job, build_shortcut, component, plan_of, slim_guest
+from byre.errors import ByreError
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
-from byre.lite.slim_guest import list_parts, planned_changes
+from byre.lite.slim_guest import list_parts, plan_guest, planned_changes
 from byre.lite.slim_parts import SlimPlan
 from byre.lite.slim_plan import Choice
 
@@ -303,3 +305,94 @@ def test_a_page_file_on_another_volume_is_noted() -> None:
     assert plan_of(Choice("safe"), Plant(system=paging)).notes == (
         r"the page file D:\my swap.sys lies on another volume, and stays",
     )
+
+
+def test_outlook_express_goes_as_windows_xp_registers_it() -> None:
+    home, setup = "/Program Files/Outlook Express", r"Microsoft\Active Setup\Installed Components"
+    guids = {
+        "{44BBA840-CC51-11CF-AAFA-00AA00B6015C}": r'"C:\Program Files\Outlook Express\setup50.exe" /APP:OE /user',
+        "{7790769C-0471-11d2-AF11-00C04FA35D02}": r'"C:\Program Files\Outlook Express\setup50.exe" /APP:WAB /user',
+    }
+
+    def software(root: Node) -> None:
+        for guid, command in guids.items():
+            root.at(rf"{setup}\{guid}").values["StubPath"] = command
+        for name in ("mailto", "Microsoft Internet Mail Message"):
+            command = r'"C:\Program Files\Outlook Express\msimn.exe" /mailurl:%1'
+            root.at(rf"Classes\{name}\shell\open\command").values[""] = command
+
+    def user(root: Node) -> None:
+        for guid in guids:
+            root.at(rf"Software\{setup}\{guid}").values["Version"] = "6,0,2900,5512"
+
+    files = {f"{home}/{name}": FILES[PLAYER] for name in ("msimn.exe", "setup50.exe", "wab.exe", "library.dll")}
+    drop = ("outlook-express", "address-book")
+    plan = plan_of(Choice(None, drop=drop), Plant(write=files, software=software, user=user))
+    assert plan.reasons == () and home in plan.removed
+    keys = {step.edit.key for step in plan.steps}
+    wanted = {rf"{top}\{setup}\{guid}" for top in (r"HKLM\SOFTWARE", r"HKU\operator\Software") for guid in guids}
+    assert wanted | {r"HKLM\SOFTWARE\Classes\mailto\shell\open"} <= keys
+
+
+def test_damaged_hives_and_shortcuts_raise_nothing_but_errors_of_our_own() -> None:
+    source = random.Random(5)
+    hives = [f"{xp.SYSTEM32}/config/{name}" for name in ("SYSTEM", "SOFTWARE", "DEFAULT")]
+    hives.append(f"{xp.PROFILE}/operator/NTUSER.DAT")
+    whole = build_shortcut(local=r"C:\WINDOWS\system32\utilman.exe", items=("C:", "WINDOWS", "x"))
+    for _ in range(12):
+        write = {}
+        for path in source.sample(hives, 2):
+            data = bytearray(clean_files()[path])
+            for _ in range(source.choice((1, 10, 40))):
+                data[source.randrange(4096, len(data))] = source.choice((0, 255, source.randrange(256)))
+            write[path] = bytes(data)
+        link = bytearray(whole)
+        link[source.randrange(20, len(link))] = source.randrange(256)
+        write[f"{xp.PROFILE}/operator/Desktop/x.lnk"] = bytes(link)
+        try:
+            guest = slim_guest(Plant(write=write))
+            plan = plan_guest(Choice("lite", give_way=True), guest, COMPONENTS)
+            planned_changes(guest, plan, image="memory")
+        except ByreError:
+            continue
+
+
+def test_programs_and_profiles_may_have_other_names() -> None:
+    def software(root: Node) -> None:
+        current = root.at(r"Microsoft\Windows\CurrentVersion").values
+        current |= {"ProgramFilesDir": r"C:\Programme", "CommonFilesDir": r"C:\Programme\Gemeinsame Dateien"}
+        root.at(r"Microsoft\Windows NT\CurrentVersion\ProfileList").values["ProfilesDirectory"] = expand_sz(
+            r"%SystemDrive%\Dokumente und Einstellungen"
+        )
+
+    home, profile = "/Programme/Messenger", "/Dokumente und Einstellungen/anna"
+    files = {
+        f"{home}/msmsgs.exe": FILES[PLAYER],
+        f"{home}/library.dll": FILES[LIBRARY],
+        "/Programme/Gemeinsame Dateien/SpeechEngines/x.dll": b"x",
+        f"{profile}/Local Settings/Temp/x.tmp": b"x",
+    }
+    user = xp.user_hive()
+    user.at(rf"Software\{RUN}").values["MSMSGS"] = r"C:\Programme\Messenger\msmsgs.exe /background"
+    hive = {f"{profile}/NTUSER.DAT": build_hive(user, name="ntuser.dat")}
+    plan = plan_of(Choice("lite"), Plant(write={**files, **hive}, software=software))
+    assert plan.reasons == () and home in plan.removed and set(files) <= set(plan.files)
+    assert DeleteValue(rf"HKU\anna\Software\{RUN}", "MSMSGS") in [step.edit for step in plan.steps]
+
+
+def test_users_whose_hives_lie_elsewhere_keep_what_they_may_use() -> None:
+    def software(root: Node) -> None:
+        key = root.at(r"Microsoft\Windows NT\CurrentVersion\ProfileList\S-1-5-21-1-2-3-1004")
+        key.values["ProfileImagePath"] = r"C:\Homes\anna"
+
+    hive = clean_files()[f"{xp.PROFILE}/operator/NTUSER.DAT"]
+    write = {"/Homes/anna/NTUSER.DAT": hive, f"{xp.SYSTEM32}/kbdgr.dll": b"x"}
+    plan = plan_of(Choice("lean"), Plant(write=write, software=software))
+    assert any("isn't known" in note and "anna" in note for note in plan.notes)
+    (left,) = [each for each in plan.left if each.part == "keyboard-layouts"]
+    assert "anna isn't where users' hives are looked for" in left.why
+
+
+def test_a_component_that_isnt_there_is_told() -> None:
+    plan = plan_of(Choice(None, drop=("themes", "printing", "fax"), keep=("fax",)))
+    assert plan.notes == ("themes isn't in this image",)

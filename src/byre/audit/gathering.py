@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -127,11 +127,7 @@ def gather_system(
     kernel = read_file(files, f"{root}/system32/ntoskrnl.exe", pe=True)
     kind = guest_kind(guest, kernel, loaded)
     plan = boot_path.steps(guest, kind, file_system, system.value, logon.value)
-    wanted = {path.lower(): (path, step.pe) for step in plan for path in step.paths}
-    more = (*_service_files(guest), f"{root}/system32/ntoskrnl.exe", f"{root}/system32/ntkrnlpa.exe")
-    for path in more[:MAX_FILES]:
-        wanted.setdefault(path.lower(), (path, True))
-    read = {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
+    read = _read_start(files, root, guest, plan)
     progress("libraries")
     survey = survey_volume(files, root, counting=counting)
     used = in_use(survey.paths, root) if survey.complete else []
@@ -165,6 +161,16 @@ def gather_system(
     certificates = store_certificates(hives.get("SOFTWARE"))
     programs, census = census_of(files, root, scanners, certificates=certificates)
     return replace(whole, programs=programs, census=census)
+
+
+def _read_start(files: FileSystem, root: str, guest: Guest, plan: Sequence[boot_path.Step]) -> dict[str, FileFacts]:
+    """What the start loads, by path in lower case: the steps' files, the kernels, then those of services."""
+    wanted = {path.lower(): (path, step.pe) for step in plan for path in step.paths}
+    # The kernels first: a guest that lists services without end must not push them out.
+    more = (f"{root}/system32/ntoskrnl.exe", f"{root}/system32/ntkrnlpa.exe", *_service_files(guest))
+    for path in more[:MAX_FILES]:
+        wanted.setdefault(path.lower(), (path, True))
+    return {key: read_file(files, path, pe=pe) for key, (path, pe) in wanted.items()}
 
 
 def _media(files: FileSystem, root: str) -> tuple[SourceFile, ...]:

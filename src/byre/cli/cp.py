@@ -7,6 +7,7 @@ from pathlib import Path
 
 from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.output import Output
+from byre.units import format_count
 
 SUMMARY = "Copy files and trees out of the guest, safely: nothing is written outside the target folder."
 EXAMPLES = r"""
@@ -51,9 +52,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         "renamed": [{"path": path, "name": name} for path, name in report.renamed],
         "failed": [{"path": path, "reason": reason} for path, reason in report.failed],
     }
-    out.result(
-        "cp",
-        payload,
-        lambda console: console.print(f"{report.files} files and {report.folders} folders, {report.bytes:,} bytes"),
+    done = (
+        f"{format_count(report.files, 'file')} and {format_count(report.folders, 'folder')}, {report.bytes:,} bytes"
     )
+    out.result("cp", payload, lambda console: console.print(done))
     return 1 if report.failed or incomplete else 0

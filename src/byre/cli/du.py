@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.layout import facts, table, title
 from byre.cli.output import Output
-from byre.units import format_size
+from byre.units import format_count, format_size
 
 if TYPE_CHECKING:
     from byre.cli.output import Printer
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _print(console: Printer, usage: Usage, payload: dict[str, Any], top: int) -> None:
-    title(console, f"{usage.top.path}  {format_size(usage.top.allocated)} in {usage.top.files} files")
+    title(console, f"{usage.top.path}  {format_size(usage.top.allocated)} in {format_count(usage.top.files, 'file')}")
     if usage.folders:
         shown = usage.folders[: top or None]
         cells = [[format_size(row.allocated), str(row.files), row.path] for row in shown]

@@ -52,6 +52,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.action == "list" and not path.exists():
         found: tuple[KnownList, ...] = ()
     else:
+        new = not path.exists()
+        done = False
         database = open_known(path, create=args.action == "import")
         try:
             if args.action == "import":
@@ -64,8 +66,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 found = (database.named(args.name),)
             else:
                 found = (database.remove(args.name),)
+            done = True
         finally:
             database.close()
+            if new and not done:  # an empty one would stand in audits as a list that was asked
+                path.unlink(missing_ok=True)
     payload = {"action": args.action, "database": str(path), "lists": [_as_json(each) for each in found]}
     if args.action == "list":
         rows = [(each.name, _kind(each), f"{each.digests:,}", each.dated or "", each.imported) for each in found]

@@ -220,7 +220,8 @@ def _show(
     verb = "did" if saved is not None else "would"
     for each in prepared.mendings:
         plan = each.plan
-        state = each.mend.title if plan.steps or plan.refusals or plan.notes else "nothing to mend"
+        told = plan.steps or plan.refusals or (each.mend.tells and plan.notes)
+        state = each.mend.title if told else "nothing to mend"
         say(f"{each.mend.name}: {state}")
         for line in _found(each.findings):
             say(f"  found  {line}")

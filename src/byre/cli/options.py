@@ -106,6 +106,13 @@ def add_actions(parser: argparse.ArgumentParser) -> Callable[[str, str], argpars
     return add
 
 
+def whole_number(text: str) -> int:
+    """argparse type for counts: 0 and up."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def size_argument(text: str) -> int:
     """argparse type for sizes: UsageError becomes the parser's own complaint."""
     from byre.errors import UsageError

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from byre.cli.output import Printer
     from byre.windows.closure import Closure, Need
     from byre.windows.pe import PeFile
+    from byre.windows.pe.signature import Signature
 
 SUMMARY = "Say what a program, DLL or driver is: headers, imports, exports, version, signature; what it needs."
 EXAMPLES = r"""
@@ -192,7 +193,7 @@ def _print(console: Printer, pe: PeFile, *, whole: bool) -> None:
         ),
         ("linked", timestamp(head.timestamp) or "no time"),
         ("checksum", stored),
-        ("signature", _signature(pe)),
+        ("signature", signature_text(pe.signature)),
         ("sections", ", ".join(section.name or "(no name)" for section in head.sections)),
     ]
     if pe.version is not None:
@@ -226,8 +227,8 @@ def _few(names: list[str], whole: bool) -> str:
     return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
 
 
-def _signature(pe: PeFile) -> str:
-    signature = pe.signature
+def signature_text(signature: Signature | None) -> str:
+    """What an embedded signature is worth, in words."""
     if signature is None:
         return "none in the file (it may be in a catalog)"
     if signature.digest_valid is None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from byre.lite.changes import Applied
     from byre.lite.proof import Planned, Proof
     from byre.lite.slim_guest import SlimGuest
+    from byre.lite.slim_parts import Owned
     from byre.lite.slim_plan import SlimPlan
     from byre.lite.slim_recipe import Recipe
     from byre.lite.starting import StartProof
@@ -134,7 +135,7 @@ class _Run:
 
     def go(self) -> int:
         from byre.cli.slim_shown import show_list, show_result
-        from byre.lite.slim_guest import list_left, list_parts
+        from byre.lite.slim_guest import list_left, list_parts, owned_in
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
         with self._phase("look"):
@@ -147,8 +148,9 @@ class _Run:
             self.out.result("slim", listed, lambda console: show_list(console, listed))
             return 0
         with self._phase("plan"):
-            parts = list_parts(guest, components)
-            plan = self._plan(guest, components)
+            owned = owned_in(guest, components)
+            parts = list_parts(guest, components, owned=owned)
+            plan = self._plan(guest, components, owned)
         payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
         payload["before"] = _taken(self.disk)
         if not plan.reasons and not self.args.dry_run:
@@ -194,11 +196,11 @@ class _Run:
         index = facts.guest.volume
         return next(each for each in self.inspection.volumes if each.partition.index == index)
 
-    def _plan(self, guest: SlimGuest, components: tuple[Component, ...]) -> SlimPlan:
+    def _plan(self, guest: SlimGuest, components: tuple[Component, ...], owned: tuple[Owned, ...]) -> SlimPlan:
         from byre.lite.slim_guest import plan_guest
 
         with self.out.progress("planning", None, unit="programs") as bar:
-            return plan_guest(self.recipe.choice, guest, components, bar.advance)
+            return plan_guest(self.recipe.choice, guest, components, bar.advance, owned=owned)
 
     def _carry_out(
         self, facts: Facts, volume: OpenVolume, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]

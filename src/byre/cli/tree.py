@@ -6,9 +6,10 @@ import argparse
 
 from byre.cli.guest_paths import add_guest, opened, tell_problems
 from byre.cli.ls import shown
+from byre.cli.options import whole_number
 from byre.cli.output import Output
 from byre.reports.entries import entry_json
-from byre.units import format_size
+from byre.units import format_count, format_size
 
 SUMMARY = "Show a folder inside the guest as a tree."
 EXAMPLES = r"""
@@ -20,7 +21,7 @@ VERDICTS = "   0 shown"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_guest(parser)
-    parser.add_argument("--depth", type=int, default=None, metavar="N", help="go this many levels down")
+    parser.add_argument("--depth", type=whole_number, default=None, metavar="N", help="go this many levels down")
     parser.add_argument("--deleted", action="store_true", help="also what was deleted and can still be seen")
 
 
@@ -46,6 +47,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 size = "" if entry.is_dir else f"  {format_size(entry.size)}"
                 gone = "  (deleted)" if entry.deleted else ""
                 out.line(f"{'  ' * level}{shown(entry)}{'/' if entry.is_dir else ''}{size}{gone}")
-        out.line(f"{folders} folders, {documents} files")
+        out.line(f"{format_count(folders, 'folder')}, {format_count(documents, 'file')}")
         tell_problems(files, out)
     return 0

@@ -105,6 +105,8 @@ def subformat_is(format: str, *allowed: str) -> Check:
 
 
 def virtual_size_multiple(unit: int) -> Check:
+    """The virtual size is a multiple of ``unit`` bytes."""
+
     def check(facts: FileFacts) -> Verdict:
         rest = facts.virtual_size % unit
         return Verdict(rest == 0, f"{facts.virtual_size} bytes" + (f", {rest} too many" if rest else ""))
@@ -113,6 +115,8 @@ def virtual_size_multiple(unit: int) -> Check:
 
 
 def virtual_size_at_most(limit: int, format: str | None = None) -> Check:
+    """The virtual size is at most ``limit`` bytes, where the file is of this format."""
+
     def check(facts: FileFacts) -> Verdict:
         applies = format in (None, facts.format)
         return Verdict(not applies or facts.virtual_size <= limit, format_size(facts.virtual_size))
@@ -121,6 +125,8 @@ def virtual_size_at_most(limit: int, format: str | None = None) -> Check:
 
 
 def virtual_size_at_least(limit: int) -> Check:
+    """The virtual size is at least ``limit`` bytes."""
+
     def check(facts: FileFacts) -> Verdict:
         return Verdict(facts.virtual_size >= limit, format_size(facts.virtual_size))
 
@@ -128,6 +134,8 @@ def virtual_size_at_least(limit: int) -> Check:
 
 
 def suffix_is(*allowed: str) -> Check:
+    """The name ends in one of these, in lower case and with the dot."""
+
     def check(facts: FileFacts) -> Verdict:
         suffix = PurePath(facts.name).suffix.lower()
         return Verdict(suffix in allowed, suffix or "no suffix")
@@ -150,14 +158,17 @@ def one_file(facts: FileFacts) -> Verdict:
 
 
 def not_encrypted(facts: FileFacts) -> Verdict:
+    """The disk can be read without a key."""
     return Verdict(not facts.encrypted, "encrypted" if facts.encrypted else "plain")
 
 
 def sectors_of_512(facts: FileFacts) -> Verdict:
+    """The guest sees sectors of 512 bytes."""
     return Verdict(facts.sector_size == 512, f"{facts.sector_size} bytes")
 
 
 def not_sparse(facts: FileFacts) -> Verdict:
+    """The file has no holes; undecided where its file system doesn't tell."""
     if facts.has_holes is None:
         return Verdict(None, "the file system doesn't say")
     return Verdict(not facts.has_holes, "has holes" if facts.has_holes else "no holes")
@@ -186,6 +197,7 @@ def stream_ends_at_marker(facts: FileFacts) -> Verdict:
 
 
 def stream_header_version(facts: FileFacts) -> Verdict:
+    """A streamOptimized VMDK states version 3 of its header."""
     if facts.format != "vmdk" or facts.subformat != "streamOptimized" or not facts.head.startswith(b"KDMV"):
         return Verdict(True, "not streamOptimized")
     version = int.from_bytes(facts.head[4:8], "little")
@@ -201,6 +213,7 @@ def vdi_has_uuid(facts: FileFacts) -> Verdict:
 
 
 def name_of_ascii(facts: FileFacts) -> Verdict:
+    """The names of all files hold only what Proxmox VE's OVF import takes in a name."""
     names = [PurePath(facts.name).name, *facts.extents]
     bad = [
         name for name in names if not all(each.isascii() and (each.isalnum() or each in " -.+=_") for each in name)

@@ -222,6 +222,7 @@ RAW = next(entry for entry in FORMATS if entry.name == "raw")
 
 
 def format_named(name: str) -> Format:
+    """The row of a format by its name or an alias, in any case. Raises UsageError."""
     for entry in FORMATS:
         if name.lower() in (entry.name, *entry.aliases):
             return entry

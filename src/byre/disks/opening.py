@@ -26,7 +26,8 @@ class Address:
 
 
 def parse_address(text: str, *, snapshot: str | None = None) -> Address:
-    """Split ``IMAGE@SNAPSHOT`` at its last ``@``.
+    """Split ``IMAGE@SNAPSHOT`` at its last ``@``, or at the last one that has a file before it: a snapshot's name
+    may hold an ``@`` too.
 
     A file of exactly that name wins; in a URL only an ``@`` after the last ``/`` and before ``?`` counts; a
     ``snapshot`` said apart leaves the text whole.
@@ -38,6 +39,12 @@ def parse_address(text: str, *, snapshot: str | None = None) -> Address:
     if "@" not in text or os.path.lexists(text):
         return Address(text)
     path, _, name = text.rpartition("@")
+    head, tail = path, name
+    while "@" in head and not os.path.lexists(head):
+        head, _, before = head.rpartition("@")
+        tail = f"{before}@{tail}"
+    if os.path.lexists(head):
+        path, name = head, tail
     if not path or not name or "/" in name:
         return Address(text)
     return Address(path, name)
@@ -143,6 +150,8 @@ def find_snapshot(
 ) -> SnapshotInfo:
     """The one snapshot called ``wanted``: exact name, then exact id. A name that several have, or that is
     another one's id, is a UsageError; none is a MissingError."""
+    # A name that isn't UTF-8 comes from the command line with lone surrogates, and out of an image with escapes.
+    wanted = re.sub(r"[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", wanted)
     named = [] if by_id else [entry for entry in snapshots if entry.name == wanted]
     numbered = [entry for entry in snapshots if entry.id == wanted]
     hits = {entry.id: entry for entry in (*named, *numbered)}

@@ -59,8 +59,13 @@ _LOGON_VALUES = (
     ),
     (re.compile(r"setup"), ("cmdline", "setuptype")),
     (re.compile(rf"{_SET}\\control\\lsa"), ("limitblankpassworduse",)),
+    (
+        re.compile(rf"{_SET}\\control\\session manager"),
+        ("pendingfilerenameoperations", "pendingfilerenameoperations2"),
+    ),
 )
-"""Values that would run something in the place of the logon; they may be deleted, and set to nothing."""
+"""Values that would run something in the place of the logon, or put other files there at the next start; they may be
+deleted, and set to nothing."""
 
 
 def refuse_files(changes: Iterable[Change], files: FileSystem, *, image: str) -> None:

@@ -8,6 +8,7 @@ from byre.audit.facts import Facts
 from byre.errors import ByreError
 from byre.lite.in_use import Evidence, Fonts, Nls, UserSettings, faces_of
 from byre.lite.mending.portable import DRIVERS
+from byre.windows.components.component import Places
 from byre.windows.fact import Fact, attempt, known, unknown
 from byre.windows.hives import Hives
 from byre.windows.paths import SystemPaths
@@ -32,7 +33,7 @@ def read_evidence(facts: Facts, hives: Hives, control_set: Key | None, there: Co
     software = hives.get("SOFTWARE")
     return Evidence(
         nls=unknown(reason) if control_set is None else attempt(lambda: _nls(control_set)),
-        users=_users(hives, paths, there),
+        users=_users(hives, paths, there, software),
         fonts=unknown("SOFTWARE can't be read") if software is None else attempt(lambda: _fonts(software)),
         lacking=_lacking(facts, there),
         printers=unknown(reason) if control_set is None else attempt(lambda: _printers(control_set)),
@@ -75,9 +76,17 @@ def _printers(control_set: Key) -> tuple[str, ...]:
     return tuple(key.name for key in _subkeys(control_set.at(r"Control\Print\Printers")))
 
 
-def _users(hives: Hives, paths: SystemPaths, there: Collection[str]) -> Fact[tuple[UserSettings, ...]]:
+def _users(
+    hives: Hives, paths: SystemPaths, there: Collection[str], software: Hive | None
+) -> Fact[tuple[UserSettings, ...]]:
     """Unknown as soon as one user's hive is: what that one has in use isn't known then."""
     found = []
+    read = {each.path.lower() for each in hives.users}
+    for profile in profiles_of(software):
+        path = paths.resolve(profile)
+        hive = f"{path}/ntuser.dat".lower()
+        if path is None or (hive in there and hive not in read):
+            return unknown(f"the hive of {profile} isn't where users' hives are looked for")
     for name, fact in (
         ("the logon screen", hives.machine["DEFAULT"]),
         *((each.user, each.hive) for each in hives.users),
@@ -91,6 +100,35 @@ def _users(hives: Hives, paths: SystemPaths, there: Collection[str]) -> Fact[tup
         if fact.value.problems:
             return unknown(f"{fact.value.path} is damaged: {fact.value.problems[0].what}")
     return known(tuple(found))
+
+
+def profiles_of(software: Hive | None) -> Iterator[str]:
+    """The folders of users' profiles as SOFTWARE lists them; those of services are left out."""
+    key = software.key(rf"{_NT}\ProfileList") if software is not None else None
+    for each in _subkeys(key):
+        value = each.value("ProfileImagePath")
+        if each.name.upper().startswith("S-1-5-21-") and value is not None and value.text:
+            yield value.text
+
+
+def read_places(root: str, software: Hive, paths: SystemPaths) -> Places:
+    """Where this guest keeps programs and profiles: in German, say, they have other names."""
+    current = software.key(r"Microsoft\Windows\CurrentVersion")
+    profiles = software.key(rf"{_NT}\ProfileList")
+    usual = Places(root)
+    return Places(
+        root,
+        _place(current, "ProgramFilesDir", paths) or usual.programs,
+        _place(profiles, "ProfilesDirectory", paths) or usual.profiles,
+        _place(current, "CommonFilesDir", paths),
+    )
+
+
+def _place(key: Key | None, name: str, paths: SystemPaths) -> str | None:
+    """A folder that the registry names; None where it isn't one of the system's volume, or the root itself."""
+    value = key.value(name) if key is not None else None
+    path = paths.resolve(value.text) if value is not None and value.text else None
+    return path if path is not None and path.strip("/") and not set(path) & set("*?{}") else None
 
 
 def _user(name: str, hive: Hive, paths: SystemPaths, there: Collection[str]) -> UserSettings:

@@ -11,11 +11,11 @@ from byre.errors import UnsupportedError
 from byre.filesystems.base import FileSystem
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
-from byre.lite.in_use import Verdict, judge_all
+from byre.lite.in_use import Evidence, Verdict, judge_all
 from byre.lite.registry_changes import hive_changes
 from byre.lite.slim_classes import class_roots
-from byre.lite.slim_evidence import read_evidence
-from byre.lite.slim_parts import Dependent, Left, Part, Row, Shortcut, SlimPlan, Use
+from byre.lite.slim_evidence import read_evidence, read_places
+from byre.lite.slim_parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
 from byre.lite.slim_plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
 from byre.lite.slim_programs import MODULES, Programs
 from byre.lite.slim_registry import registry_steps
@@ -67,7 +67,8 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
             raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
     there = {row.path.lower(): row.path for row in rows if not row.is_dir}
     hives = open_hives(files, guest.root)
-    if hives.get("SOFTWARE") is None:
+    software = hives.get("SOFTWARE")
+    if software is None:
         raise UnsupportedError("has no SOFTWARE hive that can be read", path=facts.image)
     paths = SystemPaths(guest.root, facts.logon.value.drive if facts.logon.value is not None else "C")
     links, starts, notes = read_shortcuts(files, rows, paths, there)
@@ -83,13 +84,18 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
         files=files,
         root=guest.root,
         rows=tuple(rows),
-        places=Places(guest.root),
+        places=read_places(guest.root, software, paths),
         uses=uses,
         programs=tuple(programs.values()),
         shortcuts=links,
         verdicts=judge_all(evidence),
-        notes=(*notes, *unread, *_elsewhere(control_set, paths)),
+        notes=(*notes, *unread, *_unknown_users(evidence), *_elsewhere(control_set, paths)),
     )
+
+
+def _unknown_users(evidence: Evidence) -> Iterator[str]:
+    if evidence.users.value is None:
+        yield f"what users have in use isn't known: {evidence.users.reason}"
 
 
 def _elsewhere(control_set: Key | None, paths: SystemPaths) -> Iterator[str]:
@@ -108,12 +114,21 @@ def _control_set(facts: Facts, hives: Hives) -> Key | None:
     return hive.key(facts.system.value.control_set) if hive is not None and facts.system.value is not None else None
 
 
+def owned_in(guest: SlimGuest, components: tuple[Component, ...]) -> tuple[Owned, ...]:
+    """The names of the guest that belong to any of the components: what listing and planning begin with."""
+    return owned_rows(components, guest.rows, guest.places, guest.verdicts)
+
+
 def list_parts(
-    guest: SlimGuest, components: tuple[Component, ...], advance: Advance | None = None
+    guest: SlimGuest,
+    components: tuple[Component, ...],
+    advance: Advance | None = None,
+    *,
+    owned: tuple[Owned, ...] | None = None,
 ) -> tuple[Part, ...]:
     """The components that are in the guest. With ``advance``, also what depends on each of them, as if it went
-    alone: programs by their import closure among it."""
-    owned = owned_rows(components, guest.rows, guest.places, guest.verdicts)
+    alone: programs by their import closure among it. ``owned``, of ``owned_in``, where it is known already."""
+    owned = owned_in(guest, components) if owned is None else owned
     parts = parts_of(components, owned, guest.shortcuts)
     if advance is None:
         return parts
@@ -145,9 +160,15 @@ def list_left(guest: SlimGuest, components: tuple[Component, ...]) -> tuple[Left
 
 
 def plan_guest(
-    choice: Choice, guest: SlimGuest, components: tuple[Component, ...], advance: Advance = _quiet
+    choice: Choice,
+    guest: SlimGuest,
+    components: tuple[Component, ...],
+    advance: Advance = _quiet,
+    *,
+    owned: tuple[Owned, ...] | None = None,
 ) -> SlimPlan:
-    """The plan for a choice, with its edits of the registry. Raises UsageError for what isn't there."""
+    """The plan for a choice, with its edits of the registry. ``owned``, of ``owned_in``, where it is known already.
+    Raises UsageError for what isn't there."""
     programs = Programs(guest.files, guest.root, guest.programs, advance)
     plan = plan_slim(
         choice,
@@ -158,9 +179,15 @@ def plan_guest(
         programs.broken,
         verdicts=guest.verdicts,
         shortcuts=guest.shortcuts,
+        owned=owned,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses)
-    return replace(plan, parts=_with_later(plan.parts, programs), steps=steps, notes=(*guest.notes, *notes))
+    told = {part.component.id for part in plan.parts}
+    told |= {each.part for each in plan.kept} | {each.part for each in plan.left}
+    known = {each.id for each in components} - told - set(choice.keep)
+    absent = tuple(f"{name} isn't in this image" for name in choice.drop if name in known)
+    parts = _with_later(plan.parts, programs)
+    return replace(plan, parts=parts, steps=steps, notes=(*guest.notes, *absent, *notes))
 
 
 def _with_later(parts: tuple[Part, ...], programs: Programs) -> tuple[Part, ...]:

@@ -190,13 +190,16 @@ def plan_slim(
     *,
     verdicts: Mapping[str, Verdict] | None = None,
     shortcuts: tuple[Shortcut, ...] = (),
+    owned: tuple[Owned, ...] | None = None,
 ) -> SlimPlan:
-    """The plan for a choice. Raises UsageError for a component or a pattern that isn't there."""
+    """The plan for a choice. ``owned``: what ``owned_rows`` says of these components, where it is known. Raises
+    UsageError for a component or a pattern that isn't there."""
     keep_ids, keep_paths = _split(choice.keep, components)
     drop_ids, drop_paths = _split(choice.drop, components)
     if drop_paths:
         components = (_dropped(drop_paths), *components)
-    owned = owned_rows(components, rows, places, verdicts)
+    if drop_paths or owned is None:
+        owned = owned_rows(components, rows, places, verdicts)
     if drop_paths and not any(DROPPED in each.owners for each in owned):
         raise UsageError("nothing of the guest is dropped by that pattern", found=", ".join(drop_paths))
     if keep_paths:

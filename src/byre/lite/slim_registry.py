@@ -237,7 +237,7 @@ def _subkeys(key: Key | None) -> tuple[Key, ...]:
 def _protection(software: Hive, root: str, plan: SlimPlan) -> Iterator[RegistryStep]:
     """No scan at the start by Windows File Protection where files go that it may guard (Microsoft KB 222473): it
     would miss them, and ask for the CD. The policy wins over Winlogon's own value."""
-    places = (f"{root}/".lower(), "/program files/")
+    places = (f"{root}/".lower(), "/program")  # Program Files, Programme, Programmi, ...
     if not any(path.lower().startswith(places) and path.lower().endswith(_PROTECTED) for path in plan.files):
         return
     for place in _PROTECTION:

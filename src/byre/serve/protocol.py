@@ -115,6 +115,7 @@ def parse_request(data: bytes) -> Request | None:
 
 
 def option_reply(option: int, kind: OptionReply, data: bytes = b"") -> bytes:
+    """An answer to one option of the negotiation."""
     return struct.pack(">QIII", OPTION_REPLY_MAGIC, option, kind, len(data)) + data
 
 
@@ -124,6 +125,7 @@ def export_info(size: int, *, structured: bool) -> bytes:
 
 
 def simple_reply(cookie: int, error: int = 0) -> bytes:
+    """The head of a simple reply; the bytes of a read follow it."""
     return SIMPLE_REPLY.pack(SIMPLE_REPLY_MAGIC, error, cookie)
 
 
@@ -133,6 +135,7 @@ def chunk(cookie: int, kind: ChunkType, length: int, *, last: bool = True) -> by
 
 
 def error_chunk(cookie: int, error: Errno, message: str) -> bytes:
+    """The last chunk of a structured reply, where the request failed."""
     text = message.encode("utf-8", "backslashreplace")[:4000]  # a path in it need not be UTF-8
     payload = struct.pack(">IH", error, len(text)) + text
     return chunk(cookie, ChunkType.ERROR, len(payload)) + payload

@@ -294,6 +294,8 @@ def _reason(error: Exception) -> str:
     cause: object = error
     while (deeper := getattr(cause, "reason", None)) is not None and isinstance(deeper, Exception):
         cause = deeper
+    if type(cause).__name__ == "ResponseError":
+        return str(cause)  # "too many redirects", "too many 503 error responses": no address in it
     inner = getattr(cause, "__cause__", None) or getattr(cause, "__context__", None) or cause
     text = inner.strerror if isinstance(inner, OSError) and inner.strerror else type(cause).__name__
     return {
@@ -301,6 +303,9 @@ def _reason(error: Exception) -> str:
         "ConnectTimeoutError": "no answer in time",
         "ReadTimeoutError": "no answer in time",
         "ProtocolError": "it broke the connection off",
+        "LocationValueError": "it redirects to what is no web address",
+        "LocationParseError": "it redirects to what is no web address",
+        "DecodeError": "the content isn't encoded as it says",
         "SSLError": "its certificate can't be verified",
     }.get(type(cause).__name__, text)
 

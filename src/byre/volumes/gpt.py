@@ -73,6 +73,8 @@ class GptHeader:
 
 @dataclass(frozen=True, slots=True)
 class GptCopy:
+    """One of a GPT's two copies, with its partitions in the table's order."""
+
     header: GptHeader
     partitions: tuple[Partition, ...]
 

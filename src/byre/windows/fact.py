@@ -32,14 +32,17 @@ class Fact(Generic[T]):
 
 
 def known(value: T) -> Fact[T]:
+    """What was read."""
     return Fact("known", value)
 
 
 def absent() -> Fact[T]:
+    """Looked for, and not there."""
     return Fact("absent")
 
 
 def unknown(reason: str) -> Fact[T]:
+    """What couldn't be looked at, and why."""
     return Fact("unknown", None, reason)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import Entry, FileSystem
 from byre.windows.fact import Fact, known, unknown
+from byre.windows.paths import SystemPaths
 from byre.windows.registry import Hive, open_hive
 from byre.windows.registry.layout import parse_base_block
 
@@ -49,7 +50,7 @@ def open_hives(files: FileSystem, root: str, profiles: str | None = None) -> Hiv
         paths[name] = path
         machine[name] = read_hive(files, path)
     users = []
-    for folder in (profiles,) if profiles else (*_PROFILES, f"{root}/Profiles"):
+    for folder in (profiles,) if profiles else profile_folders(root, machine["SOFTWARE"].value):
         for entry in list_folder(files, folder)[:MAX_USERS]:
             path = f"{entry.path}/NTUSER.DAT"
             if entry.is_dir and entry.reparse is None:
@@ -57,6 +58,19 @@ def open_hives(files: FileSystem, root: str, profiles: str | None = None) -> Hiv
                 if fact.state != "absent":
                     users.append(UserHive(entry.name, path, fact))
     return Hives(machine, tuple(users), paths)
+
+
+def profile_folders(root: str, software: Hive | None) -> tuple[str, ...]:
+    """Where users' profiles lie: the usual folders, and the one that SOFTWARE names (in German, say, another)."""
+    named = None
+    try:
+        key = software.key(r"Microsoft\Windows NT\CurrentVersion\ProfileList") if software is not None else None
+        value = key.value("ProfilesDirectory") if key is not None else None
+        named = SystemPaths(root).resolve(value.text) if value is not None and value.text else None
+    except ByreError:
+        pass  # the hive has noted its damage; the usual folders are looked into all the same
+    usual = (*_PROFILES, f"{root}/Profiles")
+    return usual if named is None or named.lower() in {each.lower() for each in usual} else (named, *usual)
 
 
 def read_hive(files: FileSystem, path: str) -> Fact[Hive]:

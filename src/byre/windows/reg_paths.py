@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from byre.errors import CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.filesystems.base import FileSystem
 from byre.windows.fact import Fact
-from byre.windows.hives import MAX_USERS, list_folder, read_hive
+from byre.windows.hives import MAX_USERS, list_folder, profile_folders, read_hive
 from byre.windows.registry import Hive, Key
 from byre.windows.services import read_control_sets
 
@@ -125,7 +125,8 @@ class Registry:
 
     def _profiles(self) -> list[tuple[str, str]]:
         found = []
-        for folder in ("/Documents and Settings", "/Users", f"{self.root}/Profiles"):
+        software = self.hive(Mount("", "SOFTWARE", f"{self.root}/system32/config/SOFTWARE")).value
+        for folder in profile_folders(self.root, software):
             for entry in list_folder(self.files, folder)[:MAX_USERS]:
                 if not entry.is_dir or entry.reparse is not None:
                     continue

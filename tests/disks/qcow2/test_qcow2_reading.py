@@ -12,7 +12,7 @@ import pytest
 
 import byre
 from builders.qcow2_images import RECIPES, Made, Recipe, make
-from builders.qemu import qemu_img, qemu_io
+from builders.qemu import create_encrypted, qemu_img, qemu_io
 from byre.convert.convert import convert_image
 from byre.disks.disk import SnapshotDisk
 from byre.disks.qcow2.image import Qcow2Disk
@@ -241,9 +241,7 @@ def test_a_chain_that_loops_is_refused(tmp_path: Path) -> None:
 
 def test_an_encrypted_image_is_named_and_not_read_as_noise(tmp_path: Path) -> None:
     image = tmp_path / "a.qcow2"
-    # QEMU gives up where the time is too short to be measured on a busy machine.
-    options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=500"
-    qemu_img("create", "--object", "secret,id=s,data=byre", "-f", "qcow2", "-o", options, image, "1M")
+    create_encrypted(image, "luks", size="1M")
     with byre.open_disk(image) as disk:
         assert disk.describe().encryption == "LUKS"
         with pytest.raises(UnsupportedError, match="encrypted with LUKS: reading it is not supported yet"):

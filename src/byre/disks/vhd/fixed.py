@@ -73,6 +73,7 @@ class FixedVhdDisk(RawDisk):
 
 
 def check_size(path: str, size: int) -> None:
+    """Raises UsageError for a virtual size in bytes that no VHD can have."""
     if not 0 < size <= MAX_SIZE:
         raise UsageError(
             "a VHD can't have this size",

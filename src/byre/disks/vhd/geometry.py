@@ -18,6 +18,8 @@ QEMU with force_size ``qem2``) means the current size."""
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
+    """Cylinders, heads and sectors a track, as the footer states them."""
+
     cylinders: int
     heads: int
     sectors: int

@@ -148,6 +148,7 @@ def parse_region_table(data: bytes) -> tuple[Region, ...] | None:
 
 
 def pack_region_table(regions: Sequence[Region]) -> bytes:
+    """One copy of the region table with its checksum (section 2.2.3)."""
     rows = b"".join(
         _REGION.pack(region.guid.bytes_le, region.file_offset, region.length, region.required) for region in regions
     )
@@ -314,6 +315,7 @@ def parse_locator(data: bytes, *, path: str) -> Mapping[str, str]:
 
 
 def pack_locator(values: Mapping[str, str]) -> bytes:
+    """A parent locator: pairs of texts, UTF-16 behind a table of where they lie (section 2.6.2.6)."""
     head = _LOCATOR_HEADER.pack(LOCATOR_TYPE.bytes_le, 0, len(values))
     place = len(head) + len(values) * _LOCATOR_ENTRY.size
     rows, text = b"", b""

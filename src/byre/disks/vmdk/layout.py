@@ -162,6 +162,7 @@ def _check_geometry(header: SparseHeader, *, path: str, offset: int) -> None:
 
 
 def check_grain_size(grain_size: int, *, path: str, offset: int) -> None:
+    """Raises CorruptImageError or UnsupportedError for a grain size in sectors that isn't read here."""
     if not is_power_of_two(grain_size):
         raise CorruptImageError(
             "has an impossible grain size", path=path, offset=offset, found=grain_size, expected="a power of two"
@@ -177,6 +178,7 @@ def check_grain_size(grain_size: int, *, path: str, offset: int) -> None:
 
 
 def check_capacity(capacity: int, table_covers: int, *, path: str, offset: int) -> None:
+    """Raises UnsupportedError where a capacity takes too many grain tables; both in sectors."""
     if capacity > MAX_CAPACITY or ceil_div(capacity, table_covers) > MAX_DIRECTORY_ENTRIES:
         raise UnsupportedError(
             "needs a larger grain directory than is read here",
@@ -206,6 +208,7 @@ _COWD_UNCLEAN = 1648
 
 
 def parse_cowd_header(data: bytes, *, path: str) -> CowdHeader:
+    """The header of an ESX COW extent. Raises CorruptImageError and UnsupportedError."""
     if len(data) < COWD_BYTES or data[:4] != COWD:
         raise CorruptImageError("has no COWD header", path=path, offset=0, found=data[:4], expected=COWD.decode())
     _, version, flags, capacity, grain_size, gd_offset, entries, free, _ = _COWD.unpack_from(data)

@@ -97,6 +97,8 @@ class PieceWriter:
 
 
 def new_header(capacity: int, grain_sectors: int, plan: SparseLayout, flags: int) -> SparseHeader:
+    """The header of a new sparse extent; capacity and grains in sectors. It holds the descriptor only where the plan
+    leaves room for one."""
     embedded = plan.rgd_offset > 1
     return SparseHeader(
         version=2 if flags & layout.FLAG_ZEROED_GRAINS else 1,

@@ -34,6 +34,8 @@ class FatEntry:
 
 @dataclass(frozen=True, slots=True)
 class FatDirectory:
+    """One directory as it was read. ``label`` is the volume's, which only the root holds."""
+
     entries: tuple[FatEntry, ...]
     label: str | None
     orphaned_names: int

@@ -42,6 +42,8 @@ class FileSet:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
+    """One exFAT directory as it was read: files, the volume's own entries, and what was wrong."""
+
     files: tuple[FileSet, ...]
     system: tuple[SystemEntry, ...]
     problems: tuple[str, ...]

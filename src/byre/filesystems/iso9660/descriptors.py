@@ -51,6 +51,8 @@ class VolumeDescriptor:
 
 @dataclass(frozen=True, slots=True)
 class Descriptors:
+    """What the volume descriptors say; None for those that the disc lacks. ``udf``: there is a UDF volume as well."""
+
     primary: VolumeDescriptor | None
     joliet: VolumeDescriptor | None
     boot_images: tuple[BootImage, ...]

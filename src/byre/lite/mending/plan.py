@@ -108,10 +108,11 @@ Planner: TypeAlias = Callable[[Patient], Plan]
 @dataclass(frozen=True, slots=True)
 class Mend:
     """One row of the table. ``rules``: those of the audit that no longer fire afterwards. ``only_asked``: it is done
-    only where its name is said, not with ``all``."""
+    only where its name is said, not with ``all``. ``tells``: its notes are an answer of their own."""
 
     name: str
     title: str
     rules: tuple[str, ...]
     plan: Planner
     only_asked: bool = False
+    tells: bool = False

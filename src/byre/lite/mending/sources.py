@@ -17,6 +17,8 @@ MAX_CABINET = 512 << 20
 """Service pack 3's driver.cab has 60 MB."""
 _CABINETS = ("sp4.cab", "sp3.cab", "sp2.cab", "sp1.cab", "driver.cab", "reactos.cab")
 """Newest first: a service pack's driver goes with its kernel. ReactOS has one cabinet, on its media."""
+_MACHINES = ("amd64", "i386")
+"""Folders of a system for x64, which has no others of that kind, and of one for x86."""
 _PACKAGES = re.compile(r"(?:mshdc|disk|iastorv|lsi_scsi|lsi_sas)\.inf_[\w.]+", re.IGNORECASE)
 """Folders of Vista's and 7's driver store that hold drivers of controllers and disks."""
 MAX_PACKAGES = 64
@@ -55,13 +57,15 @@ class GuestSources:
         yield from _of_host(self._given, name)
         packed = name[:-1] + "_"
         root = self._root
-        yield from self._of_guest(f"{root}/ServicePackFiles/i386", (name, packed))
-        for cabinet in _CABINETS:
-            yield from self._of_cabinet(f"{root}/Driver Cache/i386/{cabinet}", name)
+        for machine in _MACHINES:
+            yield from self._of_guest(f"{root}/ServicePackFiles/{machine}", (name, packed))
+        for machine in _MACHINES:
+            for cabinet in _CABINETS:
+                yield from self._of_cabinet(f"{root}/Driver Cache/{machine}/{cabinet}", name)
         yield from self._of_guest(f"{root}/system32/dllcache", (name,))
         for package in self._packages():
             yield from self._of_guest(package, (name,))
-        for folder in (f"{root}/Driver Cache/i386", "/I386", f"{root}/I386"):
+        for folder in (*(f"{root}/Driver Cache/{machine}" for machine in _MACHINES), "/I386", f"{root}/I386"):
             yield from self._of_guest(folder, (name, packed))
 
     def _packages(self) -> list[str]:

@@ -15,10 +15,17 @@ MENDS = (
     ),
     Mend("hives", "what the registry's logs hold, written into the hives", ("SOUND-009",), sessions.plan_hives),
     Mend("portable", "the boot disk is found on every common controller", portable.RULES, portable.plan),
-    Mend("hal", "which HAL this is, and where it starts", hal.RULES, hal.plan),
+    Mend("hal", "which HAL this is, and where it starts", hal.RULES, hal.plan, tells=True),
     Mend("intelppm", "Intel's processor driver off", ("PORT-006",), portable.plan_intelppm),
     Mend("hibernation", "a hibernated session given up", ("SOUND-007",), sessions.plan_hibernation, only_asked=True),
-    Mend("autostart", "entries that start by themselves, disabled", (), autostart.plan, only_asked=True),
+    Mend(
+        "autostart",
+        "entries that start by themselves, disabled or enabled again",
+        (),
+        autostart.plan,
+        only_asked=True,
+        tells=True,
+    ),
 )
 NAMES = tuple(mend.name for mend in MENDS)
 

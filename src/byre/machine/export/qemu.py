@@ -7,20 +7,11 @@ from byre.machine.export.quoting import one_line, plain_name, shell
 from byre.machine.export.readme import PATH, readme
 from byre.machine.export.words import Translation, described, mac_address, mebibytes
 from byre.machine.hardware import Machine
+from byre.machine.qemu.devices import NETWORK_DEVICES, SOUND_DEVICES
 
 TITLE = "QEMU"
 MACHINES = {"i440fx": ("pc-i440fx-7.2", "pc"), "q35": ("pc-q35-7.2", "q35")}
 """Pinned, so that a newer QEMU doesn't change the guest's hardware; and what stands in for it."""
-NETWORK_CARDS = {
-    "rtl8139": "rtl8139",
-    "pcnet": "pcnet",
-    "e1000": "e1000",
-    "e1000e": "e1000e",
-    "ne2k_pci": "ne2k_pci",
-    "virtio-net": "virtio-net-pci",
-    "none": "",
-}
-SOUND_CARDS = {"ac97": "AC97", "es1370": "ES1370", "sb16": "sb16", "hda": "intel-hda", "none": ""}
 CONTROLLERS = {
     "piix3-ide": (),
     "piix4-ide": ("-device", "piix4-ide,id=disks"),
@@ -118,11 +109,11 @@ def _lines(subject: Subject) -> list[str]:
         *_disk(machine),
         ("-vga", machine.display.value),
     ]
-    card = NETWORK_CARDS.get(machine.network.value, "rtl8139")
+    card = NETWORK_DEVICES.get(machine.network.value, "rtl8139")
     if card:
         mac = mac_address(subject.identity.mac, "52:54:00")
         options += [("-netdev", "user,id=net0,restrict=on"), ("-device", f"{card},netdev=net0,mac={mac}")]
-    sound = SOUND_CARDS.get(machine.sound.value, "")
+    sound = SOUND_DEVICES.get(machine.sound.value, "")
     if sound == "intel-hda":
         options += [("-audiodev", "none,id=sound"), ("-device", sound), ("-device", "hda-duplex,audiodev=sound")]
     elif sound:

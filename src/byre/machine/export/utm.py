@@ -14,6 +14,7 @@ from byre.machine.export.quoting import one_line, plain_name, xml_text
 from byre.machine.export.readme import PATH, readme
 from byre.machine.export.words import Translation, described, mac_address, mebibytes
 from byre.machine.hardware import Machine
+from byre.machine.qemu.devices import NETWORK_DEVICES, SOUND_DEVICES
 
 TITLE = "UTM"
 VERSION = 4
@@ -26,17 +27,7 @@ INTERFACES = {
     "virtio-blk": "VirtIO",
 }
 """An IDE disk of a q35 machine hangs on its AHCI controller."""
-NETWORK_CARDS = {
-    "rtl8139": "rtl8139",
-    "pcnet": "pcnet",
-    "e1000": "e1000",
-    "e1000e": "e1000e",
-    "ne2k_pci": "ne2k_pci",
-    "virtio-net": "virtio-net-pci",
-    "none": "",
-}
 DISPLAYS = {"std": "VGA", "cirrus": "cirrus-vga", "vmware": "vmware-svga", "virtio": "virtio-vga"}
-SOUND_CARDS = {"ac97": "AC97", "es1370": "ES1370", "sb16": "sb16", "hda": "intel-hda", "none": ""}
 
 
 def plan(subject: Subject) -> ExportPlan:
@@ -77,9 +68,9 @@ def _translated(machine: Machine) -> Translation:
     words.boots_with("controller", machine.controller, INTERFACES, "IDE")
     if machine.controller.value == "ich9-ahci" and machine.chipset.value != "q35":
         words.boots_with("AHCI outside of q35: the controller", machine.controller, {}, "IDE")
-    words.comfort("network card", machine.network, NETWORK_CARDS, "rtl8139")
+    words.comfort("network card", machine.network, NETWORK_DEVICES, "rtl8139")
     words.comfort("display", machine.display, DISPLAYS, "VGA")
-    words.comfort("sound card", machine.sound, SOUND_CARDS, "")
+    words.comfort("sound card", machine.sound, SOUND_DEVICES, "")
     if not (machine.acpi.value and machine.apic.value):
         words.notes.append("ACPI stays on: UTM has no switch for it")
     return words
@@ -89,7 +80,7 @@ def configuration(subject: Subject) -> dict[str, Any]:
     """The property list."""
     machine = subject.machine
     local = machine.pointer.value == "ps2"
-    sound = SOUND_CARDS.get(machine.sound.value, "")
+    sound = SOUND_DEVICES.get(machine.sound.value, "")
     return {
         "Backend": "QEMU",
         "ConfigurationVersion": VERSION,
@@ -165,7 +156,7 @@ def _drive(subject: Subject) -> dict[str, Any]:
 
 
 def _network(subject: Subject) -> list[dict[str, Any]]:
-    card = NETWORK_CARDS.get(subject.machine.network.value, "rtl8139")
+    card = NETWORK_DEVICES.get(subject.machine.network.value, "rtl8139")
     if not card:
         return []
     return [

@@ -17,11 +17,12 @@ from byre.machine.importing.description import (
     memory_setting,
     turned,
 )
+from byre.machine.qemu.devices import NETWORK_DEVICES, SOUND_DEVICES
 
 MAX_BYTES = 1 << 20
-_NETWORK_CARDS = turned(words.NETWORK_CARDS, ("virtio-net", "virtio-net"))
+_NETWORK_CARDS = turned(NETWORK_DEVICES, ("virtio-net", "virtio-net"))
 _DISPLAYS = turned(words.DISPLAYS, ("qxl-vga", "std"), ("virtio-vga-gl", "virtio"))
-_SOUND_CARDS = turned(words.SOUND_CARDS, ("ich9-intel-hda", "hda"))
+_SOUND_CARDS = turned(SOUND_DEVICES, ("ich9-intel-hda", "hda"))
 _INTERFACES = {"SCSI": "lsi53c895a", "VirtIO": "virtio-blk"}
 
 

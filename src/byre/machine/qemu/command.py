@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from byre.errors import UnsupportedError
 from byre.machine.hardware import Machine
+from byre.machine.qemu.devices import NETWORK_DEVICES, SOUND_DEVICES
 from byre.machine.qemu.drive import Drive
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -23,8 +24,6 @@ WATCH_SOCKET = "watch.sock"
 VNC_SOCKET = "vnc.sock"
 FRAMES_IN, FRAMES_OUT = "net.sock", "relay.sock"
 INCOMING_SOCKET = "state.sock"
-_NETWORK_DEVICES = {"virtio-net": "virtio-net-pci"}
-_SOUND_DEVICES = {"ac97": "AC97", "es1370": "ES1370", "sb16": "sb16"}
 _TABLES = {"i440fx": "pc", "q35": "q35"}
 
 
@@ -76,7 +75,7 @@ def command_line(machine: Machine, drive: Drive, options: Options) -> tuple[str,
         words += ["-sandbox", SANDBOX]
     words += _board(machine, options)
     for node in drive.nodes:
-        words += ["-blockdev", json.dumps(node, sort_keys=True)]
+        words += ["-blockdev", _as_json(node)]
     words += _disk(machine, drive)
     if options.disc is not None:
         words += _disc(machine, options.disc)
@@ -175,7 +174,7 @@ def _disc(machine: Machine, path: Path) -> list[str]:
         machine.controller.value == "ich9-ahci" and machine.chipset.value == "i440fx"
     )
     bus = "disks.1" if own else "ide.1"  # where the guest has its disk, it has a driver for discs as well
-    return ["-blockdev", json.dumps(node, sort_keys=True), "-device", f"ide-cd,bus={bus},drive=disc,id=sharedisc"]
+    return ["-blockdev", _as_json(node), "-device", f"ide-cd,bus={bus},drive=disc,id=sharedisc"]
 
 
 def _network(machine: Machine, options: Options) -> list[str]:
@@ -190,7 +189,7 @@ def _network(machine: Machine, options: Options) -> list[str]:
         backend = f"dgram,id=net0,local.type=unix,local.path={local},remote.type=unix,remote.path={remote}"
     else:  # a hub with nobody on it; the cable is pulled as soon as QMP answers
         backend = "hubport,id=net0,hubid=0"
-    device = _NETWORK_DEVICES.get(card, card)
+    device = NETWORK_DEVICES.get(card, card)
     return ["-netdev", backend, "-device", f"{device},netdev=net0,id=nic0,mac={options.mac},romfile="]
 
 
@@ -206,7 +205,7 @@ def _picture_and_sound(machine: Machine, options: Options) -> list[str]:
     words += ["-audiodev", f"{options.audio},id=sound"]
     if card == "hda":
         return [*words, "-device", "intel-hda,id=hda", "-device", "hda-duplex,bus=hda.0,audiodev=sound"]
-    return [*words, "-device", f"{_SOUND_DEVICES[card]},audiodev=sound"]
+    return [*words, "-device", f"{SOUND_DEVICES[card]},audiodev=sound"]
 
 
 def _pointer_and_usb(machine: Machine, options: Options) -> list[str]:
@@ -237,3 +236,16 @@ def _ports(options: Options) -> list[str]:
                 path += ",signal=on"  # Ctrl-C stays Byre's; QEMU has a session of its own
             words += ["-chardev", f"{port.driver},id={name}{path}", "-device", f"{device},chardev={name}"]
     return words
+
+
+def _as_json(node: Mapping[str, object]) -> str:
+    text = json.dumps(node, sort_keys=True, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedError(
+            "QEMU takes only file names in UTF-8",
+            found=repr(text[max(0, error.start - 40) : error.end + 40]),
+            hint="Rename the image or its folder.",
+        ) from error
+    return json.dumps(node, sort_keys=True)

@@ -33,13 +33,15 @@ class Places:
     root: str = "/WINDOWS"
     programs: str = "/Program Files"
     profiles: str = "/Documents and Settings"
+    common: str | None = None
+    """Where it isn't ``Common Files`` below ``programs``."""
 
     def values(self) -> dict[str, str]:
         return {
             "root": self.root,
             "system32": f"{self.root}/system32",
             "programs": self.programs,
-            "common": f"{self.programs}/Common Files",
+            "common": self.common or f"{self.programs}/Common Files",
             "profile": f"{self.profiles}/*",
         }
 
