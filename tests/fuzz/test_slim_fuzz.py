@@ -80,7 +80,7 @@ def test_fuzz_damaged_guests_are_refused_or_soundly_slimmed(
     verbs: Cutter, raw: Path, places: list[tuple[int, int]], tmp_path: Path
 ) -> None:
     done = 0
-    for number in range(min(case_count(5), 2000)):
+    for number in range(min(case_count(4), 2000)):
         rng = random.Random(f"slim {number}")
         image, out = tmp_path / "damaged.raw", tmp_path / "out.qcow2"
         run_tool("cp", "--sparse=always", raw, image)

@@ -97,7 +97,7 @@ def _judge(image: Path, tree: Tree, folder: Path) -> None:
         shutil.rmtree(out)
 
 
-@options(14)
+@options(8)
 @given(st.sampled_from(sorted(SIZES)), trees(KINDS), edits())
 def test_what_is_left_is_what_a_dictionary_would_hold(
     tmp_path_factory: pytest.TempPathFactory, bits: int, items: list[Item], asked: list[Item]

@@ -112,7 +112,7 @@ def _judge(image: Path, tree: Tree, folder: Path) -> None:
         assert sum(len(each[1]) + len(each[2]) for each in os.walk(root)) == len(tree.names)
 
 
-@options(14)
+@options(10)
 @given(trees(KINDS), edits())
 def test_what_is_left_is_what_a_dictionary_would_hold(
     tmp_path_factory: pytest.TempPathFactory, items: list[Item], asked: list[Item]

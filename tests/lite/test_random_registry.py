@@ -100,7 +100,7 @@ def _built(minor: int) -> bytes:
 
 
 @pytest.mark.oracle
-@options(60)
+@options(30)
 @given(
     st.sampled_from([3, 5]), st.lists(wishes(("make", "make", "set", "set", "drop value", "drop key")), max_size=3)
 )
@@ -119,7 +119,7 @@ def test_a_built_hive_holds_what_a_dictionary_would(
     assert by_hivex(image, tmp_path_factory.mktemp("hive")) == model.tree
 
 
-@options(60)
+@options(30)
 @given(st.sampled_from([3, 5]), wishes(("drop value", "drop key")))
 def test_deleting_never_changes_the_size(minor: int, wanted: list[Wish]) -> None:
     image = _built(minor)

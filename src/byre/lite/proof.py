@@ -26,11 +26,13 @@ from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.ntfs.untouched import Untouched, touched
 from byre.filesystems.opening import OpenVolume
 from byre.filesystems.unneeded import stream_digest
-from byre.lite.changes import Applied, Change, Overwrite, Put
+from byre.lite.changes import Applied, Change, Overwrite, Put, Remove
 from byre.lite.witnesses import Witness, asking
 from byre.windows.inspection import Inspection
 
 QUESTIONS = ("complete", "portable")
+_BOOT_BYTES = {"ntfs": 8192}
+"""The loader's own sectors at the start of a volume; of others the first one."""
 SAMPLE = 50
 """About so many of the files that needn't be read are read all the same, spread over the volume."""
 
@@ -78,6 +80,7 @@ def prove(
 ) -> Proof:
     """Everything at once; ``facts`` are those of the audit before, ``expected`` as for ``prove_audit``. ``read_all``
     hashes the files that needn't be read too."""
+    prove_frame(before, after, apart)
     with asking(after.disk, after.volumes, apart, planned.partition) as asked:
         files = prove_files(before, after, planned, apart=None if read_all else apart)
         removed = planned.applied.removed
@@ -98,6 +101,23 @@ def apart_of(work: ScratchDisk, left_out: Int64Array | None) -> Int64Array:
     heads = np.flatnonzero(np.concatenate(([True], rows[1:, 0] > reach[:-1])))
     tails = np.concatenate((heads[1:] - 1, [len(rows) - 1]))
     return np.stack((rows[heads, 0], reach[tails]), axis=1)
+
+
+def prove_frame(before: Inspection, after: Inspection, apart: Int64Array) -> None:
+    """What starts the guest and is no file: nothing was written outside of the partitions, and their boot sectors are
+    what they were. CorruptImageError otherwise."""
+    name = before.disk.files[0].name
+    stops = [0, *(each.partition.stop for each in before.volumes)]
+    starts = [*(each.partition.start for each in before.volumes), before.disk.size]
+    reach = np.maximum.accumulate(np.array(sorted(stops), dtype=np.int64))
+    gaps = np.stack((reach, np.array(sorted(starts), dtype=np.int64)), axis=1)
+    gaps = gaps[gaps[:, 0] < gaps[:, 1]]
+    if touched(apart, gaps[:, 0], gaps[:, 1]).any():
+        raise _failed(name, "what lies outside of its partitions isn't what it was")
+    for each in before.volumes:
+        size = min(_BOOT_BYTES.get(each.type or "", 512), each.partition.length)
+        if before.disk.read(each.partition.start, size) != after.disk.read(each.partition.start, size):
+            raise _failed(name, f"the boot sector of partition {each.partition.index} isn't what it was")
 
 
 def prove_files(
@@ -151,21 +171,23 @@ class _Comparison:
 
     def run(self) -> Compared:
         if self.planned.partition == self.partition:
-            self.gone = {path.lower() for path in self.planned.applied.removed}
             self.made = {path.lower() for path in self.planned.applied.written}
             changes = (each for each in self.planned.changes if isinstance(each, (Put, Overwrite)))
             self.contents = {each.path.lower(): _planned_digest(each) for each in changes}
         skipped = {path for index, path in self.planned.leave_out if index == self.partition}
         untouched = Untouched(self.old, self.new, self.apart)
         untouched.learn()
-        was = {entry.path: entry for entry in self.old.walk() if entry.path not in skipped}
+        entries = list(self.old.walk())
+        if self.planned.partition == self.partition:
+            self.gone = self._planned_to_go(entries)
+        was = {entry.path: entry for entry in entries if entry.path not in skipped or entry.path in self.gone}
         stride = max(1, len(was) // SAMPLE)
         written: set[str] = set()
         for number, entry in enumerate(self.new.walk()):
-            if entry.path in skipped:
+            if entry.path in skipped and entry.path not in self.gone:
                 continue
             old, lower = was.pop(entry.path, None), entry.path.lower()
-            if lower in self.gone and lower not in self.made:
+            if entry.path in self.gone and lower not in self.made:
                 raise _failed(self.name, f"{entry.path} is still there")
             if lower in self.contents:
                 if entry.is_dir or stream_digest(self.new, entry, "") != self.contents[lower]:
@@ -180,15 +202,26 @@ class _Comparison:
         if self.contents.keys() - written:
             raise _failed(self.name, f"{min(self.contents.keys() - written)} wasn't written")
         for path in was:
-            if path.lower() not in self.gone:
+            if path not in self.gone:
                 raise _failed(self.name, f"{path} is no longer there")
         lost = sum(not entry.is_dir for entry in was.values())
         return Compared(self.same, self.read, len(written), lost)
+
+    def _planned_to_go(self, entries: Sequence[Entry]) -> set[str]:
+        """Paths that the plan removes, with all below them: as the plan says it, whatever the writer says it did."""
+        asked = {self.old.lookup(each.path).path for each in self.planned.changes if isinstance(each, Remove)}
+        gone: set[str] = set()
+        for entry in entries:  # a folder comes before what it holds
+            if entry.path in asked or entry.path[: -len(entry.name) - 1] in gone:
+                gone.add(entry.path)
+        return gone
 
     def _compare(self, old: Entry, new: Entry, *, known: bool, rewritten: bool) -> None:
         """Every stream of a file that is in both; ``known``: nothing of it can differ."""
         if old.is_dir != new.is_dir:
             raise _failed(self.name, f"{new.path} isn't what it was")
+        if not rewritten and _described(old) != _described(new):
+            raise _failed(self.name, f"{new.path} hasn't the times and attributes that it had")
         streams = [each.name for each in old.streams]
         if sorted(streams) != sorted(each.name for each in new.streams):
             raise _failed(self.name, f"{new.path} hasn't the streams that it had")
@@ -213,6 +246,12 @@ class _Comparison:
             return False
         held = second[second["kind"] != Kind.ZERO]
         return not touched(self.apart, held["disk"], held["disk"] + held["stored"]).any()
+
+
+def _described(entry: Entry) -> tuple[object, ...]:
+    """What stays of a kept file beside its bytes; a folder's size and time change with what it holds."""
+    kept = (entry.attributes, entry.created, entry.short_name, entry.reparse)
+    return kept if entry.is_dir else (*kept, entry.size, entry.modified)
 
 
 def _planned_digest(change: Put | Overwrite) -> str:
