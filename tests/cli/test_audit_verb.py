@@ -229,11 +229,11 @@ def test_a_waiver_takes_a_finding_out_of_the_status_only(shelf: Path) -> None:
     waivers = shelf / "w.toml"
     both = "".join(
         f'[[waiver]]\nrule = "{rule}"\nreason = "a data disk"\nwho = "me"\nexpires = 2999-01-01\n'
-        for rule in ("BOOT-001", "BOOT-005")
+        for rule in ("BOOT-001", "BOOT-003", "BOOT-005")
     )
     waivers.write_text(both)
     payload = byre_json("audit", shelf / "b.qcow2", "--waivers", waivers)
-    assert {row["rule"] for row in payload["findings"]} == {"BOOT-001", "BOOT-005"}
+    assert {row["rule"] for row in payload["findings"]} == {"BOOT-001", "BOOT-003", "BOOT-005"}
     assert payload["counts"]["critical"] == 0
     assert payload["grade"] == "F"
     waivers.write_text(both.replace("2999", "1999", 1))
@@ -247,7 +247,7 @@ def test_only_what_is_new_since_the_baseline_counts(shelf: Path) -> None:
     payload = byre_json("audit", shelf / "b.qcow2", "--baseline", shelf / "then.json")
     assert {row["new"] for row in payload["findings"]} == {False}
     text = byre("audit", shelf / "b.qcow2", "--baseline", shelf / "then.json").stdout
-    assert "known from the baseline (2)" in text
+    assert "known from the baseline (3)" in text
     byre("audit", shelf / "b.qcow2", "--baseline", shelf / "none.json", status=66)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from builders.opened import kept_open
 from byre.errors import StorageError
 from byre.machine.qemu.qmp import Event
 from byre.machine.watch.probe import Probe
@@ -39,7 +40,7 @@ class Monitor:
 
 def probe(folder: Path, *events: Event, serial: str | None = None) -> Probe:
     (folder / "ram").write_bytes(bytes(1 << 16))
-    return Probe(Monitor(*events), Ram.open(folder / "ram"), folder, serial, clock=lambda: 1.0)
+    return Probe(Monitor(*events), kept_open(Ram.open(folder / "ram")), folder, serial, clock=lambda: 1.0)
 
 
 def test_a_reset_is_told_once(tmp_path: Path) -> None:
