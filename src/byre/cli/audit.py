@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byre.cli.audit_boots import Trials, check_can_boot, print_trials, status_of, try_all, with_boots
-from byre.cli.audit_files import check_targets, publish, write_report
+from byre.cli.audit_files import check_targets, write_report
 from byre.cli.options import add_open_options, open_options
 from byre.cli.output import Output
 from byre.cli.progress import ticking
+from byre.cli.publishing import publish
 from byre.errors import MissingError, UsageError
 
 if TYPE_CHECKING:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byre.cli.audit_boots import Trials, sections, with_boots
-from byre.errors import ExistsError, MissingError, StorageError, UsageError
+from byre.cli.publishing import publish, refuse_taken
+from byre.errors import UsageError
 
 if TYPE_CHECKING:
     from byre.audit.judging import Report
@@ -25,10 +25,7 @@ def check_targets(reports: Sequence[Path], sbom: Path | None) -> None:
             raise UsageError(f"a report's name ends in {', '.join(SUFFIXES)}", path=path)
     paths = [*reports, *([sbom] if sbom is not None else [])]
     for path in paths:
-        if path.exists() or path.is_symlink():
-            raise ExistsError("it is there already", path=path, hint="Choose another name or remove it.")
-        if not path.parent.is_dir():
-            raise MissingError("there is no such folder", path=path.parent)
+        refuse_taken(path)
     if len({path.absolute() for path in paths}) != len(paths):
         raise UsageError("two reports would have the same name", path=paths[0])
 
@@ -64,31 +61,3 @@ def json_text(results: Sequence[Report | Failure], *, several: bool, trials: Tri
         payload["reports"] = [with_boots(each, trials) for each in payload["reports"]]
         return json.dumps({"schema": SEVERAL, **payload}, indent=2) + "\n"
     return json.dumps({"schema": ONE, **with_boots(as_json(only), trials)}, indent=2) + "\n"
-
-
-def publish(path: Path, text: str) -> None:
-    """The text under its name at once and whole, and never over another file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        _name(part, path)
-    except FileExistsError as error:
-        raise ExistsError("it is there already", path=path) from error
-    except OSError as error:
-        raise StorageError(f"the report can't be written: {error.strerror}", path=path) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _name(part: Path, path: Path) -> None:
-    try:
-        os.link(part, path)  # unlike a rename it never replaces what came meanwhile
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if path.exists():
-            raise FileExistsError from None
-        part.rename(path)

@@ -36,7 +36,7 @@ EXAMPLES = r"""
 """
 VERDICTS = """\
    0 all that was asked is mended, or there was nothing to mend
-   1 something can't be mended; what could was done, and the rest is named with what would mend it"""
+   1 something of what was asked can't be mended; what could be was, and the rest is named with what would mend it"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

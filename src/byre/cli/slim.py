@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
 from byre.cli.options import add_image
 from byre.cli.output import Output
+from byre.cli.publishing import publish, refuse_taken
 from byre.cli.slim_boot import add_boot, boot_payload, check_boot, try_start
-from byre.errors import ByreError, ExistsError, StorageError, UnsupportedError, UsageError
+from byre.errors import ByreError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from byre.audit.facts import Facts
@@ -85,8 +86,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
             raise UsageError("--list changes nothing", hint="Leave out -o and --in-place.")
         args.dry_run = True
     check_destination(args)
-    if args.report is not None and (args.report.exists() or args.report.is_symlink()):
-        raise ExistsError("the report is there already", path=args.report, hint="Choose another name or remove it.")
+    if args.report is not None:
+        refuse_taken(args.report)
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
     if args.compress:
@@ -160,7 +161,7 @@ class _Run:
             from byre.reports.html.slim_page import slim_page
 
             picture = self.start.after.screenshot if self.start is not None else None
-            _write(self.args.report, slim_page(payload, picture))
+            publish(self.args.report, slim_page(payload, picture))
         self.out.result("slim", payload, lambda console: show_result(console, payload))
         if payload["refused"]:
             return 1
@@ -244,12 +245,11 @@ class _Run:
             )
 
     def _size_of(self, saved: Saved) -> int:
+        """As ``_taken`` counts. Nothing of a published file is read again: it stands, whatever that would say."""
         if saved.snapshot is not None:
             return _taken(self.disk)
-        from byre.disks.opening import open_disk
-
-        with open_disk(Path(self.args.output), format=self._format().name, with_backing=False) as disk:
-            return _taken(disk)
+        state = Path(self.args.output).stat()
+        return state.st_blocks * 512 if self._format().name == "raw" else state.st_size
 
     def _prove(self, facts: Facts, plan: SlimPlan, planned: Planned, result: Disk, apart: Int64Array) -> Proof:
         from byre.lite.proof import prove
@@ -316,13 +316,3 @@ def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ..
     mine = {each.id for each in own}
     listed = (*own, *(each for each in built_in_components() if each.id not in mine))
     return tuple(each for each in listed if system in each.systems)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:  # never over another file, the image least of all
-            file.write(text)
-    except FileExistsError as error:
-        raise ExistsError("the report is there already", path=path) from error
-    except OSError as error:
-        raise StorageError(f"the report can't be written: {error.strerror}", path=path) from error
