@@ -7,9 +7,9 @@ import struct
 from builders import xp
 from builders.audited import Plant, healthy_disk, planted_files
 from byre.audit.gathering import gather_system
-from byre.lite.slim_guest import SlimGuest, plan_guest, read_slim_guest
-from byre.lite.slim_parts import SlimPlan
-from byre.lite.slim_plan import Choice
+from byre.lite.slimming.guest import SlimGuest, plan_guest, read_slim_guest
+from byre.lite.slimming.parts import SlimPlan
+from byre.lite.slimming.plan import Choice
 from byre.windows.components import Component, built_in_components, parse_components
 
 COMPONENTS = tuple(each for each in built_in_components() if "winxp" in each.systems)

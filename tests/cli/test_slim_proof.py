@@ -13,7 +13,7 @@ import pytest
 
 import byre as package
 import byre.lite.applying as applying
-import byre.lite.slim_guest as slim_guest
+import byre.lite.slimming.guest as slimming_guest
 from byre.cli.main import main
 from byre.disks.scratch import ScratchDisk
 from byre.extents import Kind
@@ -203,12 +203,12 @@ def test_a_plan_that_breaks_the_guest_is_caught_by_the_audit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan would have been refused; with that out of the way the audit refuses the result."""
-    plan = slim_guest.plan_guest
+    plan = slimming_guest.plan_guest
 
     def careless(*arguments: object, **options: object) -> object:
         made = plan(*arguments, **options)  # type: ignore[arg-type]
         return replace(made, reasons=())
 
-    monkeypatch.setattr(slim_guest, "plan_guest", careless)
+    monkeypatch.setattr(slimming_guest, "plan_guest", careless)
     status, said = _slim(tmp_path, capsys, "--drop", r"C:\WINDOWS\system32\comdlg32.dll")
     assert status == 69 and "audit would find" in str(said["what"]), said

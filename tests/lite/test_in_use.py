@@ -14,9 +14,9 @@ from builders.audited import Plant
 from builders.hive import Node
 from builders.slim_guests import plan_of, slim_guest
 from byre.lite import in_use
-from byre.lite.in_use import Evidence, Fonts, Nls, UserSettings, Verdict, faces_of, judge_all
-from byre.lite.slim_evidence import _nls, _user
-from byre.lite.slim_plan import Choice
+from byre.lite.slimming.evidence import _nls, _user
+from byre.lite.slimming.in_use import Evidence, Fonts, Nls, UserSettings, Verdict, faces_of, judge_all
+from byre.lite.slimming.plan import Choice
 from byre.windows.components.component import JUDGEMENTS
 from byre.windows.fact import known, unknown
 from byre.windows.paths import SystemPaths

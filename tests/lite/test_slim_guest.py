@@ -14,9 +14,9 @@ from builders.pe import PeSpec, build_pe
 from builders.slim_guests import COMPONENTS, build_job, build_shortcut, component, plan_of, slim_guest
 from byre.errors import ByreError
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
-from byre.lite.slim_guest import list_parts, plan_guest, planned_changes
-from byre.lite.slim_parts import SlimPlan
-from byre.lite.slim_plan import Choice
+from byre.lite.slimming.guest import list_parts, plan_guest, planned_changes
+from byre.lite.slimming.parts import SlimPlan
+from byre.lite.slimming.plan import Choice
 
 HOME = "/Program Files/Player"
 PLAYER = f"{HOME}/player.exe"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from byre.errors import UsageError
-from byre.lite.slim_plan import Choice, Row, SlimPlan, Use, owned_rows, parts_of, plan_slim, worth
+from byre.lite.slimming.plan import Choice, Row, SlimPlan, Use, owned_rows, parts_of, plan_slim, worth
 from byre.windows.components import Component, Places
 
 PLACES = Places()

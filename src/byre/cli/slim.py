@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from byre.filesystems.unneeded import Unneeded
     from byre.lite.changes import Applied
     from byre.lite.proof import Planned, Proof
-    from byre.lite.slim_guest import SlimGuest
-    from byre.lite.slim_parts import Owned
-    from byre.lite.slim_plan import SlimPlan
-    from byre.lite.slim_recipe import Recipe
+    from byre.lite.slimming.guest import SlimGuest
+    from byre.lite.slimming.parts import Owned
+    from byre.lite.slimming.plan import SlimPlan
+    from byre.lite.slimming.recipe import Recipe
     from byre.lite.starting import StartProof
     from byre.windows.components import Component
     from byre.windows.inspection import Inspection
@@ -107,8 +107,8 @@ def _check_compress(args: argparse.Namespace) -> None:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    from byre.lite.slim_plan import Choice
-    from byre.lite.slim_recipe import Recipe, read_recipe, with_options
+    from byre.lite.slimming.plan import Choice
+    from byre.lite.slimming.recipe import Recipe, read_recipe, with_options
 
     recipe = read_recipe(args.recipe) if args.recipe is not None else Recipe(Choice())
     choice = with_options(
@@ -136,7 +136,7 @@ class _Run:
 
     def go(self) -> int:
         from byre.cli.slim_shown import show_list, show_result
-        from byre.lite.slim_guest import list_left, list_parts, owned_in
+        from byre.lite.slimming.guest import list_left, list_parts, owned_in
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
         with self._phase("look"):
@@ -178,7 +178,7 @@ class _Run:
     def _look(self) -> tuple[Facts, OpenVolume, SlimGuest]:
         from byre.audit.gathering import gather
         from byre.lite.applying import refuse_unsafe
-        from byre.lite.slim_guest import read_slim_guest
+        from byre.lite.slimming.guest import read_slim_guest
 
         facts = gather(self.disk, name=self.args.image, found=self.inspection, counting=False)
         volume = self._volume(facts)
@@ -198,7 +198,7 @@ class _Run:
         return next(each for each in self.inspection.volumes if each.partition.index == index)
 
     def _plan(self, guest: SlimGuest, components: tuple[Component, ...], owned: tuple[Owned, ...]) -> SlimPlan:
-        from byre.lite.slim_guest import plan_guest
+        from byre.lite.slimming.guest import plan_guest
 
         with self.out.progress("planning", None, unit="programs") as bar:
             return plan_guest(self.recipe.choice, guest, components, bar.advance, owned=owned)
@@ -210,7 +210,7 @@ class _Run:
         from byre.filesystems.unneeded import find_unneeded
         from byre.lite.changes import Applied
         from byre.lite.proof import Planned, apart_of
-        from byre.lite.slim_guest import planned_changes
+        from byre.lite.slimming.guest import planned_changes
         from byre.reports.slim_json import proof_payload
 
         changes = planned_changes(guest, plan, image=self.args.image)

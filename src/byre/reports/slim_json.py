@@ -9,8 +9,8 @@ from typing import Any
 
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
 from byre.lite.proof import Proof
-from byre.lite.slim_parts import Dependent, Left, Part, Reason, RegistryStep, SlimPlan
-from byre.lite.slim_plan import worth
+from byre.lite.slimming.parts import Dependent, Left, Part, Reason, RegistryStep, SlimPlan
+from byre.lite.slimming.plan import worth
 
 MAX_NAMED = 500
 """Dependents of one component that are named; the counts by kind are of all."""

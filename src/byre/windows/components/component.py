@@ -23,7 +23,7 @@ JUDGEMENTS = (
     "printers",
 )
 """What a component's ``unless`` may name: a judgement over one guest of which of its files are in use there
-(``byre.lite.in_use``)."""
+(``byre.lite.slimming.in_use``)."""
 
 
 @dataclass(frozen=True, slots=True)

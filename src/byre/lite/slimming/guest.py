@@ -11,15 +11,15 @@ from byre.errors import UnsupportedError
 from byre.filesystems.base import FileSystem
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
-from byre.lite.in_use import Evidence, Verdict, judge_all
 from byre.lite.registry_changes import hive_changes
-from byre.lite.slim_classes import class_roots
-from byre.lite.slim_evidence import read_evidence, read_places
-from byre.lite.slim_parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
-from byre.lite.slim_plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
-from byre.lite.slim_programs import MODULES, Programs
-from byre.lite.slim_registry import registry_steps
-from byre.lite.slim_uses import read_shortcuts, read_uses
+from byre.lite.slimming.classes import class_roots
+from byre.lite.slimming.evidence import read_evidence, read_places
+from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
+from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
+from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
+from byre.lite.slimming.programs import MODULES, Programs
+from byre.lite.slimming.registry import registry_steps
+from byre.lite.slimming.uses import read_shortcuts, read_uses
 from byre.windows.components.component import Component, Places
 from byre.windows.hives import Hives, open_hives
 from byre.windows.paths import SystemPaths

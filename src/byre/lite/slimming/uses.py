@@ -11,8 +11,8 @@ from byre.audit.facts import Facts
 from byre.audit.gathering import LOADER_FILES
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
-from byre.lite.slim_classes import ClassRoot, class_uses, existing
-from byre.lite.slim_parts import Row, Shortcut, Use
+from byre.lite.slimming.classes import ClassRoot, class_uses, existing
+from byre.lite.slimming.parts import Row, Shortcut, Use
 from byre.windows.autostarts import Autostart
 from byre.windows.paths import SystemPaths
 from byre.windows.shortcuts import MAX_LINK, parse_shortcut

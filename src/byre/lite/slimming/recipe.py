@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from byre.errors import UsageError
-from byre.lite.slim_plan import Choice
+from byre.lite.slimming.plan import Choice
 from byre.storage.small_file import read_small_file
 from byre.windows.components import Component, read_components
 from byre.windows.components.component import PROFILES

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from byre.audit.facts import Facts
 from byre.errors import ByreError
-from byre.lite.in_use import Evidence, Fonts, Nls, UserSettings, faces_of
 from byre.lite.mending.portable import DRIVERS
+from byre.lite.slimming.in_use import Evidence, Fonts, Nls, UserSettings, faces_of
 from byre.windows.components.component import Places
 from byre.windows.fact import Fact, attempt, known, unknown
 from byre.windows.hives import Hives

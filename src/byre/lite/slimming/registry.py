@@ -8,8 +8,8 @@ from itertools import islice
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, SetValue
-from byre.lite.slim_parts import RegistryStep, SlimPlan, Use
-from byre.lite.slim_plan import keys_pattern
+from byre.lite.slimming.parts import RegistryStep, SlimPlan, Use
+from byre.lite.slimming.plan import keys_pattern
 from byre.windows.components.component import Component
 from byre.windows.paths import SystemPaths, command_targets
 from byre.windows.reg_paths import Located, Registry

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from byre.errors import ByreError
-from byre.lite.slim_parts import Use
+from byre.lite.slimming.parts import Use
 from byre.windows.paths import SystemPaths, command_targets
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from byre.audit.lacking_facts import SECOND_COPIES
 from byre.errors import UsageError
-from byre.lite.in_use import UNJUDGED, Verdict
-from byre.lite.slim_parts import (
+from byre.lite.slimming.in_use import UNJUDGED, Verdict
+from byre.lite.slimming.parts import (
     DROPPED,
     Dependent,
     Folder,
