@@ -13,7 +13,7 @@ from builders import xp
 from builders.audited import Plant
 from builders.hive import Node
 from builders.slim_guests import plan_of, slim_guest
-from byre.lite import in_use
+from byre.lite.slimming import in_use
 from byre.lite.slimming.evidence import _nls, _user
 from byre.lite.slimming.in_use import Evidence, Fonts, Nls, UserSettings, Verdict, faces_of, judge_all
 from byre.lite.slimming.plan import Choice
