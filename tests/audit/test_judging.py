@@ -196,6 +196,8 @@ def test_what_the_census_did_not_come_to_is_told() -> None:
     report = judge(replace(facts, census=census))
     assert "the volume holds too many files: 12 were looked at, the rest was not" in report.notices
     assert "what a security catalog vouches for isn't known: /CatRoot/nt5.cat: is cut short" in report.notices
+    verdicts = [{each.question: each.verdict for each in told.answers}["clean"] for told in (report, judge(facts))]
+    assert verdicts == ["unknown", "pass"]
     assert not [each for each in judge(facts).notices if "catalog" in each or "too many" in each]
 
 

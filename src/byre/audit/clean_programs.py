@@ -30,6 +30,9 @@ def check_programs(facts: Facts, guest: Guest) -> Iterator[Finding | Unread]:
         for identifier in _FROM_CENSUS:
             yield Unread(identifier, facts.programs.reason or "the files of the volume weren't read")
         return
+    if facts.census.truncated:
+        for identifier in _FROM_CENSUS:
+            yield Unread(identifier, "the volume holds more files than an audit looks at")
     for program in programs:
         if program.stream:
             yield Finding("CLEAN-016", program.path, f"a program of {program.size} bytes", "it is hidden from sight")
