@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 COMMAND = [sys.executable, "-m", "byre"]
+PEAK = "1024 * int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
+"""Python for a process's own peak memory, in bytes. Unlike ``ru_maxrss`` it doesn't begin with that of the process
+which started it."""
 
 
 def byre(
