@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from byre.machine.hardware import CONTROLLERS
 from byre.machine.impossible import problems
 from byre.machine.overrides import override, parse_file, parse_settings
 from byre.machine.profile import machine_name, profile
-from byre.machine.reading import profile_image
+from byre.machine.reading import beside, profile_image
 from byre.windows.fact import known
 from byre.windows.guest import DiskFile
 
@@ -166,6 +167,13 @@ def test_the_file_beside_an_image_is_read_and_its_mistakes_name_it(tmp_path: Pat
         with pytest.raises(UsageError) as caught:
             parse_file(wrong, path="MACHINE.toml")
         assert caught.value.path == "MACHINE.toml"
+
+
+def test_a_pipe_in_the_file_s_place_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "MACHINE.toml")
+    with pytest.raises(UsageError) as caught:
+        beside(tmp_path / "xp.qcow2")
+    assert caught.value.path == str(tmp_path / "MACHINE.toml")
 
 
 def test_a_name_is_safe_wherever_it_goes() -> None:

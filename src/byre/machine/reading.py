@@ -13,7 +13,7 @@ from byre.audit.gathering import LOADER_FILES, read_file
 from byre.audit.settings import guest_kind, read_system
 from byre.disks.disk import Disk
 from byre.disks.opening import open_disk, parse_address
-from byre.errors import ByreError, MissingError
+from byre.errors import ByreError, MissingError, UsageError
 from byre.filesystems.base import FileSystem
 from byre.machine.evidence import Evidence, other_system, windows_system
 from byre.machine.hardware import Machine
@@ -62,6 +62,8 @@ def beside(path: str | os.PathLike[str]) -> tuple[Override, ...]:
     if is_url(name):
         return ()
     file = Path(parse_address(name).path).parent / FILE_NAME
+    if file.is_fifo():  # nobody asked for it, and to read it would wait for ever
+        raise UsageError("is a pipe, no file of settings", path=file, hint="Remove it, or give it another name.")
     try:
         data = read_small_file(file, MAX_FILE)
     except MissingError:
