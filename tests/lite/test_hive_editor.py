@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from builders.hive import Node, build_hive
+from builders.hive_invariants import HIVEX, Tree
 from byre.errors import CorruptImageError, MissingError, UsageError
 from byre.lite.hive_cells import Cells
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue, edited
@@ -18,23 +19,8 @@ from byre.windows.registry.layout import ValueType
 from oracles import require_tool
 
 NOW = 134_000_000_000_000_000
-Tree = dict[str, dict[str, tuple[int, bytes]]]
 SZ = ValueType.SZ
 LONGER = "longer than it was before".encode("utf-16-le") + b"\0\0"
-
-HIVEX = """
-import hivex, json, sys
-hive = hivex.Hivex(sys.argv[1])
-found = {}
-def walk(node, path):
-    listed = hive.node_values(node)
-    found[path] = {hive.value_key(v): [hive.value_type(v)[0], hive.value_value(v)[1].hex()] for v in listed}
-    for child in hive.node_children(node):
-        name = hive.node_name(child)
-        walk(child, path + "\\\\" + name if path else name)
-walk(hive.root(), "")
-json.dump(found, sys.stdout)
-"""
 
 
 def _edit(image: bytes, edits: list[Edit]) -> bytes:
