@@ -379,6 +379,7 @@ def network_sockets(pid: int) -> set[str]:
 
 def test_the_isolated_wire_leads_to_other_guests_of_byre_only(bench: Bench, guest: Path) -> None:
     process = bench.run(guest, "--network", "isolated")
+    bench.hears("A")  # before that it hears no power button
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     (bench.folder / "run" / "peer").mkdir()
     peer.bind(str(bench.folder / "run" / "peer" / "net.sock"))
