@@ -127,9 +127,8 @@ def test_the_result_names_the_drives(images: dict[str, Path], tmp_path: Path) ->
 
 def test_a_page_file_that_the_registry_does_not_name_stays(tmp_path: Path) -> None:
     files = {"/pagefile.sys": b"old", "/swap/pagefile.sys": b"named", "/hiberfil.sys": bytes(4096)}
-    image = drives_disk(
-        tmp_path / "s.qcow2", [Volume("C"), Volume("D", "fat16", files)], paging=[r"d:\swap\PAGEFILE.SYS 2 2"]
-    )
+    named = (r"d:\swap\PAGEFILE.SYS 2 2", r"D:\empty 2 2", r"D:\*.sys 2 2", r"D:\..\x", r"D:\not there.sys")
+    image = drives_disk(tmp_path / "s.qcow2", [Volume("C"), Volume("D", "fat16", files)], paging=named)
     removed = byre_json("slim", image, "-n")["removed"]
     assert [path for path in removed if path.startswith("D:")] == ["D:/swap/pagefile.sys"]
 

@@ -34,6 +34,7 @@ from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.volumes.boot_code import recognise_master, recognise_volume
+from byre.windows.boot_ini import MAX_TEXT, BootIni, arc_number, parse_boot_ini
 from byre.windows.fact import Fact, absent, attempt, unknown
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
@@ -120,6 +121,8 @@ def gather_system(
 ) -> Facts:
     """``facts`` with those of the system below ``root`` added."""
     guest = read_guest(files, root, volume=volume)
+    if loader is not files:  # NTLDR and boot.ini on C:, Windows on D:
+        guest = replace(guest, boot_ini=_boot_ini(loader))
     hives = open_hives(files, root)
     system = read_system(hives, guest)
     logon = read_logon(hives)
@@ -152,7 +155,11 @@ def gather_system(
         protection=_protection(files, hives, root, system.value, logon.value),
         imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
-        lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
+        lost_classes=lost_classes(
+            hives.get("SOFTWARE"), SystemPaths(root, logon.value.drive if logon.value else "C"), survey.paths
+        )
+        if survey.complete
+        else (),
         space=use_of_space(files, root) if counting else (),
     )
     if scanners is None:
@@ -161,6 +168,14 @@ def gather_system(
     certificates = store_certificates(hives.get("SOFTWARE"))
     programs, census = census_of(files, root, scanners, certificates=certificates)
     return replace(whole, programs=programs, census=census)
+
+
+def _boot_ini(loader: FileSystem) -> Fact[BootIni]:
+    try:
+        entry = loader.lookup("/boot.ini")
+    except ByreError:
+        return absent()
+    return attempt(lambda: parse_boot_ini(loader.read(entry, length=MAX_TEXT)))
 
 
 def _read_start(files: FileSystem, root: str, guest: Guest, plan: Sequence[boot_path.Step]) -> dict[str, FileFacts]:
@@ -203,7 +218,14 @@ def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
         chosen = guest.boot_ini.value.chosen if guest.boot_ini.value else None
         if chosen and chosen.arc:
             wanted = str(PurePosixPath("/", chosen.arc.folder.replace("\\", "/").lstrip("/"))).lower()
-            return sorted(roots, key=lambda pair: pair[1].lower() != wanted)
+            number = chosen.arc.partition
+            return sorted(
+                roots,
+                key=lambda pair: (
+                    pair[1].lower() != wanted,
+                    arc_number(found.table, pair[0].partition.index) != number,
+                ),
+            )
     return roots
 
 

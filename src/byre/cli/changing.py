@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -148,14 +148,16 @@ def run_change(
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
         if args.dry_run:
-            rows = [_said(change) for _, changes in steps for change in changes]
+            rows = [_said(change, _drive(guest, volume)) for volume, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
         from byre.lite.applying import refuse_asleep
 
         refuse_asleep(guest.volumes)
-        saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
+        done = zip(steps, apply_plan(work, steps, out), strict=True)
+        applied = tuple(_placed(each, _drive(guest, volume)) for (volume, _), each in done)
+        saved = save(args, disk, work, applied, out, verb=verb)
     tell(args, out, verb, saved)
     return 0
 
@@ -184,13 +186,27 @@ def _count(number: int) -> str:
     return "1 file" if number == 1 else f"{number} files"
 
 
-def _said(change: Change) -> str:
+def _drive(guest: Inspection, volume: OpenVolume) -> str:
+    """What goes before a path that isn't on the system's own drive: its letter, or its partition."""
+    if not guest.roots or any(volume is each for each, _ in guest.roots[:1]):
+        return ""
+    letter = next((each for each, where in guest.drives.items() if where is volume), None)
+    return f"{letter}:" if letter is not None else f"partition {volume.partition.index}:"
+
+
+def _placed(applied: Applied, drive: str) -> Applied:
+    removed, written = (tuple(drive + path for path in paths) for paths in (applied.removed, applied.written))
+    return replace(applied, removed=removed, written=written)
+
+
+def _said(change: Change, drive: str) -> str:
     from byre.lite.changes import MakeFolder, Put, Remove
 
+    path = drive + change.path
     if isinstance(change, Remove):
-        return printable(f"remove {change.path}")
+        return printable(f"remove {path}")
     if isinstance(change, MakeFolder):
-        return printable(f"make the folder {change.path}")
+        return printable(f"make the folder {path}")
     if isinstance(change, Put):
-        return printable(f"write {change.path}, {format_size(change.content.size)}")
-    return printable(f"change {change.path} in place, {format_size(len(change.data))}")
+        return printable(f"write {path}, {format_size(change.content.size)}")
+    return printable(f"change {path} in place, {format_size(len(change.data))}")

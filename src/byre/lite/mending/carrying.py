@@ -126,10 +126,14 @@ def _mend_disk(work: ScratchDisk, options: Options) -> Plan:
 
 
 def _discard_session(work: ScratchDisk, options: Options, image: str) -> Plan:
-    """Written at once as well: as long as a session is there, its volume is not changed."""
-    roots = Inspection(work, name=image).roots
-    files = roots[0][0].filesystem if roots else None
-    plan = plan_session(files, options) if files is not None else Plan()
+    """Written at once as well: as long as a session is there, no volume of the disk is changed."""
+    inspection = Inspection(work, name=image)
+    chosen = [volume for volume, _ in inspection.roots[:1]]
+    chosen += [each for each in inspection.volumes if chosen and each.partition.active and each not in chosen][:1]
+    plan = Plan()
+    for volume in chosen:
+        if volume.filesystem is not None:
+            plan += plan_session(volume.filesystem, options)
     for step in plan.steps:
         assert isinstance(step.action, WriteSector)
         work.write(step.action.offset, step.action.data)

@@ -28,8 +28,9 @@ def plan_hives(patient: Patient) -> Plan:
 
 
 def plan_hibernation(patient: Patient) -> Plan:
-    """The session of the system's volume; see ``plan_session``."""
-    return plan_session(patient.files, patient.options)
+    """The session of the system's volume, or of the loader's: there Windows puts it; see ``plan_session``."""
+    plan = plan_session(patient.files, patient.options)
+    return plan if patient.loader is patient.files else plan + plan_session(patient.loader, patient.options)
 
 
 def plan_session(files: FileSystem, options: Options) -> Plan:

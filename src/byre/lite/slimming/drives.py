@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from byre.audit.facts import Facts
 from byre.disks.disk import CheckReport
 from byre.errors import MissingError
 from byre.filesystems.base import Entry, FileExtents, FileSystem, FreeExtents, VolumeFacts
-from byre.filesystems.fat.filesystem import FatFileSystem
-from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
+from byre.lite.applying import changeable
 from byre.volumes.partition import PartitionTable
+
+_LETTERS = frozenset(ascii_uppercase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ def drives_of(volumes: Sequence[OpenVolume], facts: Facts) -> tuple[tuple[Drive,
     own = own_letter(facts)
     letters: dict[int, str] = {}
     for letter, signature, start in facts.system.value.mounted if facts.system.value is not None else ():
-        if letter != own and signature == _signature(facts.table) and letter not in letters.values():
+        fits = letter in _LETTERS and letter != own and signature == _signature(facts.table)
+        if fits and letter not in letters.values():
             letters.setdefault(start, letter)
     loader = next((each.partition.index for each in volumes if each.partition.active and each.filesystem), None)
     found: list[Drive] = []
@@ -53,7 +56,7 @@ def drives_of(volumes: Sequence[OpenVolume], facts: Facts) -> tuple[tuple[Drive,
         known = letters.get(volume.partition.start)
         if known is None:
             notes.append(f"partition {index} has no drive letter in MountedDevices: nothing of it goes")
-        elif not isinstance(files, (NtfsFileSystem, FatFileSystem)):
+        elif not changeable(volume):
             notes.append(f"{known}: is {files.type}, which Byre doesn't change: nothing of it goes")
         else:
             found.append(Drive(known, index, files, index == loader))

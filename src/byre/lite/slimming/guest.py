@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
-from byre.errors import UnsupportedError
+from byre.errors import ByreError, UnsupportedError
 from byre.filesystems.base import FileSystem
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
@@ -92,7 +92,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     for lower in _run_from_there(there, guest.root):
         if lower.endswith((".exe", ".scr", ".cpl")):
             programs.setdefault(lower, ("the program", there[lower]))
-    paging, far = _page_files(control_set, paths)
+    paging, far = _page_files(control_set, paths, everywhere)
     evidence = read_evidence(facts, hives, control_set, there.keys())
     return SlimGuest(
         files=files,
@@ -127,8 +127,11 @@ def _unknown_users(evidence: Evidence) -> Iterator[str]:
         yield f"what users have in use isn't known: {evidence.users.reason}"
 
 
-def _page_files(control_set: Key | None, paths: SystemPaths) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(the page files that the registry names, as guest paths; notes on those on drives that aren't known)."""
+def _page_files(
+    control_set: Key | None, paths: SystemPaths, files: FileSystem
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(the page files that the registry names and that are files, as guest paths; notes on those on drives that
+    aren't known)."""
     key = control_set.at(r"Control\Session Manager\Memory Management") if control_set is not None else None
     value = key.value("PagingFiles") if key is not None else None
     found: list[str] = []
@@ -140,9 +143,17 @@ def _page_files(control_set: Key | None, paths: SystemPaths) -> tuple[tuple[str,
         resolved = paths.resolve(path)
         if resolved is None:
             notes.append(f"the page file {path} lies on a drive that isn't known in this image, and stays")
-        elif not set(resolved) & set("*?{}"):
+        elif not set(resolved) & set("*?{}") and _is_plain(files, resolved):
             found.append(resolved)
     return tuple(found), tuple(notes)
+
+
+def _is_plain(files: FileSystem, path: str) -> bool:
+    try:
+        entry = files.lookup(path)
+    except ByreError:
+        return False
+    return not entry.is_dir and entry.reparse is None and entry.links == 1
 
 
 def _control_set(facts: Facts, hives: Hives) -> Key | None:
@@ -171,7 +182,7 @@ def list_parts(
         return parts
     home = {path.lower(): part.component.id for part in parts for path in part.files}
     found: dict[str, list[Dependent]] = {part.component.id: [] for part in parts}
-    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance, paths=guest.paths)
     candidates: dict[str, set[str]] = {}
     for name, what, path, module, later in programs.users(home):
         if later:
@@ -206,7 +217,7 @@ def plan_guest(
 ) -> SlimPlan:
     """The plan for a choice, with its edits of the registry. ``owned``, of ``owned_in``, where it is known already.
     Raises UsageError for what isn't there."""
-    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance, paths=guest.paths)
     plan = plan_slim(
         choice,
         components,
