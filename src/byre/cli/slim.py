@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
+from byre.cli.changing import (
+    Saved,
+    add_destination,
+    apply_plan,
+    byre_command,
+    changing,
+    check_destination,
+    output_format,
+    save,
+)
 from byre.cli.options import add_image
 from byre.cli.output import Output
 from byre.cli.publishing import publish, refuse_taken
@@ -21,7 +29,6 @@ from byre.errors import ByreError, UnsupportedError, UsageError
 if TYPE_CHECKING:
     from byre.audit.facts import Facts
     from byre.disks.disk import Disk
-    from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
     from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
@@ -82,8 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     if args.list:
-        if args.output or args.in_place:
-            raise UsageError("--list changes nothing", hint="Leave out -o and --in-place.")
+        _refuse_with_list(args)
         args.dry_run = True
     check_destination(args)
     if args.report is not None:
@@ -98,10 +104,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
         return _Run(args, out, recipe, disk, work, inspection).go()
 
 
-def _check_compress(args: argparse.Namespace) -> None:
-    from byre.disks.formats import format_for_suffix, format_named
+def _refuse_with_list(args: argparse.Namespace) -> None:
+    """UsageError for what says how to slim, or where to: the list would pass over it in silence."""
+    named = ("output", "in_place", "keep_as", "profile", "keep", "drop", "keep_needed", "compress", "report", "boot")
+    given = [f"--{name.replace('_', '-')}" for name in (*named, "verify", "force") if getattr(args, name)]
+    if given:
+        raise UsageError(
+            "--list changes nothing, and tells of every component",
+            found=", ".join("-o" if name == "--output" else name for name in given),
+            hint="Leave that out; --recipe alone belongs to it, for components of your own. --dry-run shows a plan.",
+        )
 
-    entry = format_for_suffix(args.output) or format_named("qcow2")
+
+def _check_compress(args: argparse.Namespace) -> None:
+    entry = output_format(args.output)
     if "compress" not in entry.options:
         raise UsageError(f"{entry.name} images are not compressed", path=args.output)
 
@@ -137,11 +153,14 @@ class _Run:
     def go(self) -> int:
         from byre.cli.slim_shown import show_list, show_result
         from byre.lite.slimming.guest import list_left, list_parts, owned_in
+        from byre.lite.slimming.plan import refuse_other_drives
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
         with self._phase("look"):
             facts, volume, guest = self._look()
         components = _components(facts, self.recipe.components)
+        letters = {each for each, drive in self.inspection.drives.items() if drive is volume}
+        refuse_other_drives(self.recipe.choice, letters)
         if self.args.list:
             with self.out.progress("looking for what needs them", None, unit="programs") as bar:
                 parts = list_parts(guest, components, bar.advance)
@@ -239,7 +258,11 @@ class _Run:
         payload["dropped_free"] = unneeded.free
         if saved.snapshot is not None:
             payload["give_back"] = _give_back(self.args.image, saved.snapshot)
-        elif payload["after"] > payload["before"] and not self.args.compress and "compress" in self._format().options:
+        elif (
+            payload["after"] > payload["before"]
+            and not self.args.compress
+            and "compress" in output_format(self.args.output).options
+        ):
             payload["advice"] = (
                 "larger than the image, which is compressed or in finer pieces; --compress makes it smaller"
             )
@@ -249,7 +272,7 @@ class _Run:
         if saved.snapshot is not None:
             return _taken(self.disk)
         state = Path(self.args.output).stat()
-        return state.st_blocks * 512 if self._format().name == "raw" else state.st_size
+        return min(state.st_size, state.st_blocks * 512)
 
     def _prove(self, facts: Facts, plan: SlimPlan, planned: Planned, result: Disk, apart: Int64Array) -> Proof:
         from byre.lite.proof import prove
@@ -262,12 +285,6 @@ class _Run:
                 self.inspection, after, facts, planned, apart=apart, expected=expected, read_all=self.args.verify
             )
 
-    def _format(self) -> Format:
-        """That of OUT."""
-        from byre.disks.formats import format_for_suffix, format_named
-
-        return format_for_suffix(self.args.output) or format_named("qcow2")
-
     def _save(self, applied: tuple[Applied, ...], unneeded: Unneeded) -> Saved:
         if not self.args.output:
             return save(self.args, self.disk, self.work, applied, self.out, verb="slim", left_out=unneeded.ranges)
@@ -278,7 +295,7 @@ class _Run:
             convert_image(
                 self.work,
                 self.args.output,
-                self._format(),
+                output_format(self.args.output),
                 options,
                 force=self.args.force,
                 left_out=[unneeded.ranges],
@@ -288,15 +305,15 @@ class _Run:
 
 
 def _taken(disk: Disk) -> int:
-    """Bytes that the files of an image take: their lengths, but for raw images, which are as long as the disk."""
-    return sum(storage.allocated if disk.format == "raw" else storage.size for storage in disk.files)
+    """Bytes that the files of an image take on the host, those of its backing images too: lengths without holes. Of
+    raw disks and fixed ones, and of formats in large blocks, the lengths alone say little."""
+    return sum(min(storage.size, storage.allocated) for storage in disk.files)
 
 
 def _give_back(image: str, snapshot: str) -> str:
     """What gives up the state before, as it can be pasted into a shell."""
-    dashes = ("--",) if snapshot.startswith("-") or image.startswith("-") else ()
-    delete = shlex.join(("byre", "snapshot", "delete", *dashes, image, snapshot))
-    return f"{delete} && {shlex.join(('byre', 'compact', *dashes, image))}"
+    delete = byre_command("snapshot delete", image, snapshot)
+    return f"{delete} && {byre_command('compact', image)}"
 
 
 def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ...]:

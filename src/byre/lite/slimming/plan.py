@@ -403,6 +403,33 @@ def _split(names: tuple[str, ...], components: tuple[Component, ...]) -> tuple[s
     return found, tuple(paths)
 
 
+def refuse_other_drives(choice: Choice, letters: Collection[str]) -> None:
+    """UsageError where a path names a drive that isn't the system's own: nothing goes from there. ``letters``: those
+    that the guest has for the system's volume, upper case."""
+    for name in (*choice.keep, *choice.drop):
+        if name[1:2] == ":" and name[:1].isalpha() and name[2:3] in ("/", "\\") and name[0].upper() not in letters:
+            raise UsageError(
+                f"{name!r} lies on another drive than the system",
+                expected=", ".join(f"{each}:" for each in sorted(letters)) or "a path without a drive",
+                hint="Only the system's volume is slimmed; 'byre rm' removes files from others.",
+            )
+
+
+def unmatched(choice: Choice, components: tuple[Component, ...], rows: Iterable[Row], places: Places) -> list[str]:
+    """What was named as a path, to be kept or dropped, and fits no name of the guest: a slip of the keyboard, or what
+    a recipe for many images names."""
+    asked = dict.fromkeys((*_split(choice.keep, components)[1], *_split(choice.drop, components)[1]))
+    waiting = {path: _dropped((path,)) for path in asked}
+    starts = {path: beginnings(each, places) for path, each in waiting.items()}
+    for row in rows if waiting else ():
+        lower = row.path.lower()
+        for path in [
+            each for each in waiting if lower.startswith(starts[each]) and waiting[each].owns(lower, places)
+        ]:
+            del waiting[path]
+    return list(waiting)
+
+
 def _dropped(paths: tuple[str, ...]) -> Component:
     """Paths as a component of their own."""
     patterns = tuple(pattern for path in paths for pattern in (path, f"{path}/**"))
