@@ -123,8 +123,8 @@ def apply_plan(
     """Make every volume's changes on the scratch disk."""
     from byre.lite.applying import apply_changes
 
-    total = sum(len(changes) for _, changes in plan)
-    with out.progress("changing", total) as bar:
+    # A folder is one change and may be a thousand names: how many isn't known before.
+    with out.progress("changing", unit="names") as bar:
         return tuple(apply_changes(work, volume, changes, advance=bar.advance) for volume, changes in plan)
 
 

@@ -22,6 +22,7 @@ from byre.cli.changing import (
 )
 from byre.cli.options import add_image
 from byre.cli.output import Output
+from byre.cli.progress import ticking
 from byre.cli.publishing import publish, refuse_taken
 from byre.cli.slim_boot import add_boot, boot_payload, check_boot, try_start
 from byre.errors import ByreError, UnsupportedError, UsageError
@@ -156,7 +157,7 @@ class _Run:
         from byre.lite.slimming.plan import refuse_other_drives
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
-        with self._phase("look"):
+        with self._phase("look"), self.out.progress("looking inside", unit="files") as bar, ticking(bar):
             facts, volume, guest = self._look()
         components = _components(facts, self.recipe.components)
         letters = {each for each, drive in self.inspection.drives.items() if drive is volume}
@@ -279,7 +280,7 @@ class _Run:
         from byre.windows.inspection import Inspection
 
         expected = {part.component.title for part in plan.parts}
-        with self.out.progress("proving", None, unit="files"):
+        with self.out.progress("proving", unit="files") as bar, ticking(bar):
             after = Inspection(result, name=self.args.image)
             return prove(
                 self.inspection, after, facts, planned, apart=apart, expected=expected, read_all=self.args.verify
@@ -291,7 +292,7 @@ class _Run:
         from byre.convert.convert import convert_image
 
         options = {"compress": True} if self.args.compress else {}
-        with self.out.progress("writing", self.work.size) as bar:
+        with self.out.progress("writing", max(1, self.work.size - unneeded.free)) as bar:
             convert_image(
                 self.work,
                 self.args.output,
