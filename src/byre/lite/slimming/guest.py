@@ -17,7 +17,7 @@ from byre.lite.slimming.drives import AllDrives, Drive, letter_of, own_letter
 from byre.lite.slimming.evidence import read_evidence, read_places
 from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
 from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
-from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
+from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, unmatched, with_dependents
 from byre.lite.slimming.programs import MODULES, Programs
 from byre.lite.slimming.registry import registry_steps
 from byre.lite.slimming.uses import read_shortcuts, read_uses
@@ -223,7 +223,11 @@ def plan_guest(
     told = {part.component.id for part in plan.parts}
     told |= {each.part for each in plan.kept} | {each.part for each in plan.left}
     known = {each.id for each in components} - told - set(choice.keep)
-    absent = tuple(f"{name} isn't in this image" for name in choice.drop if name in known)
+    absent = [f"{name} isn't in this image" for name in choice.drop if name in known]
+    absent += [
+        f"nothing in this image is named {path}"
+        for path in unmatched(choice, components, guest.rows, guest.places, guest.paths)
+    ]
     parts = _with_later(plan.parts, programs)
     return replace(plan, parts=parts, steps=steps, notes=(*guest.notes, *absent, *notes))
 

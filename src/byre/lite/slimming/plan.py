@@ -412,6 +412,25 @@ def _split(
     return found, tuple(paths)
 
 
+def unmatched(
+    choice: Choice, components: tuple[Component, ...], rows: Iterable[Row], places: Places, paths: SystemPaths
+) -> list[str]:
+    """What was named as a path, to be kept or dropped, and fits no name of the guest: a slip of the keyboard, or what
+    a recipe for many images names."""
+    asked = dict.fromkeys(
+        path for names in (choice.keep, choice.drop) for path in _split(names, components, paths)[1]
+    )
+    waiting = {path: _dropped((path,)) for path in asked}
+    starts = {path: beginnings(each, places) for path, each in waiting.items()}
+    for row in rows if waiting else ():
+        lower = row.path.lower()
+        for path in [
+            each for each in waiting if lower.startswith(starts[each]) and waiting[each].owns(lower, places)
+        ]:
+            del waiting[path]
+    return list(waiting)
+
+
 def _dropped(paths: tuple[str, ...]) -> Component:
     """Paths as a component of their own."""
     patterns = tuple(pattern for path in paths for pattern in (path, f"{path}/**"))
