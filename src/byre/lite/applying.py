@@ -14,6 +14,7 @@ from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_writer, ntfs_writer
 from byre.lite.changes import Applied, Change, Overwrite
 from byre.lite.ntfs_writer import Advance
+from byre.volumes.types import PIECES
 
 
 def _quiet(amount: int) -> None:
@@ -25,6 +26,13 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
     files = volume.filesystem
     if files is None and volume.reason is not None:
         raise volume.reason
+    if files is not None and volume.partition.type in PIECES:
+        raise UnsupportedError(
+            f"the partition is {PIECES[volume.partition.type]}: it is not changed from outside",
+            path=files.volume.name,
+            found=f"partition {volume.partition.index}, type {volume.partition.type}",
+            hint="Change it from inside the guest, or copy its files to a basic disk.",
+        )
     if isinstance(files, NtfsFileSystem):
         ntfs_writer.refuse_unsafe(files)
     elif isinstance(files, FatFileSystem):
