@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_write_options, open_image
 from byre.cli.output import Output, printable
-from byre.errors import ExistsError, UsageError
+from byre.errors import ByreError, ExistsError, UsageError
 from byre.units import format_size
 
 if TYPE_CHECKING:
@@ -144,17 +144,36 @@ def run_change(
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
 ) -> int:
     """The whole of a simple verb: plan, apply, save, tell."""
+    from byre.lite.applying import refuse_sleeping
+
     check_destination(args)
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
         if args.dry_run:
+            obstacle = _obstacle(guest, steps)
+            if obstacle is not None:
+                out.notice(f"this would be refused now: {obstacle.what}")
             rows = [_said(change) for _, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
+        refuse_sleeping(guest.volumes)
         saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
     tell(args, out, verb, saved)
     return 0
+
+
+def _obstacle(guest: Inspection, steps: Sequence[tuple[OpenVolume, Sequence[Change]]]) -> ByreError | None:
+    """Why nothing may be changed now, if anything keeps it from being."""
+    from byre.lite.applying import refuse_sleeping, refuse_unsafe
+
+    try:
+        for volume, _ in steps:
+            refuse_unsafe(volume)
+        refuse_sleeping(guest.volumes)
+    except ByreError as error:
+        return error
+    return None
 
 
 def undo(image: str, snapshot: str) -> str:

@@ -177,13 +177,14 @@ class _Run:
 
     def _look(self) -> tuple[Facts, OpenVolume, SlimGuest]:
         from byre.audit.gathering import gather
-        from byre.lite.applying import refuse_unsafe
+        from byre.lite.applying import refuse_sleeping, refuse_unsafe
         from byre.lite.slimming.guest import read_slim_guest
 
         facts = gather(self.disk, name=self.args.image, found=self.inspection, counting=False)
         volume = self._volume(facts)
         try:
             refuse_unsafe(volume)
+            refuse_sleeping(self.inspection.volumes)
         except ByreError as error:
             if not self.args.dry_run:
                 raise

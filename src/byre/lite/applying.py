@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, UnsupportedError, UsageError
@@ -26,21 +26,15 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
     files = volume.filesystem
     if files is None and volume.reason is not None:
         raise volume.reason
-    if files is not None and volume.partition.type in PIECES:
-        raise UnsupportedError(
-            f"the partition is {PIECES[volume.partition.type]}: it is not changed from outside",
-            path=files.volume.name,
-            found=f"partition {volume.partition.index}, type {volume.partition.type}",
-            hint="Change it from inside the guest, or copy its files to a basic disk.",
-        )
-    if isinstance(files, NtfsFileSystem):
-        ntfs_writer.refuse_unsafe(files)
-    elif isinstance(files, FatFileSystem):
-        fat_writer.refuse_unsafe(files)
-    else:
+    if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
         raise UnsupportedError(
             f"{volume.type or 'unknown'} volumes are not changed by Byre", hint="NTFS and FAT are."
         )
+    _refuse_piece(volume, files.volume.name)
+    if isinstance(files, NtfsFileSystem):
+        ntfs_writer.refuse_unsafe(files)
+    else:
+        fat_writer.refuse_unsafe(files)
     report = files.check()
     if report.corruptions:
         first = next((each for each in report.problems if each.kind == "corruption"), None)
@@ -51,6 +45,31 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
             hint="Let the guest repair it (chkdsk /f), then try again.",
         )
     return files
+
+
+def _refuse_piece(volume: OpenVolume, name: str) -> None:
+    piece = PIECES.get(volume.partition.type)
+    if piece is not None:
+        raise UnsupportedError(
+            f"the partition is {piece}: it is not changed from outside",
+            path=name,
+            found=f"partition {volume.partition.index}, type {volume.partition.type}",
+            hint="Change it from inside the guest, or copy its files to a basic disk.",
+        )
+
+
+def refuse_sleeping(volumes: Iterable[OpenVolume]) -> None:
+    """UnsupportedError where a volume holds a hibernated session, whichever is to be changed: the system that sleeps
+    there may have the others mounted, and wakes with what it remembers of them."""
+    for volume in volumes:
+        files = volume.filesystem
+        if isinstance(files, (NtfsFileSystem, FatFileSystem)) and files.facts().hibernated:
+            raise UnsupportedError(
+                f"partition {volume.partition.index} holds a hibernated session: no volume of the disk is changed",
+                path=files.volume.name,
+                hint="Start that system and shut it down from inside; or 'byre mend IMAGE hibernation "
+                "--discard-session' gives up what was open.",
+            )
 
 
 def apply_changes(
