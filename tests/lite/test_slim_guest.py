@@ -396,3 +396,10 @@ def test_users_whose_hives_lie_elsewhere_keep_what_they_may_use() -> None:
 def test_a_component_that_isnt_there_is_told() -> None:
     plan = plan_of(Choice(None, drop=("themes", "printing", "fax"), keep=("fax",)))
     assert plan.notes == ("themes isn't in this image",)
+
+
+def test_a_second_system_on_the_volume_keeps_programs_that_it_may_share() -> None:
+    other = {"/WINNT/system32/config/SYSTEM": b"regf", "/WINNT/system32/ntoskrnl.exe": b"MZ"}
+    alone, beside = _plan(), _plan(write=other)
+    assert alone.reasons == ()
+    assert {(each.part, each.path) for each in beside.reasons} == {("player", LIBRARY)}

@@ -25,6 +25,7 @@ from byre.windows.hives import Hives, open_hives
 from byre.windows.paths import SystemPaths
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
+from byre.windows.roots import find_roots
 
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
@@ -51,6 +52,8 @@ class SlimGuest:
     verdicts: Mapping[str, Verdict]
     """Which files are in use, by the name of the judgement."""
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Folders of other systems on the same volume."""
 
 
 def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
@@ -90,6 +93,7 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
         shortcuts=links,
         verdicts=judge_all(evidence),
         notes=(*notes, *unread, *_unknown_users(evidence), *_elsewhere(control_set, paths)),
+        others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
 
 
@@ -180,6 +184,7 @@ def plan_guest(
         verdicts=guest.verdicts,
         shortcuts=guest.shortcuts,
         owned=owned,
+        others=guest.others,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses)
     told = {part.component.id for part in plan.parts}
