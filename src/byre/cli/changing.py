@@ -145,6 +145,7 @@ def run_change(
 ) -> int:
     """The whole of a simple verb: plan, apply, save, tell."""
     from byre.lite.applying import refuse_sleeping
+    from byre.lite.outcome import prove_outcome
 
     check_destination(args)
     with changing(args) as (disk, work, guest):
@@ -158,7 +159,9 @@ def run_change(
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
         refuse_sleeping(guest.volumes)
-        saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
+        applied = apply_plan(work, steps, out)
+        prove_outcome(work, steps)
+        saved = save(args, disk, work, applied, out, verb=verb)
     tell(args, out, verb, saved)
     return 0
 

@@ -21,6 +21,7 @@ from byre.lite.mending.disk import plan_disk
 from byre.lite.mending.plan import Mend, Options, Patient, Plan, Refusal, Step, WriteSector
 from byre.lite.mending.sessions import plan_session
 from byre.lite.mending.sources import GuestSources
+from byre.lite.outcome import prove_outcome
 from byre.lite.registry_changes import hive_changes
 from byre.windows.inspection import Inspection
 
@@ -174,6 +175,7 @@ def carry_out(
     done = tuple(apply_changes(work, volume, changes, advance=advance) for volume, changes in prepared.volumes)
     for sector in prepared.sectors:
         work.write(sector.offset, sector.data)
+    prove_outcome(work, prepared.volumes)
     return done
 
 
