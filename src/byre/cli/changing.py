@@ -89,13 +89,21 @@ def changing(args: argparse.Namespace) -> Iterator[tuple[Disk, ScratchDisk, Insp
             from byre.lite.saving import refuse_in_place
 
             if not args.dry_run:
-                refuse_in_place(disk)
-        folder = os.path.dirname(os.path.abspath(args.output or args.image))  # noqa: PTH100, PTH120
-        work = open_scratch(disk, folder)
+                refuse_in_place(disk, args.keep_as)
+        work = open_scratch(disk, scratch_folder(args.image, args.output))
         try:
             yield disk, work, Inspection(disk, name=args.image, partition=getattr(args, "partition", None))
         finally:
             work.close()
+
+
+def scratch_folder(image: str, output: str | None) -> str:
+    """Where the changes lie until they are published: beside the result, where room for it is needed anyhow. Without
+    one beside the image, or where that has no folder that can be written to, in the system's own for such files."""
+    import tempfile
+
+    beside = os.path.dirname(os.path.abspath(output or image))  # noqa: PTH100, PTH120
+    return beside if output or os.access(beside, os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def apply_plan(

@@ -88,6 +88,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     check_destination(args)
     if args.report is not None:
         refuse_taken(args.report)
+        if args.output and Path(args.output).resolve() == args.report.resolve():
+            raise UsageError("the report and the result would have the same name", path=args.report)
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
     if args.compress:
