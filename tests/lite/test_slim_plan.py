@@ -178,3 +178,20 @@ def test_a_broken_chain_stops_the_plan_with_the_guests_own_spelling() -> None:
     plan = plan_slim(Choice("lite"), ALL, ROWS, PLACES, (), chains)
     assert plan.reasons[0].chain == ("the program x.exe", "/WINDOWS/system32/SOL.EXE")
     assert plan_slim(Choice("lean"), ALL, ROWS, PLACES, (), chains).reasons == ()
+
+
+def test_what_lies_outside_stays_where_another_system_may_need_it() -> None:
+    shared = _component("player", "{programs}/Player/*", "{system32}/player.dll")
+    rows = (*ROWS, Row("/Program Files/Player/player.exe", 5), Row("/WINDOWS/system32/player.dll", 5))
+
+    def plan(give_way: bool, others: tuple[str, ...]) -> SlimPlan:
+        choice = Choice("lite", give_way=give_way)
+        return plan_slim(choice, (*ALL, shared), rows, PLACES, (), _nothing, others=others)
+
+    assert plan(False, ()).reasons == ()
+    (reason,) = plan(False, ("/WINNT",)).reasons
+    assert reason.part == "player" and reason.path == "/Program Files/Player/player.exe"
+    assert reason.chain[0].startswith("the system in /WINNT")
+    gave_way = plan(True, ("/WINNT",))
+    assert {part.component.id for part in gave_way.parts} == {each.id for each in ALL}
+    assert [each.part for each in gave_way.kept] == ["player"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_write_options, open_image
 from byre.cli.output import Output, printable
-from byre.errors import ExistsError, UsageError
+from byre.errors import ByreError, ExistsError, UsageError
 from byre.reports.printable import shell_command
 from byre.units import format_size
 
@@ -108,13 +108,21 @@ def changing(args: argparse.Namespace) -> Iterator[tuple[Disk, ScratchDisk, Insp
             from byre.lite.saving import refuse_in_place
 
             if not args.dry_run:
-                refuse_in_place(disk)
-        folder = os.path.dirname(os.path.abspath(args.output or args.image))  # noqa: PTH100, PTH120
-        work = open_scratch(disk, folder)
+                refuse_in_place(disk, args.keep_as)
+        work = open_scratch(disk, scratch_folder(args.image, args.output))
         try:
             yield disk, work, Inspection(disk, name=args.image, partition=getattr(args, "partition", None))
         finally:
             work.close()
+
+
+def scratch_folder(image: str, output: str | None) -> str:
+    """Where the changes lie until they are published: beside the result, where room for it is needed anyhow. Without
+    one beside the image, or where that has no folder that can be written to, in the system's own for such files."""
+    import tempfile
+
+    beside = os.path.dirname(os.path.abspath(output or image))  # noqa: PTH100, PTH120
+    return beside if output or os.access(beside, os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def apply_plan(
@@ -162,20 +170,39 @@ def run_change(
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
 ) -> int:
     """The whole of a simple verb: plan, apply, save, tell."""
+    from byre.lite.applying import refuse_sleeping
+    from byre.lite.outcome import prove_outcome
+
     check_destination(args)
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
         if args.dry_run:
+            obstacle = _obstacle(guest, steps)
+            if obstacle is not None:
+                out.notice(f"this would be refused now: {obstacle.what}")
             rows = [_said(change) for _, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
-        from byre.lite.applying import refuse_asleep
-
-        refuse_asleep(guest.volumes)
-        saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
+        refuse_sleeping(guest.volumes)
+        applied = apply_plan(work, steps, out)
+        prove_outcome(work, steps)
+        saved = save(args, disk, work, applied, out, verb=verb)
     tell(args, out, verb, saved)
     return 0
+
+
+def _obstacle(guest: Inspection, steps: Sequence[tuple[OpenVolume, Sequence[Change]]]) -> ByreError | None:
+    """Why nothing may be changed now, if anything keeps it from being."""
+    from byre.lite.applying import refuse_sleeping, refuse_unsafe
+
+    try:
+        for volume, _ in steps:
+            refuse_unsafe(volume)
+        refuse_sleeping(guest.volumes)
+    except ByreError as error:
+        return error
+    return None
 
 
 def undo(image: str, snapshot: str) -> str:

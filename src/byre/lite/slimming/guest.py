@@ -26,6 +26,7 @@ from byre.windows.hives import Hives, open_hives
 from byre.windows.paths import SystemPaths
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
+from byre.windows.roots import find_roots
 
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
@@ -56,6 +57,8 @@ class SlimGuest:
     verdicts: Mapping[str, Verdict]
     """Which files are in use, by the name of the judgement."""
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Folders of other systems on the same volume."""
     drives: tuple[Drive, ...] = ()
 
     @property
@@ -112,6 +115,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         verdicts=judge_all(evidence),
         notes=(*notes, *unread, *_unknown_users(evidence), *far),
         drives=drives,
+        others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
 
 
@@ -218,6 +222,7 @@ def plan_guest(
         shortcuts=guest.shortcuts,
         owned=owned,
         paths=guest.paths,
+        others=guest.others,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses, guest.paths)
     told = {part.component.id for part in plan.parts}
