@@ -114,7 +114,7 @@ def test_a_session_on_the_loaders_volume_is_discarded(tmp_path: Path) -> None:
     volumes = [Volume("C", "fat16", {"/hiberfil.sys": ASLEEP}), Volume("D")]
     image = drives_disk(tmp_path / "s.qcow2", volumes, system="D", paging=[])
     told = byre_json("mend", image, "hibernation", "-n", status=None)["mends"][0]
-    assert [row["what"] for row in told["refused"]] == ["the hibernated session"]
+    assert [row["what"] for row in told["refused"]] == ["the hibernated session of partition 1"]
     refused = byre_json("slim", image, "-o", tmp_path / "lean.qcow2", status=69)
     assert refused["what"].startswith("partition 1 holds a hibernated session")
     out = tmp_path / "awake.qcow2"

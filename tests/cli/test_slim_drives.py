@@ -348,7 +348,7 @@ def test_a_hibernated_session_on_any_drive_forbids_all(where: str, tmp_path: Pat
     image = drives_disk(tmp_path / "s.qcow2", volumes, system="D", paging=[])
     (tmp_path / "new.txt").write_text("new")
     number = 1 if where == "C:" else 2
-    wanted = f"partition {number} holds a hibernated session: no volume of the disk must be changed"
+    wanted = f"partition {number} holds a hibernated session: no volume of the disk is changed"
     key = (r"HKLM\SOFTWARE\Probe", "x", "1")
     for arguments in (
         ("slim", image, "--profile", "none", "--drop", r"E:\a.txt"),
@@ -357,7 +357,7 @@ def test_a_hibernated_session_on_any_drive_forbids_all(where: str, tmp_path: Pat
         ("reg", image, "set", *key),
     ):
         said = byre_json(*arguments, "-o", tmp_path / "out.qcow2", status=69)
-        assert said["what"] == wanted and "byre run --keep" in said["hint"]
+        assert said["what"] == wanted and "mend IMAGE hibernation" in said["hint"]
         assert not (tmp_path / "out.qcow2").exists()
     notice = byre("slim", image, "-n").stderr
     assert f"this would be refused now: {wanted}" in notice

@@ -14,8 +14,8 @@ from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_writer, ntfs_writer
 from byre.lite.changes import Applied, Change, Overwrite
-from byre.lite.guards import from_inside
 from byre.lite.ntfs_writer import Advance
+from byre.volumes.types import PIECES
 
 
 def _quiet(amount: int) -> None:
@@ -24,7 +24,8 @@ def _quiet(amount: int) -> None:
 
 def changeable(volume: OpenVolume) -> bool:
     """Whether it is of a kind that Byre changes at all."""
-    return isinstance(volume.filesystem, (NtfsFileSystem, FatFileSystem))
+    known = isinstance(volume.filesystem, (NtfsFileSystem, FatFileSystem))
+    return known and volume.partition.type not in PIECES
 
 
 def refuse_unsafe(volume: OpenVolume, report: CheckReport | None = None) -> FileSystem:
@@ -33,14 +34,15 @@ def refuse_unsafe(volume: OpenVolume, report: CheckReport | None = None) -> File
     files = volume.filesystem
     if files is None and volume.reason is not None:
         raise volume.reason
-    if isinstance(files, NtfsFileSystem):
-        ntfs_writer.refuse_unsafe(files)
-    elif isinstance(files, FatFileSystem):
-        fat_writer.refuse_unsafe(files)
-    else:
+    if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
         raise UnsupportedError(
             f"{volume.type or 'unknown'} volumes are not changed by Byre", hint="NTFS and FAT are."
         )
+    _refuse_piece(volume, files.volume.name)
+    if isinstance(files, NtfsFileSystem):
+        ntfs_writer.refuse_unsafe(files)
+    else:
+        fat_writer.refuse_unsafe(files)
     report = report or files.check()
     if report.corruptions:
         first = next((each for each in report.problems if each.kind == "corruption"), None)
@@ -53,9 +55,20 @@ def refuse_unsafe(volume: OpenVolume, report: CheckReport | None = None) -> File
     return files
 
 
-def refuse_asleep(volumes: Iterable[OpenVolume]) -> None:
-    """Raise UnsupportedError where a hibernated session lies on any volume of the disk, or that can't be told: the
-    system that sleeps there has all of them open, and goes on with what it remembers of them."""
+def _refuse_piece(volume: OpenVolume, name: str) -> None:
+    piece = PIECES.get(volume.partition.type)
+    if piece is not None:
+        raise UnsupportedError(
+            f"the partition is {piece}: it is not changed from outside",
+            path=name,
+            found=f"partition {volume.partition.index}, type {volume.partition.type}",
+            hint="Change it from inside the guest, or copy its files to a basic disk.",
+        )
+
+
+def refuse_sleeping(volumes: Iterable[OpenVolume]) -> None:
+    """UnsupportedError where a volume holds a hibernated session, or may, whichever is to be changed: the system that
+    sleeps there has the others open too, and goes on with what it remembers of them."""
     for volume in volumes:
         files = volume.filesystem
         if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
@@ -64,9 +77,10 @@ def refuse_asleep(volumes: Iterable[OpenVolume]) -> None:
         if asleep is not False:
             said = "holds a hibernated session" if asleep else "may hold a hibernated session"
             raise UnsupportedError(
-                f"partition {volume.partition.index} {said}: no volume of the disk must be changed",
+                f"partition {volume.partition.index} {said}: no volume of the disk is changed",
                 path=files.volume.name,
-                hint=from_inside(files.volume.name),
+                hint="Start that system and shut it down from inside; or 'byre mend IMAGE hibernation "
+                "--discard-session' gives up what was open.",
             )
 
 

@@ -13,8 +13,10 @@ from byre.windows.hives import list_folder
 from byre.windows.inf import MAX_INF
 
 MAX_FILE = 64 << 20
-MAX_CABINET = 512 << 20
+MAX_CABINET = 192 << 20
 """Service pack 3's driver.cab has 60 MB."""
+MAX_CABINETS = 256 << 20
+"""All of a guest's that are kept open together."""
 _CABINETS = ("sp4.cab", "sp3.cab", "sp2.cab", "sp1.cab", "driver.cab", "reactos.cab")
 """Newest first: a service pack's driver goes with its kernel. ReactOS has one cabinet, on its media."""
 _MACHINES = ("amd64", "i386")
@@ -33,6 +35,7 @@ class GuestSources:
         self._root = root
         self._given = _host_files(drivers) if drivers is not None else {}
         self._cabinets: dict[str, Cabinet | None] = {}
+        self._room = MAX_CABINETS
         self._store: list[str] | None = None
 
     def given(self, name: str) -> bool:
@@ -85,9 +88,10 @@ class GuestSources:
 
     def _of_cabinet(self, path: str, name: str) -> Iterator[tuple[bytes, str]]:
         if path not in self._cabinets:
-            data = self._read(path, MAX_CABINET)
+            data = self._read(path, min(MAX_CABINET, self._room))
             try:
                 self._cabinets[path] = None if data is None else open_cabinet(data, path=path)
+                self._room -= len(data or b"")
             except ByreError:
                 self._cabinets[path] = None  # a damaged cache has nothing to give; another place may
         cabinet = self._cabinets[path]

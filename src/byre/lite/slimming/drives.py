@@ -18,6 +18,7 @@ from byre.filesystems.base import Entry, FileExtents, FileSystem, FreeExtents, V
 from byre.filesystems.opening import OpenVolume
 from byre.lite.applying import changeable
 from byre.volumes.partition import PartitionTable
+from byre.volumes.types import PIECES
 
 _LETTERS = frozenset(ascii_uppercase)
 
@@ -57,7 +58,8 @@ def drives_of(volumes: Sequence[OpenVolume], facts: Facts) -> tuple[tuple[Drive,
         if known is None:
             notes.append(f"partition {index} has no drive letter in MountedDevices: nothing of it goes")
         elif not changeable(volume):
-            notes.append(f"{known}: is {files.type}, which Byre doesn't change: nothing of it goes")
+            what = PIECES.get(volume.partition.type, files.type)
+            notes.append(f"{known}: is {what}, which Byre doesn't change: nothing of it goes")
         else:
             found.append(Drive(known, index, files, index == loader))
     return tuple(sorted(found, key=lambda each: each.letter)), tuple(notes)

@@ -17,7 +17,7 @@ from byre.lite.slimming.drives import AllDrives, Drive, letter_of, own_letter
 from byre.lite.slimming.evidence import read_evidence, read_places
 from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
 from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
-from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
+from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, unmatched, with_dependents
 from byre.lite.slimming.programs import MODULES, Programs
 from byre.lite.slimming.registry import registry_steps
 from byre.lite.slimming.uses import read_shortcuts, read_uses
@@ -26,6 +26,7 @@ from byre.windows.hives import Hives, open_hives
 from byre.windows.paths import SystemPaths
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
+from byre.windows.roots import find_roots
 
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
@@ -56,6 +57,8 @@ class SlimGuest:
     verdicts: Mapping[str, Verdict]
     """Which files are in use, by the name of the judgement."""
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Folders of other systems on the same volume."""
     drives: tuple[Drive, ...] = ()
 
     @property
@@ -112,6 +115,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         verdicts=judge_all(evidence),
         notes=(*notes, *unread, *_unknown_users(evidence), *far),
         drives=drives,
+        others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
 
 
@@ -229,12 +233,17 @@ def plan_guest(
         shortcuts=guest.shortcuts,
         owned=owned,
         paths=guest.paths,
+        others=guest.others,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses, guest.paths)
     told = {part.component.id for part in plan.parts}
     told |= {each.part for each in plan.kept} | {each.part for each in plan.left}
     known = {each.id for each in components} - told - set(choice.keep)
-    absent = tuple(f"{name} isn't in this image" for name in choice.drop if name in known)
+    absent = [f"{name} isn't in this image" for name in choice.drop if name in known]
+    absent += [
+        f"nothing in this image is named {path}"
+        for path in unmatched(choice, components, guest.rows, guest.places, guest.paths)
+    ]
     parts = _with_later(plan.parts, programs)
     return replace(plan, parts=parts, steps=steps, notes=(*guest.notes, *absent, *notes))
 

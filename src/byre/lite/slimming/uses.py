@@ -21,6 +21,9 @@ from byre.windows.shortcuts import MAX_LINK, parse_shortcut
 
 MAX_LINKS = 20_000
 DISABLED = 4
+_NEVER_WITHOUT = frozenset(("rpcss", "dcomlaunch", "plugplay", "samss", "ksecdd", "volsnap"))
+"""Beside the disk's own drivers: services without which Windows doesn't come to a logon, or its volumes to a start,
+whoever depends on them by name."""
 _SHELL_KINDS = frozenset(
     ("context-menu", "shell-delay-load", "shared-task", "shell-execute-hook", "browser-helper", "browser-toolbar")
 )
@@ -67,6 +70,9 @@ def _starts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> Itera
             driver = step.what.removeprefix("the boot driver ")
             own = driver if driver != step.what and driver.lower() not in boot_path.DISK_PATH else None
             yield Use(f"the start: {step.what}", found, service=own, kind="start")
+    for service in facts.guest.services.value or ():
+        if service.name.lower() in boot_path.DISK_PATH | _NEVER_WITHOUT and service.start != DISABLED:
+            yield Use("the start", "", needs_service=service.name, kind="start")
 
 
 def _services(facts: Facts, paths: SystemPaths, there: Mapping[str, str], control_set: Key | None) -> Iterator[Use]:
