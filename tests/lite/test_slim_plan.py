@@ -7,8 +7,19 @@ from collections.abc import Iterable
 import pytest
 
 from byre.errors import UsageError
-from byre.lite.slimming.plan import Choice, Row, SlimPlan, Use, owned_rows, parts_of, plan_slim, worth
+from byre.lite.slimming.plan import (
+    Choice,
+    Row,
+    SlimPlan,
+    Use,
+    owned_rows,
+    parts_of,
+    plan_slim,
+    unmatched,
+    worth,
+)
 from byre.windows.components import Component, Places
+from byre.windows.paths import SystemPaths
 
 PLACES = Places()
 
@@ -98,6 +109,19 @@ def test_a_pattern_that_nothing_matches_is_refused() -> None:
     with pytest.raises(UsageError) as raised:
         _plan(Choice(drop=(r"C:\nowhere\x",)))
     assert raised.value.found == "/nowhere/x"
+
+
+def test_what_was_named_and_fits_nothing_is_told() -> None:
+    choice = Choice("safe", keep=(r"C:\WINDOWS\Temp\deep", r"C:\Typo\*"), drop=("games", r"C:\WINDOWS\No\**"))
+    assert unmatched(choice, ALL, ROWS, PLACES, SystemPaths("/WINDOWS")) == ["/Typo/*", "/WINDOWS/No/**"]
+
+
+@pytest.mark.parametrize("field", ["keep", "drop"])
+def test_a_path_on_a_drive_that_isnt_there_is_refused(field: str) -> None:
+    for path in (r"D:\WINDOWS\Temp", "d:/WINDOWS/Temp"):
+        with pytest.raises(UsageError) as raised:
+            _plan(Choice(**{field: (path,)}))
+        assert raised.value.expected == "C:"
 
 
 def test_a_use_of_a_file_stops_the_plan() -> None:
