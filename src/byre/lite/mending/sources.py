@@ -8,6 +8,7 @@ from pathlib import Path
 
 from byre.errors import ByreError, MissingError, StorageError
 from byre.filesystems.base import FileSystem
+from byre.storage.small_file import read_small_file
 from byre.windows.cabinets import Cabinet, expand, is_cabinet, open_cabinet
 from byre.windows.hives import list_folder
 from byre.windows.inf import MAX_INF
@@ -42,15 +43,16 @@ class GuestSources:
         return any(_of_host(self._given, name))
 
     def descriptions(self) -> Iterator[tuple[str, bytes]]:
-        """The .inf files of the owner's folder, expanded."""
+        """The .inf files of the owner's folder, expanded. What ``read_small_file`` raises."""
         for name in sorted(self._given):
             if name.endswith((".inf", ".in_")):
                 path = self._given[name]
-                for data, _ in _expanded(_host_bytes(path, MAX_INF), str(path)):
+                for data, _ in _expanded(read_small_file(path, MAX_INF), str(path)):
                     if data:
                         yield path.name, data
 
     def find(self, name: str) -> tuple[bytes, str] | None:
+        """The file and where it was found. What the owner gave must be readable: what ``read_small_file`` raises."""
         for data, where in self._candidates(name):
             if data:
                 return data, where
@@ -145,21 +147,12 @@ def _of_host(found: dict[str, Path], name: str) -> Iterator[tuple[bytes, str]]:
     for each in (lower, lower[:-1] + "_"):
         path = found.get(each)
         if path is not None:
-            yield from _expanded(_host_bytes(path, MAX_FILE), str(path))
+            yield from _expanded(read_small_file(path, MAX_FILE), str(path))
     for each in _CABINETS:
         path = found.get(each)
         if path is not None:
             try:
-                cabinet = open_cabinet(_host_bytes(path, MAX_CABINET), path=str(path))
+                cabinet = open_cabinet(read_small_file(path, MAX_CABINET), path=str(path))
             except ByreError:
                 continue
             yield from _in_cabinet(cabinet, str(path), name)
-
-
-def _host_bytes(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise StorageError(f"can't be read: {error.strerror}", path=path) from error
-    return b"" if len(data) > limit else data
