@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -148,12 +148,16 @@ def run_change(
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
         if args.dry_run:
+            from byre.lite.applying import check_changes
+
+            for volume, changes in steps:
+                check_changes(volume, changes)
             rows = [_said(change) for _, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
         saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
-    tell(args, out, verb, saved)
+    tell(args, out, verb, saved, {change.path for _, changes in steps for change in changes if _is_folder(change)})
     return 0
 
 
@@ -163,22 +167,33 @@ def undo(image: str, snapshot: str) -> str:
     return f"the image as it was is the snapshot {snapshot!r}; go back with: {command}"
 
 
-def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:
+def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved, folders: Collection[str]) -> None:
+    """``folders``: which of what was written are folders."""
     payload = {"image": args.image, "dry_run": False, **saved.payload()}
-    removed, written = len(payload["removed"]), len(payload["written"])
+    removed, made = len(payload["removed"]), sum(path in folders for path in payload["written"])
+    written = len(payload["written"]) - made
     parts = []
     if removed:
-        parts.append(f"removed {_count(removed)}, {format_size(payload['freed'])}")
+        gone = f"{removed} files and folders" if verb == "rm" and args.recursive else _count(removed, "file")
+        parts.append(f"removed {gone}, {format_size(payload['freed'])}")
+    if made:
+        parts.append(f"made {_count(made, 'folder')}")
     if written:
-        parts.append(f"wrote {_count(written)}")
+        parts.append(f"wrote {_count(written, 'file')}")
     text = "; ".join(parts) or "nothing to change"
     if saved.snapshot is not None:
         out.notice(undo(args.image, saved.snapshot))
     out.result(verb, payload, lambda console: console.print(printable(f"{text}: {saved.path}")))
 
 
-def _count(number: int) -> str:
-    return "1 file" if number == 1 else f"{number} files"
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
+
+
+def _is_folder(change: Change) -> bool:
+    from byre.lite.changes import MakeFolder
+
+    return isinstance(change, MakeFolder)
 
 
 def _said(change: Change) -> str:

@@ -13,7 +13,7 @@ from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
 from byre.filesystems.opening import OpenVolume
-from byre.lite.applying import apply_changes, refuse_unsafe
+from byre.lite.applying import apply_changes, check_changes
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
@@ -53,10 +53,10 @@ class Prepared:
     sectors: tuple[WriteSector, ...]
 
     def refuse_unsafe(self) -> None:
-        """Raise where a volume may not be changed: dirty, hibernated, damaged."""
+        """Raise where a volume may not be changed, or not so: dirty, hibernated, damaged, full."""
         for volume, changes in self.volumes:
             if changes:
-                refuse_unsafe(volume)
+                check_changes(volume, changes)
 
 
 def prepare(
