@@ -54,6 +54,8 @@ def decode_reg(raw: bytes, page: Page, *, path: str, sure: bool = False) -> str:
         return decode_ansi(raw[3:], UTF_8, path=path)
     if raw.isascii():
         return raw.decode("ascii")
+    if not raw.lstrip().startswith((VERSION_4.encode(), VERSION_5.encode())):
+        return raw.decode("utf-8" if is_utf8(raw) else "latin-1")  # none: its first line will be named
     if not sure and not raw.lstrip().startswith(VERSION_4.encode()) and is_utf8(raw):
         return raw.decode("utf-8")
     return decode_ansi(raw, page(), path=path)

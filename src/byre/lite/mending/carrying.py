@@ -86,6 +86,9 @@ def prepare(
         source = GuestSources(volume.filesystem, root, drivers)
         patient = Patient(facts, volume.filesystem, active.filesystem, root, source, options)
         plans = {mend.name: mend.plan(patient) for mend in mends}
+        first = next((name for name in ("portable", "boot") if name in plans), None)
+        if drivers is not None and first is not None and not (source.used or plans[first].refusals):
+            plans[first] += Plan(notes=(source.of_no_use(drivers),))
     else:
         reason = "no installed Windows or ReactOS was found"
         remedy = "see 'byre inspect' and 'byre audit' for what can't be read"
