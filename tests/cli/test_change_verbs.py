@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 import byre as package
 from builders.qemu import assert_sound
 from builders.small_guests import fat_guest
+from byre.cli.changing import _unused
 from byre.cli.put import _content
+from byre.disks.opening import open_disk
 from byre.errors import StorageError
 from oracles import run_tool
 from programs import byre, byre_json
@@ -210,3 +214,45 @@ def test_a_link_is_named_and_a_source_that_changes_ends_the_verb(image: Path, tm
     source.write_bytes(b"y" * 8192)
     with pytest.raises(StorageError):
         content.read(0, 4096)
+
+
+def test_a_dry_run_of_reg_names_every_edit(image: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.reg"
+    top = "HKEY_LOCAL_MACHINE\\SOFTWARE"
+    file.write_text(f'REGEDIT4\n[{top}\\New]\n"a"="b"\n"c"=hex(99):00\n"d"=-\n[-{top}\\Old]\n')
+    said = byre("reg", image, "import", file, "--dry-run").stdout.splitlines()
+    new = "HKEY_LOCAL_MACHINE\\SOFTWARE\\New"
+    assert said[:5] == [
+        f"would make {new}",
+        f"would set {new}: a, SZ, 4 bytes",
+        f"would set {new}: c, type 0x99, 1 bytes",
+        f"would delete {new}: d, if it is there",
+        "would delete HKEY_LOCAL_MACHINE\\SOFTWARE\\Old and all below it, if it is there",
+    ]
+    assert len(byre_json("reg", image, "import", file, "--dry-run")["edits"]) == 5
+    assert "edits" not in byre_json("rm", image, r"C:\pagefile.sys", "--dry-run")
+
+
+@pytest.mark.parametrize("name", ["-dash", "it's $HOME", "with 'quotes' and \\"])
+def test_the_command_that_goes_back_is_one_for_a_shell(name: str, image: Path) -> None:
+    before = image_content(image)
+    said = byre("rm", image, r"C:\pagefile.sys", "--in-place", f"--keep-as={name}").stderr
+    words = shlex.split(said.split("go back with: ")[1])
+    assert words[0] == "byre" and image_content(image) != before
+    byre(*words[1:])
+    assert image_content(image) == before
+
+
+def test_two_changes_within_a_second_have_snapshots_of_their_own(image: Path) -> None:
+    with open_disk(image) as disk:
+        taken = disk.describe().snapshots
+    assert _unused("other", taken) == "other"
+    assert _unused("clean", taken) == "clean (2)"
+
+
+def image_content(image: Path) -> str:
+    with open_disk(image) as disk:
+        digest = hashlib.sha256()
+        for offset in range(0, disk.size, 1 << 20):
+            digest.update(disk.read(offset, min(1 << 20, disk.size - offset)))
+        return digest.hexdigest()

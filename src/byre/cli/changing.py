@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_write_options, open_image
@@ -17,7 +18,7 @@ from byre.errors import ExistsError, UsageError
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from byre.disks.disk import Disk
+    from byre.disks.disk import Disk, SnapshotInfo
     from byre.disks.scratch import ScratchDisk
     from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
@@ -130,11 +131,18 @@ def save(
         return Saved(args.output, None, applied)
     from byre.lite.saving import refuse_in_place, save_in_place
 
-    name = args.keep_as or f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    image = refuse_in_place(disk)
+    name = args.keep_as or _unused(f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", image.snapshots())
     total = sum(stop - start for start, stop in work.changes())
     with out.progress("writing", total) as bar:
-        kept = save_in_place(refuse_in_place(disk), work, name, left_out=left_out, advance=bar.advance)
+        kept = save_in_place(image, work, name, left_out=left_out, advance=bar.advance)
     return Saved(args.image, kept.name, applied)
+
+
+def _unused(name: str, snapshots: Sequence[SnapshotInfo]) -> str:
+    """A snapshot's name that isn't taken: two changes may fall into one second."""
+    taken = {each.name for each in snapshots}
+    return next(each for each in chain([name], (f"{name} ({number})" for number in count(2))) if each not in taken)
 
 
 def run_change(
@@ -142,8 +150,11 @@ def run_change(
     out: Output,
     verb: str,
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
+    *,
+    details: Sequence[str] = (),
 ) -> int:
-    """The whole of a simple verb: plan, apply, save, tell."""
+    """The whole of a simple verb: plan, apply, save, tell. ``details``, which ``plan`` may add to, are what a dry run
+    says besides: it knows files only."""
     check_destination(args)
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
@@ -154,7 +165,10 @@ def run_change(
                 check_changes(volume, changes)
             rows = [_said(change) for _, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
-            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
+            if details:
+                payload["edits"] = list(details)
+            said = [*details, *rows] or ["change nothing"]
+            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in said)))
             return 0
         saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
     tell(args, out, verb, saved, {change.path for _, changes in steps for change in changes if _is_folder(change)})
@@ -163,7 +177,9 @@ def run_change(
 
 def undo(image: str, snapshot: str) -> str:
     """What was kept, and the command that goes back, as a shell takes it."""
-    command = shlex.join(["byre", "snapshot", "revert", image, snapshot])
+    words = [image, snapshot]
+    ended = ["--"] if any(word.startswith("-") for word in words) else []
+    command = shlex.join(["byre", "snapshot", "revert", *ended, *words])
     return f"the image as it was is the snapshot {snapshot!r}; go back with: {command}"
 
 

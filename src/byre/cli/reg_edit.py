@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from byre.cli.changing import run_change
-from byre.cli.output import Output
+from byre.cli.output import Output, printable
 from byre.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def run_edit(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--code-page belongs to import")
     asked = {"set": _set, "delete": _delete, "import": _import}[args.key](args, out)
 
+    details: list[str] = []
+
     def plan(guest: Inspection) -> list[tuple[OpenVolume, list[Change]]]:
         from byre.lite.registry_changes import hive_changes
         from byre.windows.reg_paths import Registry
@@ -44,9 +46,26 @@ def run_edit(args: argparse.Namespace, out: Output) -> int:
         assert volume.filesystem is not None
         made = asked(Registry(volume.filesystem, root))
         edits = [replace(edit, key=of_user(edit.key, args.user)) for edit in made]
-        return [(volume, hive_changes(volume.filesystem, root, edits, image=args.image))]
+        changes = hive_changes(volume.filesystem, root, edits, image=args.image)
+        details.extend(printable(_said(edit)) for edit in edits)
+        return [(volume, changes)]
 
-    return run_change(args, out, "reg", plan)
+    return run_change(args, out, "reg", plan, details=details)
+
+
+def _said(edit: Edit) -> str:
+    """What a dry run says of an edit: where, and of which type; the data are the user's own."""
+    from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
+    from byre.windows.registry.layout import ValueType
+
+    if isinstance(edit, SetValue):
+        kind = ValueType(edit.type).name if edit.type in set(ValueType) else f"type {edit.type:#x}"
+        return f"set {edit.key}: {edit.name or '(default)'}, {kind}, {len(edit.data)} bytes"
+    if isinstance(edit, DeleteValue):
+        return f"delete {edit.key}: {edit.name or '(default)'}{', if it is there' if edit.if_there else ''}"
+    if isinstance(edit, DeleteKey):
+        return f"delete {edit.key} and all below it{', if it is there' if edit.if_there else ''}"
+    return f"make {edit.key}"
 
 
 def of_user(key: str, user: str | None) -> str:
