@@ -10,6 +10,7 @@ from threading import RLock
 import numpy as np
 
 from byre.disks.disk import CheckReport
+from byre.disks.writer import BoolArray
 from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.filesystems.base import (
     SPARSE,
@@ -99,9 +100,17 @@ class NtfsFileSystem:
             raise UsageError("not a directory", path=self.volume.name, found=folder.path)
         return self.tree.children(folder.id & REFERENCE_MASK, folder.path, system=False)
 
-    def walk(self, where: str | Entry = "/", *, deleted: bool = False, system: bool = False) -> Iterator[Entry]:
+    def walk(
+        self,
+        where: str | Entry = "/",
+        *,
+        deleted: bool = False,
+        system: bool = False,
+        left_out: BoolArray | None = None,
+    ) -> Iterator[Entry]:
+        """As every file system's. ``left_out`` says of each MFT record whether its file doesn't matter."""
         folder = self.lookup(where) if isinstance(where, str) else where
-        yield from self.tree.walk(folder.id & REFERENCE_MASK, folder.path, system=system)
+        yield from self.tree.walk(folder.id & REFERENCE_MASK, folder.path, system=system, left_out=left_out)
         if folder.id & REFERENCE_MASK == ROOT:
             yield from self.tree.orphans()
             if deleted:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from byre.disks.writer import BoolArray
 from byre.errors import CorruptImageError, MissingError
 from byre.filesystems.base import Entry, Reparse
 from byre.filesystems.ntfs.listing import EntryMaker, listed
@@ -117,16 +118,18 @@ class NtfsTree:
         self._folded[directory] = table
         return table
 
-    def children(self, directory: int, path: str, *, system: bool) -> list[Entry]:
+    def children(self, directory: int, path: str, *, system: bool, left_out: BoolArray | None = None) -> list[Entry]:
         rows = self._listing[self.index.starts[directory] : self.index.starts[directory + 1]]
+        if left_out is not None:
+            rows = rows[~left_out[rows["id"] & np.uint64(REFERENCE_MASK)]]
         if not system and directory == ROOT:
             rows = rows[rows["id"] & np.uint64(REFERENCE_MASK) >= FIRST_USER_RECORD]
         return list(self._make.entries(self._make.by_name(rows), path))
 
-    def walk(self, directory: int, path: str, *, system: bool) -> Iterator[Entry]:
+    def walk(self, directory: int, path: str, *, system: bool, left_out: BoolArray | None = None) -> Iterator[Entry]:
         seen = bytearray(len(self.index.table.facts))
         seen[directory] = 1
-        waiting = [iter(self.children(directory, path, system=system))]
+        waiting = [iter(self.children(directory, path, system=system, left_out=left_out))]
         while waiting:
             entry = next(waiting[-1], None)
             if entry is None:
@@ -143,7 +146,7 @@ class NtfsTree:
                 self.problems.add("ntfs.too-deep", "directories nest deeper than any path can say")
             else:
                 seen[record] = 1
-                waiting.append(iter(self.children(record, entry.path, system=system)))
+                waiting.append(iter(self.children(record, entry.path, system=system, left_out=left_out)))
 
     def orphans(self) -> Iterator[Entry]:
         """Files in use whose directory isn't there, or isn't reached from the root because of a loop."""

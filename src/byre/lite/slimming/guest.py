@@ -207,7 +207,7 @@ def _with_later(parts: tuple[Part, ...], programs: Programs) -> tuple[Part, ...]
 def planned_changes(guest: SlimGuest, plan: SlimPlan, *, image: str) -> list[Change]:
     """The plan as changes of the system's volume: names that go, and hives with what registered them taken out."""
     changes: list[Change] = [Remove(path) for path in plan.removed]
-    refuse_files([Remove(path) for path in plan.files], guest.files, image=image)
+    refuse_files(changes, guest.files, image=image)
     edits = [step.edit for step in plan.steps]
     if edits:
         changes += hive_changes(guest.files, guest.root, edits, image=image)
