@@ -17,10 +17,12 @@ from byre.filesystems.base import (
     Entry,
     FileExtents,
     FreeExtents,
+    Name,
     Reparse,
     VolumeFacts,
     free_from_bits,
     join_free,
+    name_of,
 )
 from byre.filesystems.hibernation import is_hibernated
 from byre.filesystems.ntfs.allocation import owned_runs
@@ -115,6 +117,10 @@ class NtfsFileSystem:
             yield from self.tree.orphans()
             if deleted:
                 yield from self.tree.deleted()
+
+    def walk_names(self) -> Iterator[Name]:
+        yield from self.tree.walk_names()
+        yield from map(name_of, self.tree.orphans())
 
     # Bytes
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
 from byre.errors import UnsupportedError
-from byre.filesystems.base import FileSystem
+from byre.filesystems.base import FileSystem, Name
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.registry_changes import hive_changes
 from byre.lite.slimming.classes import class_roots
 from byre.lite.slimming.evidence import read_evidence, read_places
 from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
-from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
+from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Shortcut, SlimPlan, Use
 from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
 from byre.lite.slimming.programs import MODULES, Programs
 from byre.lite.slimming.registry import registry_steps
@@ -42,7 +42,7 @@ class SlimGuest:
 
     files: FileSystem
     root: str
-    rows: tuple[Row, ...]
+    rows: tuple[Name, ...]
     places: Places
     uses: tuple[Use, ...]
     programs: tuple[tuple[str, str], ...]
@@ -61,11 +61,11 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
         reason = guest.services.reason if guest is not None else None
         raise UnsupportedError("has no Windows whose needs can be told", path=facts.image, found=reason)
     rows = []
-    for entry in files.walk():
-        rows.append(Row(entry.path, entry.allocated, entry.is_dir and entry.reparse is None))
+    for entry in files.walk_names():
+        rows.append(entry)
         if len(rows) > MAX_NAMES:
             raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
-    there = {row.path.lower(): row.path for row in rows if not row.is_dir}
+    there = {row.path.lower(): row.path for row in rows if not row.is_folder}
     hives = open_hives(files, guest.root)
     software = hives.get("SOFTWARE")
     if software is None:
