@@ -154,7 +154,7 @@ class NtfsFileSystem:
         record = self.mft.record(number)
         if record.sequence != entry.id >> 48:
             raise MissingError("the file is no longer in its MFT record", path=self.volume.name, found=entry.path)
-        attributes = self._attributes_of(record)
+        attributes = self.attributes_of(record)
         found = self._map(attributes, DATA, name)
         if found is None and name:
             folded = self.tree.index.fold(name)
@@ -170,9 +170,10 @@ class NtfsFileSystem:
 
     def attributes(self, number: int) -> list[Attribute]:
         """Every attribute of a file, those of its extension records too."""
-        return self._attributes_of(self.mft.record(number))
+        return self.attributes_of(self.mft.record(number))
 
-    def _attributes_of(self, record: Record) -> list[Attribute]:
+    def attributes_of(self, record: Record) -> list[Attribute]:
+        """The same, where its base record has been read already."""
         return all_attributes(record, self.mft.record, lambda part: list_bytes(self.volume, self.boot, part))
 
     def _map(self, attributes: list[Attribute], kind: int, name: str) -> StreamMap | None:

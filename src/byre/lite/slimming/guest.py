@@ -75,9 +75,8 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
     classes, unread = class_roots(Registry(files, guest.root))
     uses = (*read_uses(facts, classes, paths, there), *starts)
     programs = {use.path.lower(): (use.what, use.path) for use in uses if use.path.lower().endswith(MODULES)}
-    for lower in in_use(there, guest.root):
-        if lower.endswith((".exe", ".scr", ".cpl")):
-            programs.setdefault(lower, ("the program", there[lower]))
+    for lower in sorted(in_use((each for each in there if each.endswith((".exe", ".scr", ".cpl"))), guest.root)):
+        programs.setdefault(lower, ("the program", there[lower]))
     control_set = _control_set(facts, hives)
     evidence = read_evidence(facts, hives, control_set, there.keys())
     return SlimGuest(
