@@ -110,7 +110,7 @@ def _rename_folder(work: ScratchDisk) -> None:
     old, new = (bytes([len(name)]) + b"\0" + name.encode("utf-16-le") for name in ("Instrument", "Instrumens"))
     found = 0
     for table in work.extents():
-        for row in table[table["kind"] == Kind.DATA]:
+        for row in table[(table["kind"] != Kind.ZERO) & (table["kind"] != Kind.UNALLOCATED)]:
             data = work.read(int(row["start"]), int(row["length"]))
             for space in range(4):
                 said = old[:1] + bytes([space]) + old[2:]
