@@ -14,7 +14,7 @@ from string import ascii_uppercase
 from byre.audit.facts import Facts
 from byre.disks.disk import CheckReport
 from byre.errors import MissingError
-from byre.filesystems.base import Entry, FileExtents, FileSystem, FreeExtents, VolumeFacts
+from byre.filesystems.base import Entry, FileExtents, FileSystem, FreeExtents, Name, VolumeFacts
 from byre.filesystems.opening import OpenVolume
 from byre.lite.applying import changeable
 from byre.volumes.partition import PartitionTable
@@ -119,6 +119,12 @@ class AllDrives:
         for drive in self._drives.values() if path == "/" else ():
             for entry in drive.files.walk("/", deleted=deleted, system=system):
                 yield _placed(entry, drive.prefix)
+
+    def walk_names(self) -> Iterator[Name]:
+        yield from self._system.walk_names()
+        for drive in self._drives.values():
+            for name in drive.files.walk_names():
+                yield name._replace(path=drive.prefix + name.path)
 
     def read(self, entry: Entry, stream: str = "", offset: int = 0, length: int | None = None) -> bytes:
         files, own = self._of(entry)
