@@ -104,6 +104,14 @@ def test_waste_on_another_drive_goes_and_nothing_else(kind: str, images: dict[st
     assert_sound(out)
 
 
+def test_what_needs_no_reading_is_counted_as_what_is_read(images: dict[str, Path], tmp_path: Path) -> None:
+    counts = []
+    for more in ((), ("--verify",)):
+        proof = byre_json("slim", images["ntfs"], "-o", tmp_path / f"{len(counts)}.qcow2", *more)["proof"]
+        counts.append([row["compared"] for row in proof["volumes"]])
+    assert counts[0] == counts[1]
+
+
 def test_in_place_one_snapshot_keeps_both_drives(images: dict[str, Path], tmp_path: Path) -> None:
     image = Path(shutil.copyfile(images["ntfs"], tmp_path / "s.qcow2"))
     said = byre_json("slim", image, "--in-place", "--keep-as", "before")
