@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import byre.lite.applying as applying
+import byre.lite.slimming.guest as slimming_guest
 from builders import xp
 from builders.drives import Volume, drives_disk
 from builders.qemu import assert_sound
 from byre.cli.main import main
 from byre.disks.opening import open_disk
 from byre.disks.scratch import ScratchDisk
+from byre.errors import StorageError
 from byre.extents import Kind
 from byre.filesystems.opening import OpenVolume, open_volumes
 from byre.filesystems.unneeded import hash_files
@@ -215,6 +217,41 @@ APART = [
     Volume("C", "fat16", {"/hiberfil.sys": bytes(20_000), "/RECYCLED/Dc1.txt": b"x", "/AUTOEXEC.BAT": b"rem\r\n"}),
     Volume("D", "ntfs", {"/pagefile.sys": b"p" * 70_000}),
 ]
+
+
+@pytest.mark.parametrize("named", [r"D:\WINDOWS\system32\config\SAM", r"C:\WINDOWS\system32\config\SAM", r"C:\NTLDR"])
+def test_a_registry_that_calls_what_matters_a_page_file_gains_nothing(named: str, tmp_path: Path) -> None:
+    volumes = [Volume("C"), Volume("D", "fat16", {"/WINDOWS/system32/config/SAM": b"regf of a second system"})]
+    image = drives_disk(tmp_path / "s.qcow2", volumes, paging=[f"{named} 2 2"])
+    byre("slim", image, "-o", tmp_path / "out.qcow2", status=69 if named.startswith("D") else 1)
+    assert not (tmp_path / "out.qcow2").exists()
+
+
+def test_a_drive_with_too_many_names_is_left_alone(
+    images: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slimming_guest, "MAX_NAMES", 170)
+    assert main(["slim", str(images["ntfs"]), "-n", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [row["drive"] for row in said["drives"]] == ["C:"] and "/WINDOWS/Temp/setup.log" in said["removed"]
+    assert any(note.startswith("D: holds more names than are looked at") for note in said["notes"])
+
+
+def test_what_fails_on_the_second_drive_leaves_the_image_as_it_was(
+    images: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Path(shutil.copyfile(images["ntfs"], tmp_path / "s.qcow2"))
+    before = image.read_bytes()
+
+    def apply(work: ScratchDisk, volume: OpenVolume, changes: Sequence[Change], **options: object) -> Applied:
+        if volume.partition.index == 2:
+            raise StorageError("no room")
+        return APPLY(work, volume, changes, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(applying, "apply_changes", apply)
+    assert main(["slim", str(image), "--in-place", "--json"]) == StorageError.exit_code
+    assert "no room" in capsys.readouterr().out
+    assert image.read_bytes() == before and [each.name for each in tmp_path.iterdir()] == ["s.qcow2"]
 
 
 def test_a_loader_on_another_drive_than_windows(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
@@ -75,12 +76,8 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     if guest is None or guest.services.value is None:
         reason = guest.services.reason if guest is not None else None
         raise UnsupportedError("has no Windows whose needs can be told", path=facts.image, found=reason)
+    rows, drives, crowded = _names(files, drives, facts.image)
     everywhere = AllDrives(files, drives) if drives else files
-    rows = []
-    for entry in everywhere.walk_names():
-        rows.append(entry)
-        if len(rows) > MAX_NAMES:
-            raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
     there = {row.path.lower(): row.path for row in rows if not row.is_folder}
     hives = open_hives(files, guest.root)
     software = hives.get("SOFTWARE")
@@ -112,10 +109,37 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         programs=tuple(programs.values()),
         shortcuts=links,
         verdicts=judge_all(evidence),
-        notes=(*notes, *unread, *_unknown_users(evidence), *far),
+        notes=(*crowded, *notes, *unread, *_unknown_users(evidence), *far),
         drives=drives,
         others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
+
+
+def _names(
+    files: FileSystem, drives: tuple[Drive, ...], image: str
+) -> tuple[list[Name], tuple[Drive, ...], list[str]]:
+    """(every name, the drives that were looked at, notes on those that hold too many). UnsupportedError where the
+    system's own does."""
+    rows = list(islice(files.walk_names(), MAX_NAMES + 1))
+    if len(rows) > MAX_NAMES:
+        raise UnsupportedError("holds more names than are looked at", path=image, expected=MAX_NAMES)
+    kept: list[Drive] = []
+    notes: list[str] = []
+    for drive in drives:
+        mark = len(rows)
+        rows += (
+            each._replace(path=drive.prefix + each.path)
+            for each in islice(drive.files.walk_names(), MAX_NAMES - mark + 1)
+        )
+        if len(rows) > MAX_NAMES:
+            del rows[mark:]
+            notes.append(
+                f"{drive.prefix} holds more names than are looked at: nothing of it goes, and what its programs need "
+                "isn't known"
+            )
+        else:
+            kept.append(drive)
+    return rows, tuple(kept), notes
 
 
 def _run_from_there(paths: Iterable[str], root: str) -> Iterator[str]:
