@@ -135,6 +135,26 @@ def test_the_result_names_the_drives(images: dict[str, Path], tmp_path: Path) ->
     assert "D:/RECYCLER/S-1-5-21-1/  " in tree and "D:/pagefile.sys" in tree
 
 
+def test_a_logical_volume_is_a_drive_like_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows' Setup partitions a disk; the table of the extended partition is part of what mustn't change."""
+    volumes = [Volume("C"), Volume("D", "ntfs", {**WASTE, **KEPT}, logical=True)]
+    image = drives_disk(tmp_path / "s.qcow2", volumes, paging=PAGING)
+    said = byre_json("slim", image, "-o", tmp_path / "lean.qcow2")
+    assert set(said["removed"]) == GONE
+    with open_disk(tmp_path / "lean.qcow2") as disk:
+        second = open_volumes(disk)[1]
+        assert second.partition.role == "logical" and second.filesystem is not None
+        assert {each.path for each in second.filesystem.walk()} >= KEPT.keys()
+        table = second.partition.start - 63 * 512
+    _spoilt_by(
+        monkeypatch, lambda work: work.write(table + 446 + 12, b"\1"), partition=said["drives"][1]["partition"]
+    )
+    status, told = _slim(image, tmp_path, capsys)
+    assert status == 65, told
+
+
 def test_a_page_file_that_the_registry_does_not_name_stays(tmp_path: Path) -> None:
     files = {"/pagefile.sys": b"old", "/swap/pagefile.sys": b"named", "/hiberfil.sys": bytes(4096)}
     named = (r"d:\swap\PAGEFILE.SYS 2 2", r"D:\empty 2 2", r"D:\*.sys 2 2", r"D:\..\x", r"D:\not there.sys")
@@ -321,12 +341,14 @@ def _slim(image: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> tupl
     return status, said
 
 
-def _spoilt_by(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[ScratchDisk], object]) -> None:
+def _spoilt_by(
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[ScratchDisk], object], *, partition: int = 2
+) -> None:
     """Once both drives have been changed."""
 
     def apply(work: ScratchDisk, volume: OpenVolume, changes: Sequence[Change], **options: object) -> Applied:
         applied = APPLY(work, volume, changes, **options)  # type: ignore[arg-type]
-        if volume.partition.index == 2:
+        if volume.partition.index == partition:
             spoil(work)
         return applied
 
