@@ -104,8 +104,11 @@ def test_of_two_systems_the_one_that_boot_ini_starts_is_meant(tmp_path: Path) ->
         if path not in LOADER
     }
     first = {"/boot.ini": xp.clean_files()["/boot.ini"].replace(b"partition(1)", b"partition(2)")}
+    first["/RECYCLER/S-1-5-21-1/Dc1.txt"] = b"somebody else's"
     image = drives_disk(tmp_path / "s.qcow2", [Volume("C", files=first), Volume("D", files=second)])
     said = byre_json("slim", image, "-n")
+    assert not any(path.startswith("C:/RECYCLER") for path in said["removed"])
+    assert "C: holds another system (/WINDOWS): recycle bin and restore points there stay" in said["notes"]
     assert [(row["drive"], row["system"]) for row in said["drives"]] == [("D:", True), ("C:", False)]
 
 

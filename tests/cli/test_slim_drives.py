@@ -180,6 +180,8 @@ def test_the_letters_of_another_disk_say_nothing_of_this_one(tmp_path: Path) -> 
     said = byre_json("slim", image, "-n")
     assert not any(path.startswith("D:") for path in said["removed"])
     assert any(note.startswith(r"the page file D:\pagefile.sys lies on a drive") for note in said["notes"])
+    clone = "partition 2 has no drive letter in MountedDevices, which knows 0xb47e0001 and not 0x00001234"
+    assert f"{clone}: nothing of it goes" in said["notes"]
     wrong = byre_json("slim", image, "-n", "--drop", r"D:\pagefile.sys", status=64)
     assert "no drive D:" in wrong["what"] and wrong["expected"] == "C:"
 

@@ -101,7 +101,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         paths=paths,
         places=replace(
             read_places(guest.root, software, paths),
-            drives=tuple(each.letter for each in drives),
+            drives=tuple(each.letter for each in drives if not each.system),
             loader=next((each.letter for each in drives if each.loader), None),
             page_files=paging,
         ),
