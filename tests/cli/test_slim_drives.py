@@ -221,6 +221,26 @@ def test_what_needs_a_file_on_another_drive_stops_its_drop(what: str, tmp_path: 
     assert {row["path"] for row in said["reasons"]} == {"D:/Apps/probe.exe"}
 
 
+def test_places_that_the_registry_has_on_another_drive_are_there(tmp_path: Path) -> None:
+    """Profiles on D:: their waste goes. What their users have in use can't be told from hives that lie there."""
+
+    def moved(system: xp.Node, software: xp.Node) -> None:
+        profiles = software.at(r"Microsoft\Windows NT\CurrentVersion\ProfileList")
+        profiles.values["ProfilesDirectory"] = r"D:\Users"
+        profiles.at("S-1-5-21-1-1004").values["ProfileImagePath"] = r"D:\Users\guest"
+
+    files = {
+        "/Users/guest/NTUSER.DAT": xp.clean_files()[f"{xp.PROFILE}/operator/NTUSER.DAT"],
+        "/Users/guest/Local Settings/Temp/x.tmp": b"x",
+    }
+    image = drives_disk(tmp_path / "s.qcow2", [Volume("C"), Volume("D", "fat16", files)], more=moved)
+    said = byre_json("slim", image, "-n")
+    assert [path for path in said["removed"] if path.startswith("D:")] == ["D:/Users/guest/Local Settings/Temp/x.tmp"]
+    assert any(r"the hive of D:\Users\guest isn't where" in note for note in said["notes"])
+    refused = byre_json("slim", image, "-n", "--drop", r"D:\Users\guest\NTUSER.DAT", status=1)
+    assert refused["reasons"][0]["chain"][0] == "a user's registry"
+
+
 def test_a_program_on_another_drive_keeps_what_it_imports(tmp_path: Path) -> None:
     """From the system's drive, and from beside it."""
     files = xp.clean_files()
