@@ -106,6 +106,31 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
             assert disk.read(0, disk.size) == old
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_change_leaves_no_snapshot_behind(name: str, tmp_path: Path) -> None:
+    image = make(next(recipe for recipe in RECIPES if recipe.name == name), tmp_path).path
+    storage = MemoryStorage(image.read_bytes())
+    disk = _open(storage, tmp_path, writable=True)
+    old, names = disk.read(0, disk.size), [entry.name for entry in disk.describe().snapshots]
+    work = ScratchDisk(disk, MemoryStorage(bytes(disk.size)))
+    for offset in range(0, disk.size - 512, disk.size // 9):
+        work.write(offset, b"changed " * 64)
+
+    def interrupt(amount: int, calls: list[int] = []) -> None:  # noqa: B006
+        calls.append(amount)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save_in_place(refuse_in_place(disk), work, "before", advance=interrupt)
+    with _open(MemoryStorage(bytes(storage.data)), tmp_path, writable=False) as disk:
+        assert disk.read(0, disk.size) == old
+        assert [entry.name for entry in disk.describe().snapshots] == names
+    image.write_bytes(storage.data)
+    assert_sound(image)
+
+
 def test_holding_back_needs_a_snapshot(tmp_path: Path) -> None:
     image = make(next(recipe for recipe in RECIPES if not recipe.snapshot), tmp_path).path
     with open_path(image, writable=True) as disk:

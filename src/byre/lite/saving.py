@@ -8,7 +8,7 @@ import numpy as np
 
 from byre.disks.disk import Disk, SnapshotInfo
 from byre.disks.qcow2.image import open_disk as open_qcow2
-from byre.disks.qcow2.snapshots import create_snapshot
+from byre.disks.qcow2.snapshots import create_snapshot, delete_snapshot
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.disks.scratch import ScratchDisk
 from byre.disks.writer import Int64Array
@@ -59,12 +59,13 @@ def save_in_place(
 
     ``disk`` is stale afterwards and is only to be closed. Raises ExistsError where the snapshot's name is taken,
     StorageError where it can't be written: the image then shows what it showed before, unless only the very last
-    flush failed; the error names the snapshot.
+    flush failed; the error names the snapshot. Interrupted before anything shows, it takes the snapshot back.
     """
     refuse_in_place(disk)
     kept = create_snapshot(disk.storage, snapshot).snapshot
     fresh = open_qcow2(disk.storage, disk.context)  # what was in memory of the tables has moved
     assert isinstance(fresh, WritableQcow2Disk)
+    begun = False
     try:
         given_up = _stored_clusters(left_out, fresh)
         fresh.hold()
@@ -75,10 +76,15 @@ def save_in_place(
                 advance(size)
         for start, stop in given_up:
             fresh.discard(start, stop - start)
+        begun = True  # from here on the new state may show, and the snapshot is the way back
         fresh.release()
     except StorageError as error:
         said = f"What the image was is its snapshot {kept.name!r}: revert to it, or delete it to have its room back."
         error.hint = f"{error.hint} {said}" if error.hint else said
+        raise
+    except BaseException:  # Ctrl-C, above all: nothing shows yet
+        if not begun:
+            delete_snapshot(disk.storage, kept.id)
         raise
     finally:
         if fresh.source.backing is not None:
