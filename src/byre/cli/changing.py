@@ -170,6 +170,9 @@ def run_change(
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
+        from byre.lite.applying import refuse_asleep
+
+        refuse_asleep(guest.volumes)
         saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
     tell(args, out, verb, saved)
     return 0

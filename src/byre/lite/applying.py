@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, UnsupportedError, UsageError
@@ -13,6 +13,7 @@ from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_writer, ntfs_writer
 from byre.lite.changes import Applied, Change, Overwrite
+from byre.lite.guards import from_inside
 from byre.lite.ntfs_writer import Advance
 
 
@@ -43,6 +44,23 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
             hint="Let the guest repair it (chkdsk /f), then try again.",
         )
     return files
+
+
+def refuse_asleep(volumes: Iterable[OpenVolume]) -> None:
+    """Raise UnsupportedError where a hibernated session lies on any volume of the disk, or that can't be told: the
+    system that sleeps there has all of them open, and goes on with what it remembers of them."""
+    for volume in volumes:
+        files = volume.filesystem
+        if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
+            continue
+        asleep = files.facts().hibernated
+        if asleep is not False:
+            said = "holds a hibernated session" if asleep else "may hold a hibernated session"
+            raise UnsupportedError(
+                f"partition {volume.partition.index} {said}: no volume of the disk must be changed",
+                path=files.volume.name,
+                hint=from_inside(files.volume.name),
+            )
 
 
 def apply_changes(

@@ -13,7 +13,7 @@ from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
 from byre.filesystems.opening import OpenVolume
-from byre.lite.applying import apply_changes, refuse_unsafe
+from byre.lite.applying import apply_changes, refuse_asleep, refuse_unsafe
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
@@ -51,9 +51,13 @@ class Prepared:
     refusals: tuple[Refusal, ...]
     volumes: tuple[tuple[OpenVolume, tuple[Change, ...]], ...]
     sectors: tuple[WriteSector, ...]
+    disk: tuple[OpenVolume, ...] = ()
+    """Every volume, to be changed or not."""
 
     def refuse_unsafe(self) -> None:
-        """Raise where a volume may not be changed: dirty, hibernated, damaged."""
+        """Raise where a volume may not be changed: dirty, hibernated (any of the disk), damaged."""
+        if any(changes for _, changes in self.volumes):
+            refuse_asleep(self.disk)
         for volume, changes in self.volumes:
             if changes:
                 refuse_unsafe(volume)
@@ -98,7 +102,7 @@ def prepare(
     steps = [step for each in mendings for step in each.plan.steps]
     sectors = tuple(step.action for step in steps if isinstance(step.action, WriteSector))
     volumes = _by_volume(steps, system, inspection, image) if system is not None else ()
-    return Prepared(mendings, refusals, volumes, sectors)
+    return Prepared(mendings, refusals, volumes, sectors, tuple(inspection.volumes))
 
 
 def _is(pair: tuple[OpenVolume, str], guest: object) -> bool:
