@@ -12,15 +12,15 @@ import pytest
 from builders.opened import folder_context
 from builders.qcow2_images import RECIPES, make
 from builders.qemu import assert_sound
-from byre.disks.disk import Disk
+from byre.disks.disk import Disk, SnapshotDisk
 from byre.disks.opening import open_disk as open_path
 from byre.disks.qcow2 import open_disk
 from byre.disks.qcow2.check import check_image
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.disks.scratch import ScratchDisk
-from byre.errors import ExistsError, StorageError, UnsupportedError, UsageError
+from byre.errors import ByreError, ExistsError, InterruptedByUserError, StorageError, UnsupportedError, UsageError
 from byre.lite.saving import refuse_in_place, save_in_place
-from byre.storage.base import Storage
+from byre.storage.base import Buffer, Storage
 from byre.storage.memory import MemoryStorage
 from crash.recording import RecordingStorage, crash_states
 
@@ -106,29 +106,34 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
             assert disk.read(0, disk.size) == old
 
 
-@pytest.mark.oracle
-@pytest.mark.parametrize("name", NAMES)
-def test_an_interrupted_change_leaves_no_snapshot_behind(name: str, tmp_path: Path) -> None:
-    image = make(next(recipe for recipe in RECIPES if recipe.name == name), tmp_path).path
-    storage = MemoryStorage(image.read_bytes())
-    disk = _open(storage, tmp_path, writable=True)
-    old, names = disk.read(0, disk.size), [entry.name for entry in disk.describe().snapshots]
-    work = ScratchDisk(disk, MemoryStorage(bytes(disk.size)))
-    for offset in range(0, disk.size - 512, disk.size // 9):
-        work.write(offset, b"changed " * 64)
+class _Interrupted(RecordingStorage):
+    """Ctrl-C in the place of a failure."""
 
-    def interrupt(amount: int, calls: list[int] = []) -> None:  # noqa: B006
-        calls.append(amount)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
+    def write(self, offset: int, data: Buffer) -> None:
+        try:
+            super().write(offset, data)
+        except StorageError as error:
+            raise KeyboardInterrupt from error
 
-    with pytest.raises(KeyboardInterrupt):
-        save_in_place(refuse_in_place(disk), work, "before", advance=interrupt)
-    with _open(MemoryStorage(bytes(storage.data)), tmp_path, writable=False) as disk:
-        assert disk.read(0, disk.size) == old
-        assert [entry.name for entry in disk.describe().snapshots] == names
-    image.write_bytes(storage.data)
-    assert_sound(image)
+
+def test_ctrl_c_between_two_writes_names_the_snapshot_once_it_is_there(tmp_path: Path) -> None:
+    base = make(next(recipe for recipe in RECIPES if recipe.name == "v3-backing"), tmp_path).path.read_bytes()
+    probe = RecordingStorage(base)
+    _save(probe, tmp_path)
+    told = 0
+    for after in range(1, len(probe.log) - 6, 9):
+        storage = _Interrupted(base, fail_after=after)
+        with pytest.raises(ByreError) as caught:
+            _save(storage, tmp_path)
+        with _open(MemoryStorage(bytes(storage.data)), tmp_path, writable=False) as disk:
+            assert isinstance(disk, SnapshotDisk)
+            kept = [each.name for each in disk.snapshots()]
+        if isinstance(caught.value, InterruptedByUserError):
+            assert "'before'" in (caught.value.hint or "")
+            told += "before" in kept
+        else:  # a flush failed, as an error does
+            assert isinstance(caught.value, StorageError)
+    assert told
 
 
 def test_holding_back_needs_a_snapshot(tmp_path: Path) -> None:
