@@ -30,6 +30,8 @@ from byre.units import ceil_div
 from byre.volumes.partition import Partition
 
 HELPER = Path(__file__).with_name("ntfs_helper.py")
+HEAD = struct.Struct("<cI")
+"""Of a message: its letter, and how many bytes follow."""
 MAX_READ = 1 << 20
 MAX_WRITE = 1 << 20
 SILENCE = 120
@@ -241,6 +243,7 @@ def run_helper(
         env={"LC_ALL": "C"},
         cwd="/",
         close_fds=True,
+        pipesize=MAX_READ,
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -279,6 +282,8 @@ class _Server:
         self.advance = advance
         self.done = 0
         self._buffer = b""
+        self._answer = bytearray(HEAD.size + MAX_READ)
+        """Bytes of the volume on their way: one place for all of them."""
         self._ready = select.poll()  # select() can't wait for a descriptor above 1023
         self._ready.register(self.output, select.POLLIN)
         self._writable = select.poll()
@@ -311,7 +316,10 @@ class _Server:
         offset, size = struct.unpack("<QI", data)
         if size > MAX_READ or offset + size > self.length:
             raise self._nonsense(f"a read of {size} bytes at {offset}")
-        self.send(b"D", self.disk.read(self.start + offset, size))
+        HEAD.pack_into(self._answer, 0, b"D", size)
+        whole = memoryview(self._answer)[: HEAD.size + size]
+        self.disk.read_into(self.start + offset, whole[HEAD.size :])
+        self._send_all(whole)
 
     def _content(self, data: bytes) -> None:
         if len(data) != 16:
@@ -343,17 +351,16 @@ class _Server:
         return end
 
     def _message(self) -> tuple[bytes, bytes]:
-        head = self._take(5)
-        (size,) = struct.unpack("<I", head[1:])
+        letter, size = HEAD.unpack(self._take(HEAD.size))
         if size > MAX_WRITE + 8:
             raise self._nonsense(f"a message of {size} bytes")
-        return head[:1], self._take(size)
+        return letter, self._take(size)
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
             if not self._ready.poll(SILENCE * 1000):
                 raise self._silent()
-            piece = self.output.read1(1 << 20)  # type: ignore[attr-defined]
+            piece = self.output.read1(1 << 16)  # type: ignore[attr-defined]
             if not piece:
                 raise self._died()
             self._buffer += piece
@@ -361,8 +368,11 @@ class _Server:
         return taken
 
     def send(self, letter: bytes, data: bytes) -> None:
-        """One message to it. The pipe doesn't block: what doesn't read must not hold us up for ever."""
-        rest = memoryview(letter + struct.pack("<I", len(data)) + data)
+        """One message to it."""
+        self._send_all(memoryview(HEAD.pack(letter, len(data)) + data))
+
+    def _send_all(self, rest: memoryview) -> None:
+        """The pipe doesn't block: what doesn't read must not hold us up for ever."""
         while rest:
             try:
                 rest = rest[os.write(self.input.fileno(), rest) :]
