@@ -51,7 +51,10 @@ MAX_PE = 64 << 20
 MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
-LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+LOADER_FILES = (
+    *("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/ntbootdd.sys"),
+    *("/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini"),
+)
 STAGES = ("container", "partitions", "file systems", "system", "libraries", "space", "programs")
 """What ``gather`` says it is at, in this order."""
 Progress = Callable[[str], None]
