@@ -91,3 +91,11 @@ def test_the_session_of_another_system_is_given_up_on_demand(beside_a_sleeper: P
     steps = next(row["steps"] for row in said["mends"] if row["name"] == "hibernation")
     assert steps == ["/hiberfil.sys of partition 2: its first 4096 bytes zeroed, the session is given up"]
     byre("rm", out, "/pagefile.sys", "-o", tmp_path / "again.qcow2")
+
+
+def test_what_may_be_a_session_is_given_up_like_one(beside_a_sleeper: Path, tmp_path: Path) -> None:
+    data = beside_a_sleeper.read_bytes()
+    _patch(beside_a_sleeper, data.index(b"hibrwhat was open"), b"what")
+    words = ("mend", beside_a_sleeper, "hibernation", "intelppm", "-o", tmp_path / "out.qcow2")
+    assert "may hold a hibernated session" in byre_json(*words, status=69)["what"]
+    byre_json(*words, "--discard-session")

@@ -191,7 +191,7 @@ def scratch(folder: Path) -> Iterator[tuple[Disk, ScratchDisk]]:
 
 def proved(before: Disk, after: Disk, gone: tuple[str, ...] = (), *, apart: Int64Array | None = None) -> Compared:
     planned = Planned(1, [Remove(path) for path in gone], Applied(gone, (), 0))
-    return prove_files(Inspection(before, name="x"), Inspection(after, name="x"), planned, apart=apart)
+    return prove_files(Inspection(before, name="x"), Inspection(after, name="x"), [planned], apart=apart)[1]
 
 
 @pytest.mark.parametrize("thorough", [True, False], ids=["all is read", "only what may differ"])

@@ -80,13 +80,13 @@ def test_a_planted_difference_fails_the_proof(rich: Disk, tmp_path: Path) -> Non
     """The index of a folder loses a name that the table has: only one of the two readers sees it."""
     volume, files = volume_of(rich)
     where = np.array([[0, rich.size]], dtype=np.int64)
-    with asking(rich, [volume], where, 0) as asked:
+    with asking(rich, [volume], where, [0]) as asked:
         assert [(each.reader, each.note) for each in asked.answers()] == [("libntfs-3g", None)]
     work = open_scratch(rich, tmp_path)
     try:
         work.write(*_name_in_index(rich, files, "/level 0", "level 1", "level X"))
         with (
-            asking(work, [volume], where, 0) as asked,
+            asking(work, [volume], where, [0]) as asked,
             pytest.raises(CorruptImageError, match="two readers disagree"),
         ):
             asked.answers()

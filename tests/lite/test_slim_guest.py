@@ -249,7 +249,7 @@ def test_what_is_the_components_own_goes_along() -> None:
     gone = {name for name in links if "Other" not in name}
     assert set(plan.parts[0].shortcuts) == gone and gone <= set(plan.files)
     assert f"{xp.PROFILE}/All Users/Start Menu/Programs/Playing" in plan.removed
-    changes = planned_changes(slim_guest(plant), plan, image="memory")
+    changes = planned_changes(slim_guest(plant), plan, image="memory")[1]
     written = {each.path.rpartition("/")[2] for each in changes} - {path.rpartition("/")[2] for path in plan.removed}
     assert written == {"SOFTWARE", "NTUSER.DAT"}
 
@@ -303,7 +303,7 @@ def test_a_page_file_on_another_volume_is_noted() -> None:
         manager.values["PagingFiles"] = [r"C:\pagefile.sys 768 1536", r"D:\my swap.sys 768 1536", r"?:\pagefile.sys"]
 
     assert plan_of(Choice("safe"), Plant(system=paging)).notes == (
-        r"the page file D:\my swap.sys lies on another volume, and stays",
+        r"the page file D:\my swap.sys lies on a drive that isn't known in this image, and stays",
     )
 
 
@@ -403,3 +403,9 @@ def test_a_second_system_on_the_volume_keeps_programs_that_it_may_share() -> Non
     alone, beside = _plan(), _plan(write=other)
     assert alone.reasons == ()
     assert {(each.part, each.path) for each in beside.reasons} == {("player", LIBRARY)}
+
+
+def test_a_copy_of_a_code_page_that_goes_leaves_the_code_page_installed() -> None:
+    copy = f"{xp.SYSTEM32}/dllcache/c_437.nls"
+    plan = plan_of(Choice(None, drop=(copy,)), Plant(write={copy: b"copy"}))
+    assert plan.removed == (copy,) and [step.kind for step in plan.steps if step.kind == "code page"] == []

@@ -152,7 +152,7 @@ def run_change(
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
 ) -> int:
     """The whole of a simple verb: plan, apply, save, tell."""
-    from byre.lite.applying import refuse_sleeping
+    from byre.lite.applying import refuse_asleep
     from byre.lite.outcome import prove_outcome
 
     check_destination(args)
@@ -166,7 +166,7 @@ def run_change(
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
-        refuse_sleeping(guest.volumes)
+        refuse_asleep(guest.volumes)
         applied = apply_plan(work, steps, out)
         prove_outcome(work, steps)
         saved = save(args, disk, work, applied, out, verb=verb)
@@ -176,12 +176,12 @@ def run_change(
 
 def _obstacle(guest: Inspection, steps: Sequence[tuple[OpenVolume, Sequence[Change]]]) -> ByreError | None:
     """Why nothing may be changed now, if anything keeps it from being."""
-    from byre.lite.applying import refuse_sleeping, refuse_unsafe
+    from byre.lite.applying import refuse_asleep, refuse_unsafe
 
     try:
+        refuse_asleep(guest.volumes)
         for volume, _ in steps:
             refuse_unsafe(volume)
-        refuse_sleeping(guest.volumes)
     except ByreError as error:
         return error
     return None

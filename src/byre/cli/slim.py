@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from byre.disks.disk import Disk
     from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
-    from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
     from byre.filesystems.unneeded import Unneeded
     from byre.lite.changes import Applied
@@ -142,7 +141,7 @@ class _Run:
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
         with self._phase("look"):
-            facts, volume, guest = self._look()
+            facts, guest = self._look()
         components = _components(facts, self.recipe.components)
         if self.args.list:
             with self.out.progress("looking for what needs them", None, unit="programs") as bar:
@@ -154,10 +153,12 @@ class _Run:
             owned = owned_in(guest, components)
             parts = list_parts(guest, components, owned=owned)
             plan = self._plan(guest, components, owned)
-        payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
+        payload = slim_payload(
+            self.args.image, self.recipe.choice.profile, plan, parts, guest, dry_run=self.args.dry_run
+        )
         payload["before"] = _taken(self.disk)
         if not plan.reasons and not self.args.dry_run:
-            self._carry_out(facts, volume, guest, plan, payload)
+            self._carry_out(facts, guest, plan, payload)
         payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
         if self.args.report is not None:
             from byre.reports.html.slim_page import slim_page
@@ -177,28 +178,30 @@ class _Run:
         finally:
             self.seconds[name] = time.monotonic() - began
 
-    def _look(self) -> tuple[Facts, OpenVolume, SlimGuest]:
+    def _look(self) -> tuple[Facts, SlimGuest]:
         from byre.audit.gathering import gather
-        from byre.lite.applying import refuse_sleeping, refuse_unsafe
+        from byre.lite.applying import refuse_asleep, refuse_unsafe
+        from byre.lite.slimming.drives import drives_of
         from byre.lite.slimming.guest import read_slim_guest
 
         facts = gather(self.disk, name=self.args.image, found=self.inspection, counting=False)
-        volume = self._volume(facts)
+        if facts.guest is None:
+            raise UnsupportedError("has no installed Windows", path=self.args.image, hint="'byre rm' removes files.")
+        volume = self._volume(facts.guest.volume)
         try:
+            refuse_asleep(self.inspection.volumes)
             refuse_unsafe(volume)
-            refuse_sleeping(self.inspection.volumes)
         except ByreError as error:
             if not self.args.dry_run:
                 raise
             self.out.notice(f"this would be refused now: {error.what}")
         assert volume.filesystem is not None
-        return facts, volume, read_slim_guest(volume.filesystem, facts)
+        drives, notes = drives_of(self.inspection.volumes, facts)
+        guest = read_slim_guest(volume.filesystem, facts, drives)
+        return facts, replace(guest, notes=(*notes, *guest.notes))
 
-    def _volume(self, facts: Facts) -> OpenVolume:
-        if facts.guest is None:
-            raise UnsupportedError("has no installed Windows", path=self.args.image, hint="'byre rm' removes files.")
-        index = facts.guest.volume
-        return next(each for each in self.inspection.volumes if each.partition.index == index)
+    def _volume(self, partition: int) -> OpenVolume:
+        return next(each for each in self.inspection.volumes if each.partition.index == partition)
 
     def _plan(self, guest: SlimGuest, components: tuple[Component, ...], owned: tuple[Owned, ...]) -> SlimPlan:
         from byre.lite.slimming.guest import plan_guest
@@ -206,13 +209,10 @@ class _Run:
         with self.out.progress("planning", None, unit="programs") as bar:
             return plan_guest(self.recipe.choice, guest, components, bar.advance, owned=owned)
 
-    def _carry_out(
-        self, facts: Facts, volume: OpenVolume, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]
-    ) -> None:
+    def _carry_out(self, facts: Facts, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]) -> None:
         from byre.disks.left_out import LeftOutDisk
         from byre.filesystems.unneeded import find_unneeded
-        from byre.lite.changes import Applied
-        from byre.lite.proof import Planned, apart_of
+        from byre.lite.proof import Planned
         from byre.lite.slimming.guest import planned_changes
         from byre.reports.slim_json import proof_payload
 
@@ -220,13 +220,14 @@ class _Run:
         if not changes and self.args.in_place:
             return
         with self._phase("change"):
-            applied = apply_plan(self.work, [(volume, changes)], self.out) if changes else (Applied((), (), 0),)
+            rows = [(self._volume(partition), each) for partition, each in changes.items()]
+            applied = apply_plan(self.work, rows, self.out)
         with self._phase("prove"):
             unneeded = find_unneeded(self.work, checked_later=True)
             result = LeftOutDisk(self.work, unneeded.ranges)
-            planned = Planned(volume.partition.index, changes, applied[0], unneeded.files)
-            proof = self._prove(facts, plan, planned, result, apart_of(self.work, unneeded.ranges))
-        payload["proof"] = proof_payload(proof)
+            planned = [Planned(*each, done) for each, done in zip(changes.items(), applied, strict=True)]
+            proof = self._prove(facts, plan, planned, result, unneeded)
+        payload["proof"] = proof_payload(proof, guest)
         if self.args.boot:
             with self._phase("boot"):
                 self.start = try_start(self.args, self.out, self.disk, result)
@@ -238,7 +239,7 @@ class _Run:
             saved = self._save(applied, unneeded)
         payload["output"], payload["snapshot"] = saved.path, saved.snapshot
         payload["after"] = self._size_of(saved)
-        payload["freed"] = applied[0].freed
+        payload["freed"] = sum(each.freed for each in applied)
         payload["dropped_free"] = unneeded.free
         if saved.snapshot is not None:
             payload["give_back"] = _give_back(self.args.image, saved.snapshot)
@@ -254,15 +255,24 @@ class _Run:
         state = Path(self.args.output).stat()
         return state.st_blocks * 512 if self._format().name == "raw" else state.st_size
 
-    def _prove(self, facts: Facts, plan: SlimPlan, planned: Planned, result: Disk, apart: Int64Array) -> Proof:
-        from byre.lite.proof import prove
+    def _prove(
+        self, facts: Facts, plan: SlimPlan, planned: Sequence[Planned], result: Disk, unneeded: Unneeded
+    ) -> Proof:
+        from byre.lite.proof import apart_of, prove
         from byre.windows.inspection import Inspection
 
         expected = {part.component.title for part in plan.parts}
         with self.out.progress("proving", None, unit="files"):
             after = Inspection(result, name=self.args.image)
             return prove(
-                self.inspection, after, facts, planned, apart=apart, expected=expected, read_all=self.args.verify
+                self.inspection,
+                after,
+                facts,
+                planned,
+                apart=apart_of(self.work, unneeded.ranges),
+                expected=expected,
+                leave_out=unneeded.files,
+                read_all=self.args.verify,
             )
 
     def _format(self) -> Format:

@@ -7,7 +7,7 @@ from typing import Any
 
 from byre.cli.layout import table
 from byre.cli.output import Printer, printable
-from byre.reports.slim_tree import needs_in_short, part_lines, summed
+from byre.reports.slim_tree import needs_in_short, part_lines, placed, summed
 from byre.units import format_size
 
 SHOWN = 20
@@ -51,6 +51,7 @@ def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
         edits = sum(len(each["edits"]) for each in payload["parts"]) + len(payload["edits"])
         if edits:
             console.print(f"{edits} edits of the registry; --dry-run and --json tell each")
+    _print_drives(console, payload["drives"])
     _print_left(console, payload["left"])
     _print_reasons(console, payload)
     _print_worth(console, payload["profiles"])
@@ -76,6 +77,11 @@ def _print_tree(console: Printer, payload: Mapping[str, Any]) -> None:
         console.print(printable(edit["said"]))
 
 
+def _print_drives(console: Printer, drives: Sequence[Mapping[str, Any]]) -> None:
+    if len(drives) > 1:
+        console.print("by drive: " + "; ".join(f"{each['drive']} {summed(each)}" for each in drives))
+
+
 def _print_left(console: Printer, by_reason: Sequence[Mapping[str, Any]]) -> None:
     for each in by_reason[:SHOWN]:
         what = each["paths"][0] if each["files"] == 1 else f"{each['files']} files"
@@ -99,10 +105,13 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     proof = payload["proof"]
     console.print("nothing was written:" if payload["refused"] else "proved before it was written:")
     console.print(printable(f"  file systems: sound by Byre's own check{_read_by(proof['readers'])}"))
-    console.print(
-        f"  files: {proof['compared']} streams of kept files unchanged, {proof['written']} files written as planned, "
-        f"{proof['gone']} gone"
-    )
+    volumes = proof["volumes"]
+    for each in volumes:
+        where = f"on {placed(each)}" if len(volumes) > 1 else "files:"
+        console.print(
+            f"  {where} {each['compared']} streams of kept files unchanged, {each['written']} files written as "
+            f"planned, {each['gone']} gone"
+        )
     verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
     console.print(f"  audit: {verdicts}")
     if payload["boot"] is not None:
@@ -124,7 +133,7 @@ def _read_by(readers: Sequence[Mapping[str, Any]]) -> str:
     """Who else has read the result, partition by partition; or why nobody has."""
     several = len(readers) > 1
     return "".join(
-        (f"; partition {each['partition']}: " if several else "; ")
+        (f"; on {placed(each)} " if several else "; ")
         + (f"{each['reader']} finds the same {each['names']} names" if each["reader"] else each["note"])
         for each in readers
     )

@@ -13,6 +13,7 @@ from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_writer, ntfs_writer
 from byre.lite.changes import Applied, Change, Overwrite
+from byre.lite.guards import from_inside
 from byre.lite.ntfs_writer import Advance
 from byre.volumes.types import PIECES
 
@@ -58,17 +59,21 @@ def _refuse_piece(volume: OpenVolume, name: str) -> None:
         )
 
 
-def refuse_sleeping(volumes: Iterable[OpenVolume]) -> None:
-    """UnsupportedError where a volume holds a hibernated session, whichever is to be changed: the system that sleeps
-    there may have the others mounted, and wakes with what it remembers of them."""
+def refuse_asleep(volumes: Iterable[OpenVolume]) -> None:
+    """Raise UnsupportedError where a hibernated session lies on any volume of the disk, or that can't be told: the
+    system that sleeps there has all of them open, and goes on with what it remembers of them."""
     for volume in volumes:
         files = volume.filesystem
-        if isinstance(files, (NtfsFileSystem, FatFileSystem)) and files.facts().hibernated:
+        if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
+            continue
+        asleep = files.facts().hibernated
+        if asleep is not False:
+            said = "holds a hibernated session" if asleep else "may hold a hibernated session"
             raise UnsupportedError(
-                f"partition {volume.partition.index} holds a hibernated session: no volume of the disk is changed",
+                f"partition {volume.partition.index} {said}: no volume of the disk must be changed",
                 path=files.volume.name,
-                hint="Start that system and shut it down from inside; or 'byre mend IMAGE hibernation "
-                "--discard-session' gives up what was open.",
+                hint=f"{from_inside(files.volume.name)} Or give up what was open: byre mend IMAGE hibernation "
+                "--discard-session.",
             )
 
 

@@ -12,8 +12,10 @@ from byre.audit.judging import judge
 from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
+from byre.filesystems.fat.filesystem import FatFileSystem
+from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
-from byre.lite.applying import apply_changes, refuse_sleeping, refuse_unsafe
+from byre.lite.applying import apply_changes, refuse_asleep, refuse_unsafe
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
@@ -52,13 +54,13 @@ class Prepared:
     refusals: tuple[Refusal, ...]
     volumes: tuple[tuple[OpenVolume, tuple[Change, ...]], ...]
     sectors: tuple[WriteSector, ...]
-    every: tuple[OpenVolume, ...]
-    """All volumes of the disk, changed or not."""
+    disk: tuple[OpenVolume, ...] = ()
+    """Every volume, to be changed or not."""
 
     def refuse_unsafe(self) -> None:
-        """Raise where a volume may not be changed: dirty, hibernated, damaged."""
-        if self.volumes:
-            refuse_sleeping(self.every)
+        """Raise where a volume may not be changed: dirty, hibernated (any of the disk), damaged."""
+        if any(changes for _, changes in self.volumes):
+            refuse_asleep(self.disk)
         for volume, changes in self.volumes:
             if changes:
                 refuse_unsafe(volume)
@@ -133,7 +135,7 @@ def _discard_session(work: ScratchDisk, options: Options, image: str) -> Plan:
     own = inspection.roots[0][0] if inspection.roots else None
     plan = Plan()
     for volume in inspection.volumes:
-        if volume.filesystem is not None:
+        if isinstance(volume.filesystem, (NtfsFileSystem, FatFileSystem)):
             where = "" if volume is own else f" of partition {volume.partition.index}"
             plan += plan_session(volume.filesystem, options, where=where)
     for step in plan.steps:

@@ -24,6 +24,7 @@ from byre.lite.slimming.parts import (
     Use,
 )
 from byre.windows.components.component import PROFILES, Component, Places, beginnings, files_of
+from byre.windows.paths import SystemPaths
 
 __all__ = ["DROPPED", "Choice", "Owned", "Part", "Reason", "Row", "SlimPlan", "Use", "plan_slim"]
 
@@ -193,13 +194,15 @@ def plan_slim(
     verdicts: Mapping[str, Verdict] | None = None,
     shortcuts: tuple[Shortcut, ...] = (),
     owned: tuple[Owned, ...] | None = None,
+    paths: SystemPaths | None = None,
     others: tuple[str, ...] = (),
 ) -> SlimPlan:
-    """The plan for a choice. ``owned``: what ``owned_rows`` says of these components, where it is known; ``others``:
-    folders of other systems on the volume, which may need what lies outside of this one's. Raises UsageError for a
-    component or a pattern that isn't there."""
-    keep_ids, keep_paths = _split(choice.keep, components)
-    drop_ids, drop_paths = _split(choice.drop, components)
+    """The plan for a choice. ``owned``: what ``owned_rows`` says of these components, where it is known; ``paths``
+    knows the letters; ``others``: folders of other systems on the volume, which may need what lies outside of this
+    one's. Raises UsageError for a component, a drive or a pattern that isn't there."""
+    letters = paths or SystemPaths(places.root)
+    keep_ids, keep_paths = _split(choice.keep, components, letters)
+    drop_ids, drop_paths = _split(choice.drop, components, letters)
     if drop_paths:
         components = (_dropped(drop_paths), *components)
     if drop_paths or owned is None:
@@ -401,8 +404,10 @@ def _note_above(path: str, stays: set[str]) -> None:
         stays.add(above)
 
 
-def _split(names: tuple[str, ...], components: tuple[Component, ...]) -> tuple[set[str], tuple[str, ...]]:
-    """Ids and patterns apart; UsageError for what is neither."""
+def _split(
+    names: tuple[str, ...], components: tuple[Component, ...], letters: SystemPaths
+) -> tuple[set[str], tuple[str, ...]]:
+    """Ids and patterns apart; UsageError for what is neither, and for a drive that isn't there."""
     ids = {each.id for each in components}
     found = {name for name in names if name in ids}
     paths = []
@@ -410,13 +415,17 @@ def _split(names: tuple[str, ...], components: tuple[Component, ...]) -> tuple[s
         if name in ids:
             continue
         plain = name.replace("\\", "/")
+        letter = plain[0].upper() if plain[1:2] == ":" else letters.drive
         plain = plain[2:] if plain[1:2] == ":" else plain
         if not plain.startswith("/") or len(plain.strip("/*?")) == 0 or "/../" in f"{plain}/" or "{" in plain:
             raise UsageError(
                 f"{name!r} is neither a component nor a path",
                 hint=r"'byre slim --list IMAGE' tells the components; a path is C:\... or /..., with *, ** and ?.",
             )
-        paths.append(plain.rstrip("/"))
+        if letter != letters.drive and letter not in letters.others:
+            known = ", ".join(f"{each}:" for each in sorted({letters.drive, *letters.others}))
+            raise UsageError(f"the guest has no drive {letter}: in this image", found=name, expected=known)
+        paths.append(("" if letter == letters.drive else f"{letter}:") + plain.rstrip("/"))
     return found, tuple(paths)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from byre.errors import UsageError
 from byre.storage.small_file import read_small_file
-from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
+from byre.windows.components.component import DRIVES, JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
 
 MAX_FILE = 4 << 20
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -22,6 +22,7 @@ _PLACE = re.compile(r"\{(root|system32|programs|common|profile)\}/\S.*|/[^{}]+")
 _TEXTS = ("id", "title", "profile", "consequence", "source")
 _LISTS = ("systems", "files", "marks", "services", "keys", "types", "runs", "subcomponents", "uninstall", "needs")
 _NEEDED = ("systems", "files", "marks")
+_FIELDS = (*_TEXTS, *_LISTS, "default", "unless", "drives")
 
 
 @cache
@@ -71,17 +72,19 @@ def _component(row: Any, path: str) -> Component:
     if not isinstance(row, dict):
         raise UsageError("a component is no table", path=path)
     name = row.get("id") if isinstance(row.get("id"), str) else "?"
-    wrong = sorted(set(row) - {*_TEXTS, *_LISTS, "default", "unless"})
+    wrong = sorted(set(row) - set(_FIELDS))
     if wrong:
-        raise _wrong(path, name, wrong[0], "no such field", ", ".join((*_TEXTS, *_LISTS, "default", "unless")))
+        raise _wrong(path, name, wrong[0], "no such field", ", ".join(_FIELDS))
     texts = {field: _text(row, field, path, name) for field in _TEXTS}
     lists = {field: _list(row, field, path, name) for field in _LISTS}
     _check(texts, lists, path, name)
-    default, unless = row.get("default", True), row.get("unless")
+    default, unless, drives = row.get("default", True), row.get("unless"), row.get("drives")
     if not isinstance(default, bool):
         raise _wrong(path, name, "default", default, "true or false")
     if unless is not None and unless not in JUDGEMENTS:
         raise _wrong(path, name, "unless", unless, ", ".join(JUDGEMENTS))
+    if drives is not None and drives not in DRIVES:
+        raise _wrong(path, name, "drives", drives, ", ".join(DRIVES))
     return Component(
         id=texts["id"],
         title=texts["title"],
@@ -100,6 +103,7 @@ def _component(row: Any, path: str) -> Component:
         runs=lists["runs"],
         unless=unless,
         types=lists["types"],
+        drives=drives,
     )
 
 
