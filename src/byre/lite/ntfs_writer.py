@@ -54,6 +54,8 @@ class Script:
     removed: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     freed: int = 0
+    siblings: dict[int, Entry] = field(default_factory=dict)
+    """The file that new ones in a folder were made like, by the folder's MFT reference."""
 
 
 def refuse_unsafe(files: NtfsFileSystem) -> None:
@@ -180,8 +182,10 @@ def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
 
 def _sibling(script: Script, files: NtfsFileSystem, folder: Entry) -> int | None:
     """A file of the same folder that stays, whose permissions a new one gets."""
-    for entry in files.listdir(folder):
+    known = script.siblings.get(folder.id)
+    for entry in files.listdir(folder) if known is None or script.names.is_gone(known) else (known,):
         if not entry.is_dir and entry.reparse is None and not script.names.is_gone(entry):
+            script.siblings[folder.id] = entry
             return entry.id
     return None
 
