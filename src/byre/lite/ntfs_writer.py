@@ -36,6 +36,7 @@ SILENCE = 120
 """Seconds without a message after which the program is given up."""
 FIRST_USER_RECORD = 24
 """MFT records below are the file system's own."""
+EXTEND = "/$Extend"
 Advance = Callable[[int], None]
 Operation = dict[str, object]
 
@@ -125,8 +126,14 @@ def _above(entry: Entry) -> str:
 
 
 def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
-    if entry.id & REFERENCE_MASK < FIRST_USER_RECORD:
+    """``$Extend`` holds files of the file system whose records are no lower than users' are."""
+    below = entry.path.lower().startswith(f"{EXTEND.lower()}/") and _is_first(files.lookup(EXTEND))
+    if below or _is_first(entry):
         raise UsageError("is one of the file system's own files", path=files.volume.name, found=entry.path)
+
+
+def _is_first(entry: Entry) -> bool:
+    return entry.id & REFERENCE_MASK < FIRST_USER_RECORD
 
 
 def _make_folder(script: Script, files: NtfsFileSystem, path: str) -> None:
@@ -164,6 +171,8 @@ def _add_name(script: Script, files: NtfsFileSystem, path: str, operation: Opera
     """Say in the operation which name it makes, and where; returns the folder."""
     name = _new_name(files, path)
     folder = script.names.folder(path)
+    if isinstance(folder, Entry) and folder.path != "/":
+        _refuse_system(folder, files)
     operation["folder"] = [folder.operation] if isinstance(folder, Made) else folder.id
     operation["name"] = name
     script.names.make(path, folder, is_dir=operation["do"] == "folder", operation=len(script.operations))
