@@ -15,6 +15,7 @@ from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.mft import SLICE_BYTES, Mft
 from byre.filesystems.ntfs.records import REFERENCE_MASK
+from byre.ranges import touched
 from byre.volumes.problems import Problems
 
 _BASE_REFERENCE = slice(32, 40)
@@ -82,16 +83,6 @@ class Untouched:
             suspect[hit[hit < len(suspect)]] = True
         if broken:
             suspect[:] = True  # some runs are unknown: every file is looked at
-
-
-def touched(apart: Int64Array, starts: Int64Array, stops: Int64Array) -> BoolArray:
-    """Of many ranges which have a byte in ``apart``."""
-    if not len(apart):
-        return np.zeros(len(starts), dtype=np.bool_)
-    at = np.searchsorted(apart[:, 1], starts, side="right")
-    inside = at < len(apart)
-    found: BoolArray = inside & (apart[np.where(inside, at, 0), 0] < stops)
-    return found
 
 
 def _places(mft: Mft, count: int) -> Int64Array:
