@@ -79,7 +79,7 @@ def test_nothing_is_changed_while_another_system_sleeps(
     out = tmp_path / "out.qcow2"
     said = byre_json(words[0], beside_a_sleeper, *words[1:], "-o", out, status=69)
     assert "partition 2 holds a hibernated session" in said["what"] and not out.exists()
-    dry = byre(words[0], beside_a_sleeper, *words[1:], "--dry-run", status=1 if words[0] == "mend" else 0)
+    dry = byre(words[0], beside_a_sleeper, *words[1:], "--dry-run", status={"slim": 0, "rm": 69, "mend": 1}[words[0]])
     assert "hibernated session" in dry.stdout + dry.stderr
 
 

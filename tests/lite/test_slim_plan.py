@@ -7,8 +7,19 @@ from collections.abc import Iterable
 import pytest
 
 from byre.errors import UsageError
-from byre.lite.slimming.plan import Choice, Row, SlimPlan, Use, owned_rows, parts_of, plan_slim, worth
+from byre.filesystems.base import Name
+from byre.lite.slimming.plan import (
+    Choice,
+    SlimPlan,
+    Use,
+    owned_rows,
+    parts_of,
+    plan_slim,
+    unmatched,
+    worth,
+)
 from byre.windows.components import Component, Places
+from byre.windows.paths import SystemPaths
 
 PLACES = Places()
 
@@ -23,17 +34,17 @@ TEMP = _component("temp", "{root}/Temp/**", profile="safe")
 UPDATES = _component("updates", "{root}/$NtUninstall*", "{root}/$NtUninstall*/**", profile="lean")
 ALL = (GAMES, PRINTING, TEMP, UPDATES)
 ROWS = (
-    Row("/WINDOWS", 0, True),
-    Row("/WINDOWS/Temp", 0, True),
-    Row("/WINDOWS/Temp/deep", 0, True),
-    Row("/WINDOWS/Temp/deep/x.tmp", 8192),
-    Row("/WINDOWS/$NtUninstallKB1$", 0, True),
-    Row("/WINDOWS/$NtUninstallKB1$/old.dll", 4096),
-    Row("/WINDOWS/system32/SOL.EXE", 100),
-    Row("/WINDOWS/system32/cards.dll", 50),
-    Row("/WINDOWS/system32/dllcache/sol.exe", 100),
-    Row("/WINDOWS/system32/dllcache/kept.exe", 100),
-    Row("/WINDOWS/system32/spoolsv.exe", 10),
+    Name("/WINDOWS", 0, True),
+    Name("/WINDOWS/Temp", 0, True),
+    Name("/WINDOWS/Temp/deep", 0, True),
+    Name("/WINDOWS/Temp/deep/x.tmp", 8192),
+    Name("/WINDOWS/$NtUninstallKB1$", 0, True),
+    Name("/WINDOWS/$NtUninstallKB1$/old.dll", 4096),
+    Name("/WINDOWS/system32/SOL.EXE", 100),
+    Name("/WINDOWS/system32/cards.dll", 50),
+    Name("/WINDOWS/system32/dllcache/sol.exe", 100),
+    Name("/WINDOWS/system32/dllcache/kept.exe", 100),
+    Name("/WINDOWS/system32/spoolsv.exe", 10),
 )
 
 
@@ -70,16 +81,16 @@ def test_the_second_copy_in_dllcache_goes_along() -> None:
 
 
 def test_the_second_copy_stays_with_another_file_of_its_name() -> None:
-    def gone(*more: Row) -> set[str]:
+    def gone(*more: Name) -> set[str]:
         rows = (*ROWS, *more)
         listed = (*ALL, _component("app", "{programs}/App/**"))
         plan = plan_slim(Choice(None, drop=("app", "temp")), listed, rows, PLACES, (), _nothing)
         return {path for path in plan.files if "dllcache" in path}
 
     copy = "/WINDOWS/system32/dllcache/kept.exe"
-    assert gone(Row("/Program Files/App/kept.exe", 1)) == {copy}
-    assert gone(Row("/Program Files/App/kept.exe", 1), Row("/WINDOWS/system32/kept.exe", 1)) == set()
-    assert gone(Row("/WINDOWS/Temp/kept.exe", 1)) == set()
+    assert gone(Name("/Program Files/App/kept.exe", 1)) == {copy}
+    assert gone(Name("/Program Files/App/kept.exe", 1), Name("/WINDOWS/system32/kept.exe", 1)) == set()
+    assert gone(Name("/WINDOWS/Temp/kept.exe", 1)) == set()
 
 
 def test_what_is_kept_wins() -> None:
@@ -98,6 +109,19 @@ def test_a_pattern_that_nothing_matches_is_refused() -> None:
     with pytest.raises(UsageError) as raised:
         _plan(Choice(drop=(r"C:\nowhere\x",)))
     assert raised.value.found == "/nowhere/x"
+
+
+def test_what_was_named_and_fits_nothing_is_told() -> None:
+    choice = Choice("safe", keep=(r"C:\WINDOWS\Temp\deep", r"C:\Typo\*"), drop=("games", r"C:\WINDOWS\No\**"))
+    assert unmatched(choice, ALL, ROWS, PLACES, SystemPaths("/WINDOWS")) == ["/Typo/*", "/WINDOWS/No/**"]
+
+
+@pytest.mark.parametrize("field", ["keep", "drop"])
+def test_a_path_on_a_drive_that_isnt_there_is_refused(field: str) -> None:
+    for path in (r"D:\WINDOWS\Temp", "d:/WINDOWS/Temp"):
+        with pytest.raises(UsageError) as raised:
+            _plan(Choice(**{field: (path,)}))
+        assert raised.value.expected == "C:"
 
 
 def test_a_use_of_a_file_stops_the_plan() -> None:
@@ -158,7 +182,7 @@ def test_a_broken_chain_stops_the_plan_with_the_guests_own_spelling() -> None:
 
 def test_what_lies_outside_stays_where_another_system_may_need_it() -> None:
     shared = _component("player", "{programs}/Player/*", "{system32}/player.dll")
-    rows = (*ROWS, Row("/Program Files/Player/player.exe", 5), Row("/WINDOWS/system32/player.dll", 5))
+    rows = (*ROWS, Name("/Program Files/Player/player.exe", 5), Name("/WINDOWS/system32/player.dll", 5))
 
     def plan(give_way: bool, others: tuple[str, ...]) -> SlimPlan:
         choice = Choice("lite", give_way=give_way)

@@ -161,6 +161,7 @@ def diff() -> str:
             "image": EVIL,
             "other": EVIL,
             "same": False,
+            "complete": True,
             "blocks": BlockSummary(1, 2, 3),
             "disk": [RangeChange(EVIL, 0, 512)],
             "systems": [{"root": EVIL, "facts": [fact], "registry": [key]}],

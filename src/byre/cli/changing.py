@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_write_options, open_image
 from byre.cli.output import Output, printable
-from byre.errors import ByreError, ExistsError, UsageError
+from byre.errors import ExistsError, UsageError
+from byre.reports.printable import shell_command
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from byre.disks.disk import Disk
+    from byre.disks.disk import Disk, SnapshotInfo
+    from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
     from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
@@ -55,8 +57,26 @@ def check_destination(args: argparse.Namespace) -> None:
         raise UsageError("--keep-as belongs to --in-place")
     if args.force and not args.output:
         raise UsageError("--force belongs to -o")
+    if args.output:
+        output_format(args.output)
     if args.output and not args.force and not args.dry_run and os.path.lexists(args.output):
         raise ExistsError("exists already", path=args.output, hint="Choose another name, or say --force.")
+
+
+def output_format(path: str) -> Format:
+    """The format of a new image at ``path``: by its suffix, qcow2 where it has none. UsageError for a suffix that
+    promises what isn't written."""
+    from byre.disks.formats import FORMATS, format_for_suffix, format_named
+
+    found = format_for_suffix(path)
+    suffix = os.path.splitext(path)[1]  # noqa: PTH122
+    if found is None and suffix and not suffix[1:].isdecimal():
+        raise UsageError(
+            f"{suffix} is no suffix of a format that is written",
+            path=path,
+            expected=", ".join(each.suffixes[0] for each in FORMATS if each.writes and each.suffixes),
+        )
+    return found or format_named("qcow2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +132,8 @@ def apply_plan(
     """Make every volume's changes on the scratch disk."""
     from byre.lite.applying import apply_changes
 
-    total = sum(len(changes) for _, changes in plan)
-    with out.progress("changing", total) as bar:
+    # A folder is one change and may be a thousand names: how many isn't known before.
+    with out.progress("changing", unit="names") as bar:
         return tuple(apply_changes(work, volume, changes, advance=bar.advance) for volume, changes in plan)
 
 
@@ -130,19 +150,25 @@ def save(
     """Publish the scratch disk as OUT, or as the image's new state; there, what nobody needs may be left out."""
     if args.output:
         from byre.convert.convert import convert_image
-        from byre.disks.formats import format_for_suffix, format_named
 
-        entry = format_for_suffix(args.output) or format_named("qcow2")
+        entry = output_format(args.output)
         with out.progress("writing", work.size) as bar:
             convert_image(work, args.output, entry, force=args.force, advance=bar.advance)
         return Saved(args.output, None, applied)
     from byre.lite.saving import refuse_in_place, save_in_place
 
-    name = args.keep_as or f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    image = refuse_in_place(disk)
+    name = args.keep_as or _unused(f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", image.snapshots())
     total = sum(stop - start for start, stop in work.changes())
     with out.progress("writing", total) as bar:
-        kept = save_in_place(refuse_in_place(disk), work, name, left_out=left_out, advance=bar.advance)
+        kept = save_in_place(image, work, name, left_out=left_out, advance=bar.advance)
     return Saved(args.image, kept.name, applied)
+
+
+def _unused(name: str, snapshots: Sequence[SnapshotInfo]) -> str:
+    """A snapshot's name that isn't taken: two changes may fall into one second."""
+    taken = {each.name for each in snapshots}
+    return next(each for each in chain([name], (f"{name} ({number})" for number in count(2))) if each not in taken)
 
 
 def run_change(
@@ -150,65 +176,74 @@ def run_change(
     out: Output,
     verb: str,
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
+    *,
+    details: Sequence[str] = (),
 ) -> int:
-    """The whole of a simple verb: plan, apply, save, tell."""
-    from byre.lite.applying import refuse_asleep
+    """The whole of a simple verb: plan, apply, save, tell. ``details``, which ``plan`` may add to, are what a dry run
+    says besides: it knows files only."""
+    from byre.lite.applying import check_changes, refuse_sleeping
     from byre.lite.outcome import prove_outcome
 
     check_destination(args)
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
+        refuse_sleeping(guest.volumes)
         if args.dry_run:
-            obstacle = _obstacle(guest, steps)
-            if obstacle is not None:
-                out.notice(f"this would be refused now: {obstacle.what}")
+            for volume, changes in steps:
+                check_changes(volume, changes)
             rows = [_said(change) for _, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
-            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
+            if details:
+                payload["edits"] = list(details)
+            said = [*details, *rows] or ["change nothing"]
+            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in said)))
             return 0
-        refuse_asleep(guest.volumes)
         applied = apply_plan(work, steps, out)
         prove_outcome(work, steps)
         saved = save(args, disk, work, applied, out, verb=verb)
-    tell(args, out, verb, saved)
+    tell(args, out, verb, saved, {change.path for _, changes in steps for change in changes if _is_folder(change)})
     return 0
-
-
-def _obstacle(guest: Inspection, steps: Sequence[tuple[OpenVolume, Sequence[Change]]]) -> ByreError | None:
-    """Why nothing may be changed now, if anything keeps it from being."""
-    from byre.lite.applying import refuse_asleep, refuse_unsafe
-
-    try:
-        refuse_asleep(guest.volumes)
-        for volume, _ in steps:
-            refuse_unsafe(volume)
-    except ByreError as error:
-        return error
-    return None
 
 
 def undo(image: str, snapshot: str) -> str:
     """What was kept, and the command that goes back, as a shell takes it."""
-    command = shlex.join(["byre", "snapshot", "revert", image, snapshot])
+    command = byre_command("snapshot revert", image, snapshot)
     return f"the image as it was is the snapshot {snapshot!r}; go back with: {command}"
 
 
-def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:
+def byre_command(verb: str, *words: str) -> str:
+    """A command of our own (``verb`` may be two words), ready to be pasted, whatever the names in it are."""
+    dashes = ("--",) if any(word.startswith("-") for word in words) else ()
+    return shell_command(("byre", *verb.split(), *dashes, *words))
+
+
+def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved, folders: Collection[str]) -> None:
+    """``folders``: which of what was written are folders."""
     payload = {"image": args.image, "dry_run": False, **saved.payload()}
-    removed, written = len(payload["removed"]), len(payload["written"])
+    removed, made = len(payload["removed"]), sum(path in folders for path in payload["written"])
+    written = len(payload["written"]) - made
     parts = []
     if removed:
-        parts.append(f"removed {_count(removed)}, {format_size(payload['freed'])}")
+        gone = f"{removed} files and folders" if verb == "rm" and args.recursive else _count(removed, "file")
+        parts.append(f"removed {gone}, {format_size(payload['freed'])}")
+    if made:
+        parts.append(f"made {_count(made, 'folder')}")
     if written:
-        parts.append(f"wrote {_count(written)}")
+        parts.append(f"wrote {_count(written, 'file')}")
     text = "; ".join(parts) or "nothing to change"
     if saved.snapshot is not None:
         out.notice(undo(args.image, saved.snapshot))
     out.result(verb, payload, lambda console: console.print(printable(f"{text}: {saved.path}")))
 
 
-def _count(number: int) -> str:
-    return "1 file" if number == 1 else f"{number} files"
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
+
+
+def _is_folder(change: Change) -> bool:
+    from byre.lite.changes import MakeFolder
+
+    return isinstance(change, MakeFolder)
 
 
 def _said(change: Change) -> str:

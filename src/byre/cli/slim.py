@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
+from byre.cli.changing import (
+    Saved,
+    add_destination,
+    apply_plan,
+    byre_command,
+    changing,
+    check_destination,
+    output_format,
+    save,
+)
 from byre.cli.options import add_image
 from byre.cli.output import Output
+from byre.cli.progress import ticking
 from byre.cli.publishing import publish, refuse_taken
 from byre.cli.slim_boot import add_boot, boot_payload, check_boot, try_start
 from byre.errors import ByreError, UnsupportedError, UsageError
@@ -21,7 +30,6 @@ from byre.errors import ByreError, UnsupportedError, UsageError
 if TYPE_CHECKING:
     from byre.audit.facts import Facts
     from byre.disks.disk import Disk
-    from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
     from byre.filesystems.opening import OpenVolume
     from byre.filesystems.unneeded import Unneeded
@@ -81,8 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     if args.list:
-        if args.output or args.in_place:
-            raise UsageError("--list changes nothing", hint="Leave out -o and --in-place.")
+        _refuse_with_list(args)
         args.dry_run = True
     check_destination(args)
     if args.report is not None:
@@ -99,10 +106,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
         return _Run(args, out, recipe, disk, work, inspection).go()
 
 
-def _check_compress(args: argparse.Namespace) -> None:
-    from byre.disks.formats import format_for_suffix, format_named
+def _refuse_with_list(args: argparse.Namespace) -> None:
+    """UsageError for what says how to slim, or where to: the list would pass over it in silence."""
+    named = ("output", "in_place", "keep_as", "profile", "keep", "drop", "keep_needed", "compress", "report", "boot")
+    given = [f"--{name.replace('_', '-')}" for name in (*named, "verify", "force") if getattr(args, name)]
+    if given:
+        raise UsageError(
+            "--list changes nothing, and tells of every component",
+            found=", ".join("-o" if name == "--output" else name for name in given),
+            hint="Leave that out; --recipe alone belongs to it, for components of your own. --dry-run shows a plan.",
+        )
 
-    entry = format_for_suffix(args.output) or format_named("qcow2")
+
+def _check_compress(args: argparse.Namespace) -> None:
+    entry = output_format(args.output)
     if "compress" not in entry.options:
         raise UsageError(f"{entry.name} images are not compressed", path=args.output)
 
@@ -140,7 +157,7 @@ class _Run:
         from byre.lite.slimming.guest import list_left, list_parts, owned_in
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
-        with self._phase("look"):
+        with self._phase("look"), self.out.progress("looking inside", unit="files") as bar, ticking(bar):
             facts, guest = self._look()
         components = _components(facts, self.recipe.components)
         if self.args.list:
@@ -180,7 +197,7 @@ class _Run:
 
     def _look(self) -> tuple[Facts, SlimGuest]:
         from byre.audit.gathering import gather
-        from byre.lite.applying import refuse_asleep, refuse_unsafe
+        from byre.lite.applying import refuse_sleeping, refuse_unsafe
         from byre.lite.slimming.drives import drives_of
         from byre.lite.slimming.guest import read_slim_guest
 
@@ -189,7 +206,7 @@ class _Run:
             raise UnsupportedError("has no installed Windows", path=self.args.image, hint="'byre rm' removes files.")
         volume = self._volume(facts.guest.volume)
         try:
-            refuse_asleep(self.inspection.volumes)
+            refuse_sleeping(self.inspection.volumes)
             refuse_unsafe(volume)
         except ByreError as error:
             if not self.args.dry_run:
@@ -243,7 +260,11 @@ class _Run:
         payload["dropped_free"] = unneeded.free
         if saved.snapshot is not None:
             payload["give_back"] = _give_back(self.args.image, saved.snapshot)
-        elif payload["after"] > payload["before"] and not self.args.compress and "compress" in self._format().options:
+        elif (
+            payload["after"] > payload["before"]
+            and not self.args.compress
+            and "compress" in output_format(self.args.output).options
+        ):
             payload["advice"] = (
                 "larger than the image, which is compressed or in finer pieces; --compress makes it smaller"
             )
@@ -253,7 +274,7 @@ class _Run:
         if saved.snapshot is not None:
             return _taken(self.disk)
         state = Path(self.args.output).stat()
-        return state.st_blocks * 512 if self._format().name == "raw" else state.st_size
+        return min(state.st_size, state.st_blocks * 512)
 
     def _prove(
         self, facts: Facts, plan: SlimPlan, planned: Sequence[Planned], result: Disk, unneeded: Unneeded
@@ -262,7 +283,7 @@ class _Run:
         from byre.windows.inspection import Inspection
 
         expected = {part.component.title for part in plan.parts}
-        with self.out.progress("proving", None, unit="files"):
+        with self.out.progress("proving", unit="files") as bar, ticking(bar):
             after = Inspection(result, name=self.args.image)
             return prove(
                 self.inspection,
@@ -275,23 +296,17 @@ class _Run:
                 read_all=self.args.verify,
             )
 
-    def _format(self) -> Format:
-        """That of OUT."""
-        from byre.disks.formats import format_for_suffix, format_named
-
-        return format_for_suffix(self.args.output) or format_named("qcow2")
-
     def _save(self, applied: tuple[Applied, ...], unneeded: Unneeded) -> Saved:
         if not self.args.output:
             return save(self.args, self.disk, self.work, applied, self.out, verb="slim", left_out=unneeded.ranges)
         from byre.convert.convert import convert_image
 
         options = {"compress": True} if self.args.compress else {}
-        with self.out.progress("writing", self.work.size) as bar:
+        with self.out.progress("writing", max(1, self.work.size - unneeded.free)) as bar:
             convert_image(
                 self.work,
                 self.args.output,
-                self._format(),
+                output_format(self.args.output),
                 options,
                 force=self.args.force,
                 left_out=[unneeded.ranges],
@@ -301,15 +316,15 @@ class _Run:
 
 
 def _taken(disk: Disk) -> int:
-    """Bytes that the files of an image take: their lengths, but for raw images, which are as long as the disk."""
-    return sum(storage.allocated if disk.format == "raw" else storage.size for storage in disk.files)
+    """Bytes that the files of an image take on the host, those of its backing images too: lengths without holes. Of
+    raw disks and fixed ones, and of formats in large blocks, the lengths alone say little."""
+    return sum(min(storage.size, storage.allocated) for storage in disk.files)
 
 
 def _give_back(image: str, snapshot: str) -> str:
     """What gives up the state before, as it can be pasted into a shell."""
-    dashes = ("--",) if snapshot.startswith("-") or image.startswith("-") else ()
-    delete = shlex.join(("byre", "snapshot", "delete", *dashes, image, snapshot))
-    return f"{delete} && {shlex.join(('byre', 'compact', *dashes, image))}"
+    delete = byre_command("snapshot delete", image, snapshot)
+    return f"{delete} && {byre_command('compact', image)}"
 
 
 def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ...]:

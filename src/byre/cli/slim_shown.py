@@ -47,7 +47,8 @@ def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
             (each["id"], format_size(each["allocated"]), str(each["files"]), each["consequence"])
             for each in payload["parts"]
         ]
-        table(console, ("component", "takes", "files", "what is lost"), rows, right=("takes", "files"))
+        if rows:
+            table(console, ("component", "takes", "files", "what is lost"), rows, right=("takes", "files"))
         edits = sum(len(each["edits"]) for each in payload["parts"]) + len(payload["edits"])
         if edits:
             console.print(f"{edits} edits of the registry; --dry-run and --json tell each")
@@ -62,8 +63,12 @@ def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
         hint = f" Say --keep-needed, or: --keep {' --keep '.join(ids)}" if ids else " Drop less."
         console.print(f"refused: nothing was written.{hint}")
     else:
-        said = "would remove" if payload["dry_run"] else "nothing to remove of"
-        console.print(f"{said} {payload['files']} files, {format_size(payload['allocated'])}")
+        would = f"would remove {_files(payload)}, {format_size(payload['allocated'])}"
+        console.print(would if payload["dry_run"] and payload["files"] else "nothing to remove")
+
+
+def _files(payload: Mapping[str, Any]) -> str:
+    return "1 file" if payload["files"] == 1 else f"{payload['files']} files"
 
 
 def _print_tree(console: Printer, payload: Mapping[str, Any]) -> None:
@@ -119,8 +124,9 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     if payload["refused"]:
         console.print("refused: the result starts no more. Drop less.")
         return
-    sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
-    console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
+    sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])} on the host"
+    removed = f"removed {_files(payload)}" if payload["files"] else "nothing to remove"
+    console.print(printable(f"{removed}; {sizes}: {payload['output']}"))
     if payload["advice"] is not None:
         console.print(payload["advice"])
     if payload["give_back"] is not None:

@@ -28,6 +28,8 @@ from byre.storage.urls import is_url
 
 Say = Callable[[str], None]
 POLL_SECONDS = 0.25
+END_SECONDS = 60.0
+"""How long a QEMU that has closed its monitor may take to end: it may still be writing to a slow disk."""
 RETRY_SECONDS = 5.0
 """How often a machine that waits for room on the host's disk is tried again."""
 
@@ -45,8 +47,6 @@ class Wishes:
     """A serial port is on our own stdin and stdout."""
     cold: bool = False
     """Don't feed a snapshot's VM state in."""
-    unattended: bool = False
-    """A test: nobody looks at the guest, so it needn't outlive us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Running:
 
     def _ended(self, began: float) -> Ending:
         assert self.process is not None
-        if not self.process.ended(10) or self.process.process.returncode != 0:
+        if not self.process.ended(END_SECONDS) or self.process.process.returncode != 0:
             raise self.process.died()
         how = "asked" if self._asked_at is not None else "shutdown" if self._by_guest else "stopped"
         return Ending(how, time.monotonic() - began, self.resets)
@@ -180,7 +180,11 @@ class Running:
 
     def begin(self, source: Source, disk: Disk) -> None:
         """Make what it needs and start it. ``disk`` is open, and stays so for as long as it runs unless it is kept;
-        whatever goes wrong, nothing of it remains."""
+        whatever goes wrong, nothing of it remains.
+
+        On Linux a machine of which nothing lasts ends with the thread that calls this, however that ends. One that is
+        kept doesn't: to pull its plug may cost its file systems, so it runs on as an orphan.
+        """
         try:
             self._begin(source, disk)
         except BaseException:
@@ -231,6 +235,7 @@ class Running:
             relay = Relay(folder, owner=owner)
             self._closing.callback(relay.close)
         self._start(source, drive)
+        self.taken.record(started=time.time())
         # QEMU has them open by now: without names they go with QEMU's last breath, whatever ends that.
         for open_by_now in (overlay, iso):
             open_by_now.unlink(missing_ok=True)
@@ -291,8 +296,8 @@ class Running:
         folder = self.taken.run.folder
         stdin = sys.stdin.fileno() if self.wishes.console else None
         command = command_line(machine, drive, options)
-        self.process = start(command, folder, user=self.user, stdin=stdin, dies_with_us=self.wishes.unattended)
-        self.taken.record(pid=self.process.pid, begun=start_of(self.process.pid), started=time.time())
+        self.process = start(command, folder, user=self.user, stdin=stdin, dies_with_us=not self.wishes.keep)
+        self.taken.record(pid=self.process.pid, begun=start_of(self.process.pid))
         try:
             watch = self.process.connect()
             if options.network == "none" and machine.network.value != "none":

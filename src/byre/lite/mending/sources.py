@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from byre.errors import ByreError, MissingError, StorageError
 from byre.filesystems.base import FileSystem
+from byre.storage.small_file import read_small_file
 from byre.windows.cabinets import Cabinet, expand, is_cabinet, open_cabinet
 from byre.windows.hives import list_folder
 from byre.windows.inf import MAX_INF
@@ -24,6 +26,7 @@ _MACHINES = ("amd64", "i386")
 _PACKAGES = re.compile(r"(?:mshdc|disk|iastorv|lsi_scsi|lsi_sas)\.inf_[\w.]+", re.IGNORECASE)
 """Folders of Vista's and 7's driver store that hold drivers of controllers and disks."""
 MAX_PACKAGES = 64
+MAX_LOOKED_AT, MAX_DEPTH, SHOWN_FOLDERS = 2000, 5, 4
 
 
 class GuestSources:
@@ -37,27 +40,39 @@ class GuestSources:
         self._cabinets: dict[str, Cabinet | None] = {}
         self._room = MAX_CABINETS
         self._store: list[str] | None = None
+        self.used = False
+        """Whether anything was taken from ``--drivers``."""
 
     def given(self, name: str) -> bool:
         return any(_of_host(self._given, name))
 
     def descriptions(self) -> Iterator[tuple[str, bytes]]:
-        """The .inf files of the owner's folder, expanded."""
+        """The .inf files of the owner's folder, expanded. What ``read_small_file`` raises."""
         for name in sorted(self._given):
             if name.endswith((".inf", ".in_")):
                 path = self._given[name]
-                for data, _ in _expanded(_host_bytes(path, MAX_INF), str(path)):
+                for data, _ in _expanded(read_small_file(path, MAX_INF), str(path)):
                     if data:
                         yield path.name, data
 
+    def of_no_use(self, folder: Path) -> str:
+        """What is said of an owner's folder of which nothing was taken: mostly it is one too far up."""
+        said = f"nothing was taken from {folder}: no .inf in it is of a disk controller, and nothing else was missing"
+        below = sorted({str(path.parent) for path in _below(folder) if path.suffix.lower() in (".inf", ".in_")})
+        more = f" and {len(below) - SHOWN_FOLDERS} more" if len(below) > SHOWN_FOLDERS else ""
+        return f"{said}; .inf files lie in {', '.join(below[:SHOWN_FOLDERS])}{more}" if below else said
+
     def find(self, name: str) -> tuple[bytes, str] | None:
+        """The file and where it was found. What the owner gave must be readable: what ``read_small_file`` raises."""
         for data, where in self._candidates(name):
             if data:
                 return data, where
         return None
 
     def _candidates(self, name: str) -> Iterator[tuple[bytes, str]]:
-        yield from _of_host(self._given, name)
+        for found in _of_host(self._given, name):
+            self.used |= bool(found[0])
+            yield found
         packed = name[:-1] + "_"
         root = self._root
         for machine in _MACHINES:
@@ -140,26 +155,30 @@ def _host_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Files in folders below the owner's, as many as are looked at for a hint; links aren't followed."""
+    count = 0
+    for here, folders, names in os.walk(folder):
+        deep = len(Path(here).relative_to(folder).parts) >= MAX_DEPTH
+        folders[:] = [] if deep else sorted(folders)
+        for name in names if here != str(folder) else ():
+            yield Path(here, name)
+        count += len(names) + len(folders)
+        if count > MAX_LOOKED_AT:
+            return
+
+
 def _of_host(found: dict[str, Path], name: str) -> Iterator[tuple[bytes, str]]:
     lower = name.lower()
     for each in (lower, lower[:-1] + "_"):
         path = found.get(each)
         if path is not None:
-            yield from _expanded(_host_bytes(path, MAX_FILE), str(path))
+            yield from _expanded(read_small_file(path, MAX_FILE), str(path))
     for each in _CABINETS:
         path = found.get(each)
         if path is not None:
             try:
-                cabinet = open_cabinet(_host_bytes(path, MAX_CABINET), path=str(path))
+                cabinet = open_cabinet(read_small_file(path, MAX_CABINET), path=str(path))
             except ByreError:
                 continue
             yield from _in_cabinet(cabinet, str(path), name)
-
-
-def _host_bytes(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise StorageError(f"can't be read: {error.strerror}", path=path) from error
-    return b"" if len(data) > limit else data

@@ -10,10 +10,10 @@ from byre.audit import boot_path
 from byre.audit.facts import Facts
 from byre.audit.gathering import LOADER_FILES
 from byre.errors import ByreError
-from byre.filesystems.base import FileSystem
+from byre.filesystems.base import FileSystem, Name
 from byre.lite.slimming.classes import ClassRoot, class_uses, existing
 from byre.lite.slimming.drives import letter_of
-from byre.lite.slimming.parts import Row, Shortcut, Use
+from byre.lite.slimming.parts import Shortcut, Use
 from byre.windows.autostarts import Autostart
 from byre.windows.paths import SystemPaths
 from byre.windows.registry import Key
@@ -21,6 +21,9 @@ from byre.windows.shortcuts import MAX_LINK, parse_shortcut
 
 MAX_LINKS = 20_000
 DISABLED = 4
+_NEVER_WITHOUT = frozenset(("rpcss", "dcomlaunch", "plugplay", "samss", "ksecdd", "volsnap"))
+"""Beside the disk's own drivers: services without which Windows doesn't come to a logon, or its volumes to a start,
+whoever depends on them by name."""
 _SHELL_KINDS = frozenset(
     ("context-menu", "shell-delay-load", "shared-task", "shell-execute-hook", "browser-helper", "browser-toolbar")
 )
@@ -67,6 +70,9 @@ def _starts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> Itera
             driver = step.what.removeprefix("the boot driver ")
             own = driver if driver != step.what and driver.lower() not in boot_path.DISK_PATH else None
             yield Use(f"the start: {step.what}", found, service=own, kind="start")
+    for service in facts.guest.services.value or ():
+        if service.name.lower() in boot_path.DISK_PATH | _NEVER_WITHOUT and service.start != DISABLED:
+            yield Use("the start", "", needs_service=service.name, kind="start")
 
 
 def _services(facts: Facts, paths: SystemPaths, there: Mapping[str, str], control_set: Key | None) -> Iterator[Use]:
@@ -138,7 +144,7 @@ def _hive_of(match: re.Match[str]) -> str:
 
 
 def read_shortcuts(
-    files: FileSystem, rows: Iterable[Row], paths: SystemPaths, there: Mapping[str, str]
+    files: FileSystem, rows: Iterable[Name], paths: SystemPaths, there: Mapping[str, str]
 ) -> tuple[tuple[Shortcut, ...], tuple[Use, ...], tuple[str, ...]]:
     """(shortcuts, those of Startup folders as needs, notes). A shortcut that can't be read leads nowhere."""
     links: list[Shortcut] = []
@@ -146,7 +152,7 @@ def read_shortcuts(
     count = 0
     for row in rows:
         lower = row.path.lower()
-        if row.is_dir or not lower.endswith(".lnk") or lower.startswith(f"{paths.root.lower()}/system32/"):
+        if row.is_folder or not lower.endswith(".lnk") or lower.startswith(f"{paths.root.lower()}/system32/"):
             continue
         count += 1
         if count > MAX_LINKS:

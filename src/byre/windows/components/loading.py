@@ -15,8 +15,11 @@ from typing import Any
 from byre.errors import UsageError
 from byre.storage.small_file import read_small_file
 from byre.windows.components.component import DRIVES, JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
+from byre.windows.components.shared_keys import is_shared
 
 MAX_FILE = 4 << 20
+RESERVED = "dropped"
+"""What a plan calls what was named by path."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _PLACE = re.compile(r"\{(root|system32|programs|common|profile)\}/\S.*|/[^{}]+")
 _TEXTS = ("id", "title", "profile", "consequence", "source")
@@ -109,8 +112,8 @@ def _component(row: Any, path: str) -> Component:
 
 def _check(texts: dict[str, str], lists: dict[str, tuple[str, ...]], path: str, name: Any) -> None:
     """UsageError for the first field that can't be."""
-    if not _ID.fullmatch(texts["id"]):
-        raise _wrong(path, name, "id", texts["id"], "lower-case letters, digits and -")
+    if not _ID.fullmatch(texts["id"]) or texts["id"] == RESERVED:
+        raise _wrong(path, name, "id", texts["id"], f"lower-case letters, digits and -; not {RESERVED!r}")
     if texts["profile"] not in (*PROFILES, ONLY_NAMED):
         raise _wrong(path, name, "profile", texts["profile"], ", ".join((*PROFILES, ONLY_NAMED)))
     for system in lists["systems"]:
@@ -127,6 +130,8 @@ def _check(texts: dict[str, str], lists: dict[str, tuple[str, ...]], path: str, 
             raise _wrong(path, name, "keys", key, "SOFTWARE\\…, SYSTEM\\… or NTUSER\\…")
         if not all(part.strip() for part in key.split("\\")) or not key.rpartition("\\")[2].strip("*?"):
             raise _wrong(path, name, "keys", key, "names without gaps, the last one not only of * and ?")
+        if is_shared(key):
+            raise _wrong(path, name, "keys", key, "a key that is the component's alone; a service goes in 'services'")
 
 
 def _text(row: dict[str, Any], field: str, path: str, name: Any) -> str:
