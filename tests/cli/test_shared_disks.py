@@ -99,3 +99,11 @@ def test_what_may_be_a_session_is_given_up_like_one(beside_a_sleeper: Path, tmp_
     words = ("mend", beside_a_sleeper, "hibernation", "intelppm", "-o", tmp_path / "out.qcow2")
     assert "may hold a hibernated session" in byre_json(*words, status=69)["what"]
     byre_json(*words, "--discard-session")
+
+
+def test_a_partition_that_the_disk_has_not_is_no_hindrance(image: Path, tmp_path: Path) -> None:
+    sectors = image.stat().st_size // 512
+    for row, start in enumerate((sectors + 5000, sectors - 1), 1):
+        entry = struct.pack("<B3sB3sII", 0, b"\1\1\0", 0x07, b"\xfe\xff\xff", start, 2048)
+        _patch(image, TABLE + 16 * row, entry)
+    byre("slim", image, "-o", tmp_path / "out.qcow2")
