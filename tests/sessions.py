@@ -20,6 +20,7 @@ def comparable(text: str) -> list[str]:
     text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME", text)
     # What a file takes on its host is the file system's own affair.
     text = re.sub(r"[\d.]+ [KM]iB on the host", "SPACE on the host", text)
+    text = re.sub(r"[\d.]+ [KM]iB -> SPACE on the host", "SPACE -> SPACE on the host", text)
     text = re.sub(r"(space used +).*", r"\1SPACE", text)
     text = re.sub(r"; [\d.]+ [KM]iB freed", "; SPACE freed", text)
     text = re.sub(r"YARA-X \d[\d.]*", "YARA-X VERSION", text)

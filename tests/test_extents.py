@@ -7,7 +7,18 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byre.extents import EXTENT, ExtentTable, Kind, clip, empty_table, make_table, merge, merged_slices, one_extent
+from byre.extents import (
+    EXTENT,
+    ExtentTable,
+    Kind,
+    clip,
+    empty_table,
+    make_table,
+    merge,
+    merged_slices,
+    one_extent,
+    zero_runs,
+)
 
 
 @st.composite
@@ -97,3 +108,17 @@ def test_one_extent_of_data_is_stored_as_it_is() -> None:
 def test_an_empty_table_stays_empty() -> None:
     assert len(merge(empty_table())) == len(clip(empty_table(), 0, 10)) == 0
     assert list(merged_slices([empty_table(), empty_table()])) == []
+
+
+@given(tables(), st.integers(0, 12), st.integers(1, 8))
+def test_zero_runs_are_what_needs_no_reading_however_it_is_sliced(table: ExtentTable, cut: int, sectors: int) -> None:
+    zeros: set[int] = set()
+    for start, length, kind, *_ in table.tolist():
+        if kind in (Kind.UNALLOCATED, Kind.ZERO):
+            zeros.update(range(start // 512, (start + length) // 512))
+    expected = []
+    for _, group in itertools.groupby(enumerate(sorted(zeros)), key=lambda pair: pair[1] - pair[0]):
+        run = [sector for _, sector in group]
+        if len(run) >= sectors:
+            expected.append((run[0] * 512, (run[-1] + 1) * 512))
+    assert list(zero_runs([table[:cut], table[cut:]], sectors * 512)) == expected

@@ -149,3 +149,25 @@ def merged_slices(slices: Iterable[ExtentTable]) -> Iterator[ExtentTable]:
         held = table[-1:]
     if held is not None and len(held):
         yield held
+
+
+def zero_runs(slices: Iterable[ExtentTable], least: int) -> Iterator[tuple[int, int]]:
+    """``(start, stop)`` of what reads as zeros by the tables alone, ascending; left out below ``least`` bytes."""
+
+    def plain(table: ExtentTable) -> ExtentTable:
+        zeros = table[(table["kind"] == Kind.UNALLOCATED) | (table["kind"] == Kind.ZERO)]
+        return make_table(zeros["start"], zeros["length"], Kind.ZERO)
+
+    end = start = -1
+    for table in map(plain, slices):
+        stops = table["start"] + table["length"]
+        heads = np.flatnonzero(np.concatenate(([True], table["start"][1:] != stops[:-1])))[: len(table)]
+        tails = np.append(heads[1:] - 1, len(table) - 1)[: len(heads)]
+        for first, last in zip(table["start"][heads].tolist(), stops[tails].tolist(), strict=True):
+            if first != end:
+                if end - start >= least:
+                    yield start, end
+                start = first
+            end = last
+    if end > start and end - start >= least:
+        yield start, end

@@ -19,6 +19,10 @@ BEHAVIOURS = (
     "missing",
     "forbidden",
     "stalls-then-closes",
+    "breaks-off-once",
+    "busy",
+    "silent",
+    "silent-body",
 )
 
 
@@ -26,6 +30,7 @@ BEHAVIOURS = (
 def serve(data: bytes, behaviour: str = "right", *, auth: str | None = None) -> Iterator[str]:
     """The URL of a server on this machine that has ``data`` at every path."""
     count = [0]
+    leaving = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -37,6 +42,11 @@ def serve(data: bytes, behaviour: str = "right", *, auth: str | None = None) -> 
             count[0] += 1
             if auth is not None and self.headers.get("Authorization") != auth:
                 return self._send(401, b"", {})
+            if behaviour == "silent":
+                leaving.wait()
+                return None
+            if behaviour == "busy" and count[0] > 1:
+                return self._send(503, b"", {})
             if behaviour in ("missing", "forbidden"):
                 return self._send(404 if behaviour == "missing" else 403, b"", {})
             match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -57,13 +67,18 @@ def serve(data: bytes, behaviour: str = "right", *, auth: str | None = None) -> 
                 body = body[:-1]
             headers["Last-Modified"] = "Tue, 15 Apr 2008 12:00:00 GMT"
             headers["ETag"] = f'"{count[0]}"' if behaviour == "changing-etag" else '"1"'
-            if behaviour == "stalls-then-closes" and count[0] > 1:
+            breaks_off = behaviour == "stalls-then-closes" or (behaviour == "breaks-off-once" and count[0] == 2)
+            if (breaks_off or behaviour == "silent-body") and count[0] > 1:
                 self.send_response(206)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Content-Range", headers["Content-Range"])
                 self.send_header("ETag", '"1"')
+                self.send_header("Last-Modified", headers["Last-Modified"])
                 self.end_headers()
                 self.wfile.write(body[: len(body) // 2])
+                if behaviour == "silent-body":
+                    self.wfile.flush()
+                    leaving.wait()
                 self.close_connection = True
                 return None
             return self._send(206, body, headers)
@@ -90,6 +105,7 @@ def serve(data: bytes, behaviour: str = "right", *, auth: str | None = None) -> 
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/images/xp.img"
     finally:
+        leaving.set()
         server.shutdown()
         server.server_close()
         thread.join()

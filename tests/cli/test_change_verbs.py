@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import byre as package
 from builders.qemu import assert_sound
+from byre.cli.changing import scratch_folder
 from oracles import run_tool
 from programs import byre, byre_json
 
@@ -92,6 +94,19 @@ def test_where_the_result_goes_must_be_said(image: Path, tmp_path: Path) -> None
     (tmp_path / "there.qcow2").write_bytes(b"precious")
     byre("rm", image, r"C:\pagefile.sys", "-o", tmp_path / "there.qcow2", status=73)
     assert (tmp_path / "there.qcow2").read_bytes() == b"precious"
+
+
+def test_a_snapshots_name_that_is_taken_is_refused_before_any_work(image: Path) -> None:
+    before = image.read_bytes()
+    done = byre("rm", image, r"C:\no such file", "--in-place", "--keep-as", "clean", status=73)
+    assert "'clean'" in done.stderr and image.read_bytes() == before
+
+
+def test_a_dry_run_needs_no_room_beside_the_image(tmp_path: Path) -> None:
+    assert scratch_folder(str(tmp_path / "x.qcow2"), None) == str(tmp_path)
+    for nowhere in ("https://example.org/images/x.qcow2", tmp_path / "missing" / "x.qcow2"):
+        assert scratch_folder(str(nowhere), None) == tempfile.gettempdir()
+    assert scratch_folder("https://example.org/x.qcow2", str(tmp_path / "out.qcow2")) == str(tmp_path)
 
 
 def test_formats_without_snapshots_are_not_changed_in_place(image: Path, tmp_path: Path) -> None:

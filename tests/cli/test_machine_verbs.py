@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -328,14 +329,30 @@ def test_a_kept_guest_is_ended_by_a_second_ctrl_c_only(bench: Bench) -> None:
     assert ended(owner)[0] == 1
 
 
-def test_a_machine_whose_owner_was_killed_is_shown_and_can_be_stopped(bench: Bench, guest: Path) -> None:
-    owner = bench.run(guest)
+def test_a_kept_machine_whose_owner_was_killed_is_shown_and_can_be_stopped(bench: Bench, guest: Path) -> None:
+    """Its file systems are in use: it must not lose its power with the one who started it."""
+    owner = bench.run(guest, "--keep", "--no-snapshot")
     bench.hears("A")
     owner.kill()
     assert [each["state"] for each in bench.ps()] == ["orphaned"]
-    assert not list((bench.folder / "scratch").rglob("*.qcow2")), "the overlay went with its name"
+    bench.byre("type", "tiny", "c")
+    bench.hears("Ac")
     bench.byre("stop", "tiny")
     assert bench.ps() == [] and bench.left() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells a child that its parent has died")
+@pytest.mark.parametrize("served", [False, True])
+def test_a_machine_of_which_nothing_lasts_ends_with_its_owner(served: bool, bench: Bench, guest: Path) -> None:
+    """Also one whose disk is read by a thread of the owner."""
+    image = bench.folder / "tiny.vhdx"
+    if served:
+        byre("convert", guest, image)
+    owner = bench.run(image if served else guest)
+    bench.hears("A")
+    assert not list((bench.folder / "scratch").rglob("*.qcow2")), "the overlay went with its name"
+    owner.kill()
+    until(lambda: bench.ps() == [] and bench.left() == [])
 
 
 def test_a_qemu_that_is_killed_is_reported_and_nothing_remains(bench: Bench, guest: Path) -> None:

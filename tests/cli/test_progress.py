@@ -130,3 +130,11 @@ def test_a_long_step_is_drawn_while_it_lasts(monkeypatch: pytest.MonkeyPatch) ->
             time.sleep(0.01)
     assert drawn.count(5) >= 3
     assert drawn[-1] == 5
+
+
+def test_things_whose_number_isnt_known_are_counted_and_have_no_speed() -> None:
+    progress = Progress("changing", None, "names")
+    assert bar_line(progress, 3.0, 79) == "changing  3 s"
+    progress.done = 6528
+    assert bar_line(progress, 3.0, 79) == "changing  6528 names  3 s"
+    assert bar_line(progress, 3.0, 10) == "changing  "

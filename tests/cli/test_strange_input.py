@@ -143,8 +143,87 @@ def test_a_root_that_cannot_be_read_is_no_empty_folder(
 
 
 def test_inspect_says_where_it_could_not_look(beheaded: Path) -> None:
-    told = byre("inspect", beheaded).stdout
+    told = byre("inspect", beheaded, status=1).stdout
     assert "no installed Windows or ReactOS found; partition 1 is damaged" in told
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Path:
+    """The specimen with one torn record in its MFT: the name of a file is lost, and nobody knows which."""
+    image = tmp_path / "torn.raw"
+    assert main(["convert", str(SPECIMEN), str(image)]) == 0
+    with open_disk(str(SPECIMEN)) as disk:
+        (volume,) = open_volumes(disk)
+        files: Any = volume.filesystem
+        place = files.mft.place(files.lookup("/WINDOWS/system32/hal.dll").id & 0xFFFFFFFFFFFF)
+    with image.open("r+b") as file:
+        file.seek(place)
+        file.write(b"BAAD")
+    return image
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["tree", "/WINDOWS", "--depth", "1"], 1),
+        (["ls", "/WINDOWS"], 1),
+        (["ls", "/WINDOWS/*.exe"], 1),
+        (["du"], 1),
+        (["inspect"], 1),
+        (["hash", "/WINDOWS/*.exe"], 1),
+        (["hash", "/WINDOWS/inf"], 1),
+        (["cp", "/WINDOWS/inf", "OUT"], 1),
+        (["find", "*.exe"], 2),
+        (["find", "*.nothing"], 2),
+        (["ls", "/boot.ini"], 0),
+        (["hash", "/boot.ini"], 0),
+        (["cp", "/boot.ini", "OUT"], 0),
+    ],
+)
+def test_what_may_lack_names_is_not_called_whole(
+    words: list[str], status: int, torn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    verb, *rest = [str(tmp_path / "out") if word == "OUT" else word for word in words]
+    assert main([verb, str(torn), *rest]) == status
+    told = capsys.readouterr()
+    if status:
+        assert "BAAD" in (told.out if verb == "inspect" else told.err)
+
+
+@pytest.mark.parametrize("words", [["ls", "/WINDOWS"], ["du"], ["inspect"]])
+def test_an_object_says_whether_it_is_complete(
+    words: list[str], torn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    for image, complete in ((torn, False), (SPECIMEN, True)):
+        assert main([words[0], str(image), *words[1:], "--json"]) == int(not complete)
+        assert json.loads(capsys.readouterr().out)["complete"] is complete
+
+
+def test_a_name_that_is_not_there_may_be_hidden_by_damage(torn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    for path in ("/WINDOWS/system32/hal.dll", "/WINDOWS/system32/hal.*"):
+        error = failure(capsys, "ls", torn, path)
+        assert (error["error"], error["hint"]) == (
+            "missing",
+            "A part of the volume can't be read: it may be there all the same.",
+        )
+    assert failure(capsys, "ls", SPECIMEN, "/nowhere")["hint"] is None
+
+
+def test_a_diff_with_a_volume_that_lacks_names_is_neither_same_nor_different(
+    torn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    capsys.readouterr()
+    assert main(["diff", str(SPECIMEN), str(torn), "--json", "--html", str(page)]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert not told["complete"]
+    assert "torn.raw, partition 1: not all files can be listed" in told["problems"][0]["message"]
+    assert "Not all could be compared" in page.read_text()
+    # Where both take the same bytes from the same place, nothing can differ that isn't listed.
+    assert main(["diff", str(torn), str(torn)]) == 0
 
 
 @pytest.mark.oracle

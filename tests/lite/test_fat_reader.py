@@ -82,7 +82,7 @@ def test_what_the_other_reader_would_mend_fails_the_proof(tmp_path: Path) -> Non
         work.write(boot.fat_offset + boot.fat_size + 100, b"\x55\x55")
         volume = open_volumes(work)[0]
         where = np.array([[0, work.size]], dtype=np.int64)
-        with asking(work, [volume], where, 0) as asked, pytest.raises(CorruptImageError, match="something to mend"):
+        with asking(work, [volume], where, [0]) as asked, pytest.raises(CorruptImageError, match="something to mend"):
             asked.answers()
 
 
@@ -92,6 +92,6 @@ def test_without_it_nobody_is_asked_and_that_is_told(tmp_path: Path, monkeypatch
         with pytest.raises(UnsupportedError, match="isn't installed"):
             count_fat(files_of(work))
         volume = open_volumes(work)[0]
-        with asking(work, [volume], np.array([[0, work.size]], dtype=np.int64), 0) as asked:
+        with asking(work, [volume], np.array([[0, work.size]], dtype=np.int64), [0]) as asked:
             (said,) = asked.answers()
         assert (said.reader, said.note) == (None, "no second reader: fsck.fat isn't installed")

@@ -20,7 +20,7 @@ from byre.filesystems.opening import OpenVolume, open_volumes
 from byre.lite import ntfs_writer
 from byre.lite.applying import apply_changes
 from byre.lite.changes import Remove
-from byre.lite.second_reader import compare_ntfs, list_ntfs
+from byre.lite.second_reader import Listing, compare_ntfs, list_ntfs
 from byre.lite.witnesses import asking
 
 pytestmark = pytest.mark.oracle
@@ -80,13 +80,13 @@ def test_a_planted_difference_fails_the_proof(rich: Disk, tmp_path: Path) -> Non
     """The index of a folder loses a name that the table has: only one of the two readers sees it."""
     volume, files = volume_of(rich)
     where = np.array([[0, rich.size]], dtype=np.int64)
-    with asking(rich, [volume], where, 0) as asked:
+    with asking(rich, [volume], where, [0]) as asked:
         assert [(each.reader, each.note) for each in asked.answers()] == [("libntfs-3g", None)]
     work = open_scratch(rich, tmp_path)
     try:
         work.write(*_name_in_index(rich, files, "/level 0", "level 1", "level X"))
         with (
-            asking(work, [volume], where, 0) as asked,
+            asking(work, [volume], where, [0]) as asked,
             pytest.raises(CorruptImageError, match="two readers disagree"),
         ):
             asked.answers()
@@ -127,3 +127,23 @@ def test_a_volume_that_the_library_does_not_take_is_told(tmp_path: Path) -> None
                 list_ntfs(work, volume.partition)
         finally:
             work.close()
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [(b"N", b"")],
+        [(b"N", bytes(4))],
+        [(b"N", b"\1\0\0\0" + bytes(17))],
+        [(b"F", b"")],
+        [(b"F", bytes(24))],
+        [(b"N", b"\1\0\0\0" + bytes(18)), (b"F", bytes(24)), (b"F", bytes(24))],
+    ],
+)
+def test_a_listing_can_not_go_on_for_ever(messages: list[tuple[bytes, bytes]]) -> None:
+    """The program reads a hostile volume: what it sends may be anything, and each message is kept."""
+    listing = Listing()
+    for letter, data in messages[:-1]:
+        listing.take(letter, data)
+    with pytest.raises(CorruptImageError, match="said what it may not"):
+        listing.take(*messages[-1])

@@ -107,6 +107,15 @@ def test_a_planted_need_of_each_kind_stops_the_plan(kind: str, plant: dict[str, 
     assert _plan().reasons == ()
 
 
+@pytest.mark.parametrize("name", ["ftdisk", "PartMgr", "RpcSs", "PlugPlay", "SamSs", "VolSnap"])
+def test_a_service_that_the_start_needs_is_not_disabled(name: str) -> None:
+    own = component("own", "{system32}/calc.exe", "{programs}/Player/**", services=[name])
+    plan = plan_of(Choice(None, drop=("own",)), Plant(write={PLAYER: b"x"}), own)
+    assert ("the start", f"the service {name}".lower()) in {
+        (reason.chain[0], reason.chain[-1].lower()) for reason in plan.reasons
+    }
+
+
 def _users(imports: dict[str, list[str | int]], **more: dict[str, list[str | int]]) -> dict[str, bytes]:
     return {f"{xp.SYSTEM32}/uses.exe": _program("uses.exe", imports, **more)}
 
@@ -249,7 +258,7 @@ def test_what_is_the_components_own_goes_along() -> None:
     gone = {name for name in links if "Other" not in name}
     assert set(plan.parts[0].shortcuts) == gone and gone <= set(plan.files)
     assert f"{xp.PROFILE}/All Users/Start Menu/Programs/Playing" in plan.removed
-    changes = planned_changes(slim_guest(plant), plan, image="memory")
+    changes = planned_changes(slim_guest(plant), plan, image="memory")[1]
     written = {each.path.rpartition("/")[2] for each in changes} - {path.rpartition("/")[2] for path in plan.removed}
     assert written == {"SOFTWARE", "NTUSER.DAT"}
 
@@ -263,12 +272,15 @@ def test_the_default_users_and_the_logon_screens_hives_are_edited_too() -> None:
 
 
 def test_a_users_hive_that_cant_be_read_is_left_alone_and_noted() -> None:
-    own = component("player", "{programs}/Player/**", keys=[r"NTUSER\Software\Microsoft"])
+    own = component(
+        "player", "{programs}/Player/**", keys=[r"NTUSER\Software\Microsoft\Windows\CurrentVersion\Internet Settings"]
+    )
     plant = Plant(write={**FILES, f"{xp.PROFILE}/guest/NTUSER.DAT": b"regf" + bytes(8000)})
     plan = plan_of(NAMED, plant, own)
     assert any("guest/NTUSER.DAT is left alone" in note for note in plan.notes)
     assert {step.edit.key for step in plan.steps} == {
-        rf"HKU\{name}\Software\Microsoft" for name in ("operator", ".DEFAULT")
+        rf"HKU\{name}\Software\Microsoft\Windows\CurrentVersion\Internet Settings"
+        for name in ("operator", ".DEFAULT")
     }
 
 
@@ -303,7 +315,7 @@ def test_a_page_file_on_another_volume_is_noted() -> None:
         manager.values["PagingFiles"] = [r"C:\pagefile.sys 768 1536", r"D:\my swap.sys 768 1536", r"?:\pagefile.sys"]
 
     assert plan_of(Choice("safe"), Plant(system=paging)).notes == (
-        r"the page file D:\my swap.sys lies on another volume, and stays",
+        r"the page file D:\my swap.sys lies on a drive that isn't known in this image, and stays",
     )
 
 
@@ -396,3 +408,16 @@ def test_users_whose_hives_lie_elsewhere_keep_what_they_may_use() -> None:
 def test_a_component_that_isnt_there_is_told() -> None:
     plan = plan_of(Choice(None, drop=("themes", "printing", "fax"), keep=("fax",)))
     assert plan.notes == ("themes isn't in this image",)
+
+
+def test_a_copy_of_a_code_page_that_goes_leaves_the_code_page_installed() -> None:
+    copy = f"{xp.SYSTEM32}/dllcache/c_437.nls"
+    plan = plan_of(Choice(None, drop=(copy,)), Plant(write={copy: b"copy"}))
+    assert plan.removed == (copy,) and [step.kind for step in plan.steps if step.kind == "code page"] == []
+
+
+def test_a_second_system_on_the_volume_keeps_programs_that_it_may_share() -> None:
+    other = {"/WINNT/system32/config/SYSTEM": b"regf", "/WINNT/system32/ntoskrnl.exe": b"MZ"}
+    alone, beside = _plan(), _plan(write=other)
+    assert alone.reasons == ()
+    assert {(each.part, each.path) for each in beside.reasons} == {("player", LIBRARY)}

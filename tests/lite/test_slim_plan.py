@@ -7,8 +7,19 @@ from collections.abc import Iterable
 import pytest
 
 from byre.errors import UsageError
-from byre.lite.slimming.plan import Choice, Row, SlimPlan, Use, owned_rows, parts_of, plan_slim, worth
+from byre.lite.slimming.plan import (
+    Choice,
+    Row,
+    SlimPlan,
+    Use,
+    owned_rows,
+    parts_of,
+    plan_slim,
+    unmatched,
+    worth,
+)
 from byre.windows.components import Component, Places
+from byre.windows.paths import SystemPaths
 
 PLACES = Places()
 
@@ -100,6 +111,19 @@ def test_a_pattern_that_nothing_matches_is_refused() -> None:
     assert raised.value.found == "/nowhere/x"
 
 
+def test_what_was_named_and_fits_nothing_is_told() -> None:
+    choice = Choice("safe", keep=(r"C:\WINDOWS\Temp\deep", r"C:\Typo\*"), drop=("games", r"C:\WINDOWS\No\**"))
+    assert unmatched(choice, ALL, ROWS, PLACES, SystemPaths("/WINDOWS")) == ["/Typo/*", "/WINDOWS/No/**"]
+
+
+@pytest.mark.parametrize("field", ["keep", "drop"])
+def test_a_path_on_a_drive_that_isnt_there_is_refused(field: str) -> None:
+    for path in (r"D:\WINDOWS\Temp", "d:/WINDOWS/Temp"):
+        with pytest.raises(UsageError) as raised:
+            _plan(Choice(**{field: (path,)}))
+        assert raised.value.expected == "C:"
+
+
 def test_a_use_of_a_file_stops_the_plan() -> None:
     plan = _plan(Choice("lite"), Use("a task", "/WINDOWS/system32/sol.exe"))
     (reason,) = plan.reasons
@@ -154,3 +178,20 @@ def test_a_broken_chain_stops_the_plan_with_the_guests_own_spelling() -> None:
     plan = plan_slim(Choice("lite"), ALL, ROWS, PLACES, (), chains)
     assert plan.reasons[0].chain == ("the program x.exe", "/WINDOWS/system32/SOL.EXE")
     assert plan_slim(Choice("lean"), ALL, ROWS, PLACES, (), chains).reasons == ()
+
+
+def test_what_lies_outside_stays_where_another_system_may_need_it() -> None:
+    shared = _component("player", "{programs}/Player/*", "{system32}/player.dll")
+    rows = (*ROWS, Row("/Program Files/Player/player.exe", 5), Row("/WINDOWS/system32/player.dll", 5))
+
+    def plan(give_way: bool, others: tuple[str, ...]) -> SlimPlan:
+        choice = Choice("lite", give_way=give_way)
+        return plan_slim(choice, (*ALL, shared), rows, PLACES, (), _nothing, others=others)
+
+    assert plan(False, ()).reasons == ()
+    (reason,) = plan(False, ("/WINNT",)).reasons
+    assert reason.part == "player" and reason.path == "/Program Files/Player/player.exe"
+    assert reason.chain[0].startswith("the system in /WINNT")
+    gave_way = plan(True, ("/WINNT",))
+    assert {part.component.id for part in gave_way.parts} == {each.id for each in ALL}
+    assert [each.part for each in gave_way.kept] == ["player"]

@@ -112,6 +112,7 @@ def slim() -> str:
             "files": 1,
             "allocated": 5,
             "edits": [{"said": EVIL}],
+            "drives": [{"drive": EVIL, "files": 1, "allocated": 5}] * 2,
             "notes": [EVIL],
             "left": [{"component": EVIL, "files": 1, "allocated": 5, "why": EVIL}],
             "present": [{"id": EVIL, "profile": EVIL, "allocated": 5, "files": 1}],
@@ -121,7 +122,11 @@ def slim() -> str:
             "proof": {
                 "compared": 1,
                 "written": 1,
-                "readers": [{"reader": EVIL, "note": None}, {"reader": None, "note": EVIL}],
+                "volumes": [{}, {}],
+                "readers": [
+                    {"drive": EVIL, "partition": 1, "reader": EVIL, "note": None},
+                    {"drive": None, "partition": 2, "reader": None, "note": EVIL},
+                ],
                 "audit": [{"question": EVIL, "before": EVIL, "after": EVIL}],
             },
             "boot": {"sentence": EVIL},
@@ -156,6 +161,7 @@ def diff() -> str:
             "image": EVIL,
             "other": EVIL,
             "same": False,
+            "complete": True,
             "blocks": BlockSummary(1, 2, 3),
             "disk": [RangeChange(EVIL, 0, 512)],
             "systems": [{"root": EVIL, "facts": [fact], "registry": [key]}],
@@ -219,7 +225,7 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else(page: Callable[[
     )
 
 
-@pytest.mark.parametrize(("page", "fields"), [(boot, 15), (slim, 33), (diff, 18)], ids=["boot", "slim", "diff"])
+@pytest.mark.parametrize(("page", "fields"), [(boot, 15), (slim, 36), (diff, 18)], ids=["boot", "slim", "diff"])
 def test_every_text_that_was_handed_in_is_on_the_page(page: Callable[[], str], fields: int) -> None:
     shown = "&lt;/style&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[2J\\u202e\\u200b\\udcff&amp;quot;"
     assert page().count(shown) == fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "behaviour", ["shifted", "short-body", "wrong-total", "changing-etag", "no-content-range", "stalls-then-closes"]
 )
-def test_a_server_that_answers_ranges_wrongly_is_an_error(behaviour: str) -> None:
+def test_a_server_that_answers_ranges_wrongly_is_an_error(behaviour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byre.storage.http_ranges.PAUSE_SECONDS", 0)
     with serve(DATA, behaviour) as url, pytest.raises(StorageError), open_remote(url) as storage:
         storage.read(3 * BLOCK, 100)
 
@@ -66,8 +68,79 @@ def test_servers_that_refuse_say_why(behaviour: str, kind: type[ByreError]) -> N
         open_remote(url)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byre.storage.http_ranges.PAUSE_SECONDS", 0)
+    monkeypatch.setenv("BYRE_REMOTE_TIMEOUT", "0.4")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("behaviour", ["silent", "silent-body"])
+def test_a_server_that_falls_silent_is_given_up_in_the_time_that_was_set(behaviour: str) -> None:
+    with serve(DATA, behaviour) as url:
+        host = url.split("/")[2]
+        with pytest.raises(StorageError) as caught, open_remote(url) as storage:
+            storage.read(3 * BLOCK, 100)
+    assert caught.value.what.startswith(f"the server can't be read from: no answer from {host} within 0.4 s")
+    assert caught.value.found == "a connection, and then nothing"
+    assert caught.value.hint == "BYRE_REMOTE_TIMEOUT=SECONDS waits longer."
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_host_that_takes_no_connection_is_given_up_in_the_time_that_was_set() -> None:
+    """A queue of one that is full: the kernel leaves later connections without an answer."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for each in (first, second):
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        host, port = listener.getsockname()
+        with pytest.raises(StorageError) as caught:
+            open_remote(f"http://{host}:{port}/xp.img")
+    assert f"no answer from {host}:{port} within 0.4 s" in caught.value.what
+    assert caught.value.found == "no connection"
+
+
+@pytest.mark.parametrize("stated", ["soon", "0", "-1", "nan", "inf", "3601"])
+def test_a_timeout_that_is_no_time_is_a_usage_error(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYRE_REMOTE_TIMEOUT", stated)
+    with serve(DATA) as url, pytest.raises(UsageError) as caught:
+        open_remote(url)
+    assert caught.value.found == stated
+
+
+def test_a_connection_that_breaks_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byre.storage.http_ranges.PAUSE_SECONDS", 0)
+    with serve(DATA, "breaks-off-once") as url, open_remote(url) as storage:
+        assert storage.read(3 * BLOCK, 100) == DATA[3 * BLOCK : 3 * BLOCK + 100]
+
+
+def test_a_server_that_stays_busy_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byre.storage.http_ranges.PAUSE_SECONDS", 0)
+    with serve(DATA, "busy") as url, open_remote(url) as storage, pytest.raises(StorageError) as caught:
+        storage.read(3 * BLOCK, 100)
+    assert caught.value.what == "the server can't be read from: it answered HTTP 503"
+
+
+def test_an_object_store_that_falls_silent_is_given_up_in_the_time_that_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("obstore")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        monkeypatch.setenv("BYRE_REMOTE_TIMEOUT", "0.4")
+        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for name, value in {"AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "x"}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(StorageError) as caught:
+            open_remote("s3://images/old/xp.raw")
+    assert caught.value.what == "the object can't be read: no answer from the store within 0.4 s"
+
+
 def test_a_server_that_is_not_there_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("byre.storage.remote.RETRIES", 0)
+    monkeypatch.setattr("byre.storage.http_ranges.RETRIES", 0)
     with pytest.raises(StorageError) as caught:
         open_remote("http://user:secret@127.0.0.1:9/x.qcow2?token=abc")
     assert "secret" not in str(caught.value) and "abc" not in str(caught.value)

@@ -182,6 +182,27 @@ def test_patterns_match_in_any_case_and_stay_in_their_folder() -> None:
     assert not component.absent({"sol.exe"})
 
 
+SHARED = (
+    r"SOFTWARE\Classes",
+    r"SOFTWARE\Classes\*",
+    r"SOFTWARE\Class?s\CLSID",
+    r"SOFTWARE\Microsoft",
+    r"SOFTWARE\Micro*",
+    r"SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon",
+    r"NTUSER\Software",
+    r"NTUSER\Software\Microsoft\Windows\CurrentVersion\Run",
+    r"SYSTEM\Control",
+    r"SYSTEM\Control\Class",
+    r"SYSTEM\Services\Tcpip",
+)
+
+
+@pytest.mark.parametrize("key", [r"SOFTWARE\Acme", r"SYSTEM\Services\Acme\Parameters", r"NTUSER\Software\Acme*"])
+def test_a_key_of_its_own_is_a_components(key: str) -> None:
+    (component,) = parse_components(GOOD.replace("marks", f"keys = ['{key}']\nmarks"), path="x.toml")
+    assert component.keys == (key,)
+
+
 @pytest.mark.parametrize(
     ("field", "change"),
     [
@@ -194,6 +215,8 @@ def test_patterns_match_in_any_case_and_stay_in_their_folder() -> None:
         ("marks", ('["sol.exe"]', "[]")),
         ("source", ('"sysoc.inf"', "7")),
         ("colour", ("marks", "colour = 1\nmarks")),
+        ("id", ('"games"', '"dropped"')),
+        *(("keys", ("marks", f"keys = ['{key}']\nmarks")) for key in SHARED),
     ],
 )
 def test_a_wrong_field_is_named(field: str, change: tuple[str, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_write_options, open_image
 from byre.cli.output import Output, printable
-from byre.errors import ExistsError, UsageError
+from byre.errors import ByreError, ExistsError, UsageError
+from byre.reports.printable import shell_command
 from byre.units import format_size
 
 if TYPE_CHECKING:
     from byre.disks.disk import Disk
+    from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
     from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
@@ -55,8 +56,26 @@ def check_destination(args: argparse.Namespace) -> None:
         raise UsageError("--keep-as belongs to --in-place")
     if args.force and not args.output:
         raise UsageError("--force belongs to -o")
+    if args.output:
+        output_format(args.output)
     if args.output and not args.force and not args.dry_run and os.path.lexists(args.output):
         raise ExistsError("exists already", path=args.output, hint="Choose another name, or say --force.")
+
+
+def output_format(path: str) -> Format:
+    """The format of a new image at ``path``: by its suffix, qcow2 where it has none. UsageError for a suffix that
+    promises what isn't written."""
+    from byre.disks.formats import FORMATS, format_for_suffix, format_named
+
+    found = format_for_suffix(path)
+    suffix = os.path.splitext(path)[1]  # noqa: PTH122
+    if found is None and suffix and not suffix[1:].isdecimal():
+        raise UsageError(
+            f"{suffix} is no suffix of a format that is written",
+            path=path,
+            expected=", ".join(each.suffixes[0] for each in FORMATS if each.writes and each.suffixes),
+        )
+    return found or format_named("qcow2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +108,21 @@ def changing(args: argparse.Namespace) -> Iterator[tuple[Disk, ScratchDisk, Insp
             from byre.lite.saving import refuse_in_place
 
             if not args.dry_run:
-                refuse_in_place(disk)
-        folder = os.path.dirname(os.path.abspath(args.output or args.image))  # noqa: PTH100, PTH120
-        work = open_scratch(disk, folder)
+                refuse_in_place(disk, args.keep_as)
+        work = open_scratch(disk, scratch_folder(args.image, args.output))
         try:
             yield disk, work, Inspection(disk, name=args.image, partition=getattr(args, "partition", None))
         finally:
             work.close()
+
+
+def scratch_folder(image: str, output: str | None) -> str:
+    """Where the changes lie until they are published: beside the result, where room for it is needed anyhow. Without
+    one beside the image, or where that has no folder that can be written to, in the system's own for such files."""
+    import tempfile
+
+    beside = os.path.dirname(os.path.abspath(output or image))  # noqa: PTH100, PTH120
+    return beside if output or os.access(beside, os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def apply_plan(
@@ -104,8 +131,8 @@ def apply_plan(
     """Make every volume's changes on the scratch disk."""
     from byre.lite.applying import apply_changes
 
-    total = sum(len(changes) for _, changes in plan)
-    with out.progress("changing", total) as bar:
+    # A folder is one change and may be a thousand names: how many isn't known before.
+    with out.progress("changing", unit="names") as bar:
         return tuple(apply_changes(work, volume, changes, advance=bar.advance) for volume, changes in plan)
 
 
@@ -122,9 +149,8 @@ def save(
     """Publish the scratch disk as OUT, or as the image's new state; there, what nobody needs may be left out."""
     if args.output:
         from byre.convert.convert import convert_image
-        from byre.disks.formats import format_for_suffix, format_named
 
-        entry = format_for_suffix(args.output) or format_named("qcow2")
+        entry = output_format(args.output)
         with out.progress("writing", work.size) as bar:
             convert_image(work, args.output, entry, force=args.force, advance=bar.advance)
         return Saved(args.output, None, applied)
@@ -144,23 +170,51 @@ def run_change(
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
 ) -> int:
     """The whole of a simple verb: plan, apply, save, tell."""
+    from byre.lite.applying import refuse_sleeping
+    from byre.lite.outcome import prove_outcome
+
     check_destination(args)
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
         if args.dry_run:
+            obstacle = _obstacle(guest, steps)
+            if obstacle is not None:
+                out.notice(f"this would be refused now: {obstacle.what}")
             rows = [_said(change) for _, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
             return 0
-        saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
+        refuse_sleeping(guest.volumes)
+        applied = apply_plan(work, steps, out)
+        prove_outcome(work, steps)
+        saved = save(args, disk, work, applied, out, verb=verb)
     tell(args, out, verb, saved)
     return 0
 
 
+def _obstacle(guest: Inspection, steps: Sequence[tuple[OpenVolume, Sequence[Change]]]) -> ByreError | None:
+    """Why nothing may be changed now, if anything keeps it from being."""
+    from byre.lite.applying import refuse_sleeping, refuse_unsafe
+
+    try:
+        for volume, _ in steps:
+            refuse_unsafe(volume)
+        refuse_sleeping(guest.volumes)
+    except ByreError as error:
+        return error
+    return None
+
+
 def undo(image: str, snapshot: str) -> str:
     """What was kept, and the command that goes back, as a shell takes it."""
-    command = shlex.join(["byre", "snapshot", "revert", image, snapshot])
+    command = byre_command("snapshot revert", image, snapshot)
     return f"the image as it was is the snapshot {snapshot!r}; go back with: {command}"
+
+
+def byre_command(verb: str, *words: str) -> str:
+    """A command of our own (``verb`` may be two words), ready to be pasted, whatever the names in it are."""
+    dashes = ("--",) if any(word.startswith("-") for word in words) else ()
+    return shell_command(("byre", *verb.split(), *dashes, *words))
 
 
 def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from byre.cli.guest_paths import add_guest, opened, tell_problems
+from byre.cli.guest_paths import add_guest, is_listing, opened, tell_problems
 from byre.cli.output import Output
 from byre.units import format_count
 
@@ -14,7 +14,7 @@ EXAMPLES = r"""
   byre cp xp.qcow2 'C:\boot.ini' .
   byre cp xp.qcow2@infected 'C:\Documents and Settings\*' rescued/
 """
-VERDICTS = "   0 all were copied\n   1 some could not be read, or their folder could not: stderr says which"
+VERDICTS = "   0 all were copied\n   1 some could not be read, or names may be missing: stderr says why"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         report = copy_out(
             files, entries, Path(args.target), force=args.force, streams=args.streams, advance=progress.advance
         )
-        # In a folder, what a damaged file system doesn't name isn't copied either.
-        incomplete = any(entry.is_dir for entry in entries) and tell_problems(files, out)
+        # In a folder or by a pattern, what a damaged file system doesn't name isn't copied either.
+        incomplete = is_listing(args.path, entries) and tell_problems(files, out)
     for path, name in report.renamed:
         out.notice(f"{path} is called {name} here")
     for path, reason in report.failed:

@@ -27,7 +27,8 @@ EXAMPLES = """
   byre diff golden.vhd field-copy.vmdk --html report.html
 """
 VERDICTS = """   0 the same, but for what is folded away
-   1 different"""
+   1 different
+   2 not all could be compared: what may be the same or different is told as a problem"""
 SHOWN = 12
 """Rows of each section on the one screen; --all and --json have every one."""
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         if args.html:
             _write_page(args, payload, (first, second))
     out.result("diff", payload, lambda console: _print(console, payload, whole=args.all))
-    return 0 if payload["same"] else 1
+    return 2 if not payload["complete"] else 0 if payload["same"] else 1
 
 
 @contextmanager
@@ -122,7 +123,9 @@ def _print(console: Printer, payload: dict[str, Any], *, whole: bool) -> None:
         console.print()
         folded = ", ".join(f"{count} {reason}" for reason, count in payload["folded"].items())
         facts(console, [("folded away", f"{folded} (--all tells them)")])
-    if payload["same"]:
+    if not payload["complete"]:
+        console.print("not all could be compared: see the problems")
+    elif payload["same"]:
         console.print("nothing else differs" if payload["folded"] else "the same")
 
 

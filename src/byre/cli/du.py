@@ -20,7 +20,7 @@ EXAMPLES = r"""
   byre du xp.qcow2 'C:\WINDOWS' --depth 2 --top 20
   byre du xp.qcow2@clean --json
 """
-VERDICTS = "   0 told"
+VERDICTS = "   0 told\n   1 told as far as the volume can be read: stderr says what can't"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             "image": args.image,
             "partition": volume.partition.index,
             "path": top.path,
+            "complete": not (top.is_dir and files.problems.hide_names),
             "total": usage.top,
             "folders": usage.folders[: args.top or None],
             "waste": [
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             }
         out.result("du", payload, lambda console: _print(console, usage, payload, args.top))
         tell_problems(files, out)
-    return 0
+    return 0 if payload["complete"] else 1
 
 
 def _print(console: Printer, usage: Usage, payload: dict[str, Any], top: int) -> None:

@@ -20,7 +20,9 @@ EXAMPLES = r"""
   byre find xp.qcow2 '*.exe' --in 'C:\Documents and Settings' --larger 1M
   byre find xp.qcow2 --streams --json
 """
-VERDICTS = "   0 something was found\n   1 nothing was"
+VERDICTS = """   0 something was found
+   1 nothing was
+   2 there may be more: a part of the volume can't be read, stderr says which"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +51,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 out.json_line(entry_json(entry))
             else:
                 out.line(entry.path + ("  (deleted)" if entry.deleted else ""))
-        tell_problems(files, out)
-    return 0 if found else 1
+        incomplete = tell_problems(files, out)
+    return 2 if incomplete else 0 if found else 1
 
 
 def _matches(args: argparse.Namespace, files: FileSystem) -> Iterator[Entry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from byre.cli.options import add_image, open_image
 
 if TYPE_CHECKING:
     from byre.cli.output import Output
-    from byre.filesystems.base import FileSystem
+    from byre.filesystems.base import Entry, FileSystem
     from byre.windows.inspection import Inspection
 
 
@@ -43,7 +43,13 @@ def opened(args: argparse.Namespace) -> Iterator[Inspection]:
 
 def tell_problems(files: FileSystem, out: Output) -> bool:
     """Say on stderr what of a file system couldn't be made sense of; whether names may be missing because of it."""
-    problems = list(files.problems)
-    for problem in problems:
+    for problem in files.problems:
         out.notice(problem.message)
-    return any(problem.code.endswith("-unreadable") for problem in problems)
+    return files.problems.hide_names
+
+
+def is_listing(path: str, entries: Iterable[Entry]) -> bool:
+    """Whether a PATH means all that is there, by a pattern or as a folder, so that a name may be missing in it."""
+    from byre.filesystems.selection import has_wildcards
+
+    return has_wildcards(path) or any(entry.is_dir for entry in entries)

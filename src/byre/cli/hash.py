@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, opened, tell_problems
+from byre.cli.guest_paths import add_guest, is_listing, opened, tell_problems
 from byre.cli.output import Output
 from byre.errors import ByreError, UnsupportedError
 
@@ -19,7 +19,7 @@ EXAMPLES = r"""
   byre hash xp.qcow2 'C:\WINDOWS\system32\*.dll'
   byre hash xp.qcow2 /WINDOWS --algorithm md5 > list.md5
 """
-VERDICTS = "   0 all were read\n   1 some could not be read, or their folder could not: stderr says which"
+VERDICTS = "   0 all were read\n   1 some could not be read, or names may be missing: stderr says why"
 MAX_FILE = 1 << 44
 """NTFS' own limit for a file: a sparse one that claims more would be hashed for ever."""
 ALGORITHMS = ("sha256", "sha1", "md5", "sha512", "blake2b")
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 out.json_line({"path": entry.path, "size": entry.size, "digest": digest.hexdigest()})
             else:
                 out.line(f"{digest.hexdigest()}  {entry.path}")
-        incomplete = any(entry.is_dir for entry in top) and tell_problems(files, out)
+        incomplete = is_listing(args.path, top) and tell_problems(files, out)
     return 1 if failed or incomplete else 0
 
 

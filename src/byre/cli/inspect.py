@@ -25,7 +25,7 @@ EXAMPLES = """
   byre inspect xp.qcow2@clean --json
   byre inspect https://example.com/xp.vmdk     moves a few per cent of it
 """
-VERDICTS = "   0 told"
+VERDICTS = "   0 told\n   1 told as far as a damaged file system can be read: files may be missing from what is told"
 SHOWN = 8
 """Rows of a list on the one screen; --json has all of them."""
 
@@ -43,11 +43,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
         payload = as_json(found)
         payload["traffic"] = traffic(disk.files)
         out.result("inspect", payload, lambda console: _print(console, found, payload, whole=args.all))
-    return 0
+    return 0 if payload["complete"] else 1
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
     """All facts; secrets are only ever present or absent."""
+    guests = found.guests  # read before the volumes are asked for the damage that was met
     volumes = []
     for volume in found.volumes:
         row = dataclasses.asdict(volume.partition)
@@ -69,7 +70,8 @@ def as_json(found: Inspection) -> dict[str, Any]:
         },
         "volumes": volumes,
         "drives": {letter: volume.partition.index for letter, volume in sorted(found.drives.items())},
-        "guests": found.guests,
+        "guests": guests,
+        "complete": not found.hides_names(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from byre.cli.guest_paths import add_guest, opened, tell_problems
+from byre.cli.guest_paths import add_guest, is_listing, opened, tell_problems
 from byre.cli.layout import table
 from byre.cli.output import Output, Printer
 from byre.reports.entries import entry_json, letters, time_text
@@ -18,7 +18,7 @@ EXAMPLES = r"""
   byre ls xp.qcow2 'C:\WINDOWS'
   byre ls xp.qcow2@clean '/WINDOWS/system32/*.exe' --json
 """
-VERDICTS = "   0 listed"
+VERDICTS = "   0 listed\n   1 listed as far as the volume can be read: stderr says what can't"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +31,16 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     with opened(args) as guest:
         volume, files = guest.files_for(args.path)
-        if has_wildcards(args.path):
-            rows = list(matching(files, args.path))
-        else:
-            entry = files.lookup(args.path)
-            rows = files.listdir(entry) if entry.is_dir else [entry]
-        payload = {"image": args.image, "path": args.path, "partition": volume.partition.index}
+        rows = named = list(matching(files, args.path))
+        if not has_wildcards(args.path) and named[0].is_dir:
+            rows = files.listdir(named[0])
+        incomplete = files.problems.hide_names and is_listing(args.path, named)
+        payload = {
+            "image": args.image,
+            "path": args.path,
+            "partition": volume.partition.index,
+            "complete": not incomplete,
+        }
         if args.names:
             for row in rows:
                 out.line(row.name)
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 "ls", {**payload, "entries": [entry_json(row) for row in rows]}, lambda console: _print(console, rows)
             )
         tell_problems(files, out)
-    return 0
+    return 1 if incomplete else 0
 
 
 def _print(console: Printer, rows: list[Entry]) -> None:

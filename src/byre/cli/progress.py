@@ -111,6 +111,9 @@ def bar_line(progress: Progress, seconds: float, width: int, *, unicode: bool = 
     """The line to draw, never wider than ``width`` columns: a line that wraps can't be drawn over."""
     rate = progress.done / max(seconds, 1e-9)
     speed = f"{format_size(int(rate))}/s"
+    if not progress.total and progress.unit != "bytes":
+        counted = f"{progress.done} {progress.unit}  " if progress.done else ""
+        return f"{progress.what}  {counted}{_duration(seconds)}"[:width]
     if not progress.total:
         return f"{progress.what}  {format_size(progress.done)}  {speed}"[:width]
     share = min(1.0, progress.done / progress.total)

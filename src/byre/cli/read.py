@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import BinaryIO, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from byre.cli.options import add_image, open_image, size_argument
 from byre.cli.output import Output
 from byre.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from byre.disks.disk import Disk
+    from byre.storage.base import Storage
 
 SUMMARY = "Read a byte range of a disk: raw bytes to stdout or a file, or a hex dump."
 EXAMPLES = """
@@ -45,7 +50,6 @@ def run(args: argparse.Namespace, out: Output) -> int:
             )
         if out.json and args.output is None and args.length > PIECE:
             raise UsageError("--json holds at most 1 MiB of data", found=args.length, hint="Use -o FILE.")
-        pieces = range(args.offset, args.offset + args.length, PIECE)
         stop = args.offset + args.length
         data = b""
         if args.output is not None:
@@ -53,15 +57,16 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 out.progress("reading", args.length) as bar,
                 Publication(args.output, force=args.force, keep_off=disk.files) as target,
             ):
-                for at in pieces:
-                    target.storage.write(at - args.offset, disk.read(at, min(PIECE, stop - at)))
-                    bar.advance(PIECE)
+                _to_file(target.storage, disk, args.offset, stop, bar.advance)
         elif out.json:
             data = disk.read(args.offset, args.length)
         elif args.hex:
-            _hex_dump(out, disk.read, pieces, stop)
+            from byre.cli.hex_dump import hex_dump
+
+            for line in hex_dump(disk, args.offset, stop):
+                out.line(line)
         else:
-            _to_stdout(out.bytes_stream(), disk.read, pieces, stop)
+            _to_stdout(out.bytes_stream(), disk.read, range(args.offset, stop, PIECE), stop)
     if out.json:
         payload = {
             "image": args.image,
@@ -72,6 +77,21 @@ def run(args: argparse.Namespace, out: Output) -> int:
         }
         out.result("read", payload, lambda console: None)
     return 0
+
+
+def _to_file(target: Storage, disk: Disk, start: int, stop: int, advance: Callable[[int], None]) -> None:
+    """What the disk doesn't hold becomes a hole in the file, and isn't read."""
+    from byre.extents import zero_runs
+
+    at = start
+    for low, high in chain(zero_runs(disk.extents(start, stop), PIECE), [(stop, stop)]):
+        for piece in range(at, low, PIECE):
+            data = disk.read(piece, min(PIECE, low - piece))
+            target.write(piece - start, data)
+            advance(len(data))
+        advance(high - low)
+        at = high
+    target.truncate(stop - start)
 
 
 def _to_stdout(stream: BinaryIO, read: _Read, pieces: range, stop: int) -> None:
@@ -85,22 +105,6 @@ def _to_stdout(stream: BinaryIO, read: _Read, pieces: range, stop: int) -> None:
         raise
     except OSError as error:
         raise StorageError(f"writing to stdout failed: {error.strerror}") from error
-
-
-def _hex_dump(out: Output, read: _Read, pieces: range, stop: int) -> None:
-    previous, skipping = b"", False
-    for piece in pieces:
-        data = read(piece, min(PIECE, stop - piece))
-        for at in range(0, len(data), 16):
-            row = data[at : at + 16]
-            if row == previous and piece + at + 16 < stop:
-                if not skipping:
-                    out.line("*")
-                skipping = True
-                continue
-            previous, skipping = row, False
-            text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-            out.line(f"{piece + at:012x}  {row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}  |{text}|")
 
 
 def _number(text: str) -> int:

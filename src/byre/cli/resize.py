@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    disk = open_image(args, out=out, writable=True)
+    disk = open_image(args, out=out, writable=True, metadata_only=True)
     try:
         old = disk.size
         size = align_up(_wanted(args.size, old), SECTOR)
@@ -67,8 +67,8 @@ def _allow_shrink(disk: Disk, size: int, args: argparse.Namespace, out: Output) 
             expected=f"at most {size}",
             hint="To cut it, say --shrink.",
         )
-    if args.force:
-        return
+    if args.force or disk.describe().encryption is not None:
+        return  # an encrypted image isn't shrunk, and says so itself
     data = _first_data(disk, size, out)
     if data is not None:
         raise UsageError(

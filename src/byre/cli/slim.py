@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from byre.cli.changing import Saved, add_destination, apply_plan, changing, check_destination, save
+from byre.cli.changing import (
+    Saved,
+    add_destination,
+    apply_plan,
+    byre_command,
+    changing,
+    check_destination,
+    output_format,
+    save,
+)
 from byre.cli.options import add_image
 from byre.cli.output import Output
+from byre.cli.progress import ticking
 from byre.cli.publishing import publish, refuse_taken
 from byre.cli.slim_boot import add_boot, boot_payload, check_boot, try_start
 from byre.errors import ByreError, UnsupportedError, UsageError
@@ -21,9 +30,7 @@ from byre.errors import ByreError, UnsupportedError, UsageError
 if TYPE_CHECKING:
     from byre.audit.facts import Facts
     from byre.disks.disk import Disk
-    from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
-    from byre.disks.writer import Int64Array
     from byre.filesystems.opening import OpenVolume
     from byre.filesystems.unneeded import Unneeded
     from byre.lite.changes import Applied
@@ -82,12 +89,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     if args.list:
-        if args.output or args.in_place:
-            raise UsageError("--list changes nothing", hint="Leave out -o and --in-place.")
+        _refuse_with_list(args)
         args.dry_run = True
     check_destination(args)
     if args.report is not None:
         refuse_taken(args.report)
+        if args.output and Path(args.output).resolve() == args.report.resolve():
+            raise UsageError("the report and the result would have the same name", path=args.report)
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
     if args.compress:
@@ -98,10 +106,20 @@ def run(args: argparse.Namespace, out: Output) -> int:
         return _Run(args, out, recipe, disk, work, inspection).go()
 
 
-def _check_compress(args: argparse.Namespace) -> None:
-    from byre.disks.formats import format_for_suffix, format_named
+def _refuse_with_list(args: argparse.Namespace) -> None:
+    """UsageError for what says how to slim, or where to: the list would pass over it in silence."""
+    named = ("output", "in_place", "keep_as", "profile", "keep", "drop", "keep_needed", "compress", "report", "boot")
+    given = [f"--{name.replace('_', '-')}" for name in (*named, "verify", "force") if getattr(args, name)]
+    if given:
+        raise UsageError(
+            "--list changes nothing, and tells of every component",
+            found=", ".join("-o" if name == "--output" else name for name in given),
+            hint="Leave that out; --recipe alone belongs to it, for components of your own. --dry-run shows a plan.",
+        )
 
-    entry = format_for_suffix(args.output) or format_named("qcow2")
+
+def _check_compress(args: argparse.Namespace) -> None:
+    entry = output_format(args.output)
     if "compress" not in entry.options:
         raise UsageError(f"{entry.name} images are not compressed", path=args.output)
 
@@ -139,8 +157,8 @@ class _Run:
         from byre.lite.slimming.guest import list_left, list_parts, owned_in
         from byre.reports.slim_json import slim_list_payload, slim_payload
 
-        with self._phase("look"):
-            facts, volume, guest = self._look()
+        with self._phase("look"), self.out.progress("looking inside", unit="files") as bar, ticking(bar):
+            facts, guest = self._look()
         components = _components(facts, self.recipe.components)
         if self.args.list:
             with self.out.progress("looking for what needs them", None, unit="programs") as bar:
@@ -152,10 +170,12 @@ class _Run:
             owned = owned_in(guest, components)
             parts = list_parts(guest, components, owned=owned)
             plan = self._plan(guest, components, owned)
-        payload = slim_payload(self.args.image, self.recipe.choice.profile, plan, parts, dry_run=self.args.dry_run)
+        payload = slim_payload(
+            self.args.image, self.recipe.choice.profile, plan, parts, guest, dry_run=self.args.dry_run
+        )
         payload["before"] = _taken(self.disk)
         if not plan.reasons and not self.args.dry_run:
-            self._carry_out(facts, volume, guest, plan, payload)
+            self._carry_out(facts, guest, plan, payload)
         payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
         if self.args.report is not None:
             from byre.reports.html.slim_page import slim_page
@@ -175,27 +195,30 @@ class _Run:
         finally:
             self.seconds[name] = time.monotonic() - began
 
-    def _look(self) -> tuple[Facts, OpenVolume, SlimGuest]:
+    def _look(self) -> tuple[Facts, SlimGuest]:
         from byre.audit.gathering import gather
-        from byre.lite.applying import refuse_unsafe
+        from byre.lite.applying import refuse_sleeping, refuse_unsafe
+        from byre.lite.slimming.drives import drives_of
         from byre.lite.slimming.guest import read_slim_guest
 
         facts = gather(self.disk, name=self.args.image, found=self.inspection, counting=False)
-        volume = self._volume(facts)
+        if facts.guest is None:
+            raise UnsupportedError("has no installed Windows", path=self.args.image, hint="'byre rm' removes files.")
+        volume = self._volume(facts.guest.volume)
         try:
+            refuse_sleeping(self.inspection.volumes)
             refuse_unsafe(volume)
         except ByreError as error:
             if not self.args.dry_run:
                 raise
             self.out.notice(f"this would be refused now: {error.what}")
         assert volume.filesystem is not None
-        return facts, volume, read_slim_guest(volume.filesystem, facts)
+        drives, notes = drives_of(self.inspection.volumes, facts)
+        guest = read_slim_guest(volume.filesystem, facts, drives)
+        return facts, replace(guest, notes=(*notes, *guest.notes))
 
-    def _volume(self, facts: Facts) -> OpenVolume:
-        if facts.guest is None:
-            raise UnsupportedError("has no installed Windows", path=self.args.image, hint="'byre rm' removes files.")
-        index = facts.guest.volume
-        return next(each for each in self.inspection.volumes if each.partition.index == index)
+    def _volume(self, partition: int) -> OpenVolume:
+        return next(each for each in self.inspection.volumes if each.partition.index == partition)
 
     def _plan(self, guest: SlimGuest, components: tuple[Component, ...], owned: tuple[Owned, ...]) -> SlimPlan:
         from byre.lite.slimming.guest import plan_guest
@@ -203,13 +226,10 @@ class _Run:
         with self.out.progress("planning", None, unit="programs") as bar:
             return plan_guest(self.recipe.choice, guest, components, bar.advance, owned=owned)
 
-    def _carry_out(
-        self, facts: Facts, volume: OpenVolume, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]
-    ) -> None:
+    def _carry_out(self, facts: Facts, guest: SlimGuest, plan: SlimPlan, payload: dict[str, Any]) -> None:
         from byre.disks.left_out import LeftOutDisk
         from byre.filesystems.unneeded import find_unneeded
-        from byre.lite.changes import Applied
-        from byre.lite.proof import Planned, apart_of
+        from byre.lite.proof import Planned
         from byre.lite.slimming.guest import planned_changes
         from byre.reports.slim_json import proof_payload
 
@@ -217,13 +237,14 @@ class _Run:
         if not changes and self.args.in_place:
             return
         with self._phase("change"):
-            applied = apply_plan(self.work, [(volume, changes)], self.out) if changes else (Applied((), (), 0),)
+            rows = [(self._volume(partition), each) for partition, each in changes.items()]
+            applied = apply_plan(self.work, rows, self.out)
         with self._phase("prove"):
             unneeded = find_unneeded(self.work, checked_later=True)
             result = LeftOutDisk(self.work, unneeded.ranges)
-            planned = Planned(volume.partition.index, changes, applied[0], unneeded.files)
-            proof = self._prove(facts, plan, planned, result, apart_of(self.work, unneeded.ranges))
-        payload["proof"] = proof_payload(proof)
+            planned = [Planned(*each, done) for each, done in zip(changes.items(), applied, strict=True)]
+            proof = self._prove(facts, plan, planned, result, unneeded)
+        payload["proof"] = proof_payload(proof, guest)
         if self.args.boot:
             with self._phase("boot"):
                 self.start = try_start(self.args, self.out, self.disk, result)
@@ -235,11 +256,15 @@ class _Run:
             saved = self._save(applied, unneeded)
         payload["output"], payload["snapshot"] = saved.path, saved.snapshot
         payload["after"] = self._size_of(saved)
-        payload["freed"] = applied[0].freed
+        payload["freed"] = sum(each.freed for each in applied)
         payload["dropped_free"] = unneeded.free
         if saved.snapshot is not None:
             payload["give_back"] = _give_back(self.args.image, saved.snapshot)
-        elif payload["after"] > payload["before"] and not self.args.compress and "compress" in self._format().options:
+        elif (
+            payload["after"] > payload["before"]
+            and not self.args.compress
+            and "compress" in output_format(self.args.output).options
+        ):
             payload["advice"] = (
                 "larger than the image, which is compressed or in finer pieces; --compress makes it smaller"
             )
@@ -249,24 +274,27 @@ class _Run:
         if saved.snapshot is not None:
             return _taken(self.disk)
         state = Path(self.args.output).stat()
-        return state.st_blocks * 512 if self._format().name == "raw" else state.st_size
+        return min(state.st_size, state.st_blocks * 512)
 
-    def _prove(self, facts: Facts, plan: SlimPlan, planned: Planned, result: Disk, apart: Int64Array) -> Proof:
-        from byre.lite.proof import prove
+    def _prove(
+        self, facts: Facts, plan: SlimPlan, planned: Sequence[Planned], result: Disk, unneeded: Unneeded
+    ) -> Proof:
+        from byre.lite.proof import apart_of, prove
         from byre.windows.inspection import Inspection
 
         expected = {part.component.title for part in plan.parts}
-        with self.out.progress("proving", None, unit="files"):
+        with self.out.progress("proving", unit="files") as bar, ticking(bar):
             after = Inspection(result, name=self.args.image)
             return prove(
-                self.inspection, after, facts, planned, apart=apart, expected=expected, read_all=self.args.verify
+                self.inspection,
+                after,
+                facts,
+                planned,
+                apart=apart_of(self.work, unneeded.ranges),
+                expected=expected,
+                leave_out=unneeded.files,
+                read_all=self.args.verify,
             )
-
-    def _format(self) -> Format:
-        """That of OUT."""
-        from byre.disks.formats import format_for_suffix, format_named
-
-        return format_for_suffix(self.args.output) or format_named("qcow2")
 
     def _save(self, applied: tuple[Applied, ...], unneeded: Unneeded) -> Saved:
         if not self.args.output:
@@ -274,11 +302,11 @@ class _Run:
         from byre.convert.convert import convert_image
 
         options = {"compress": True} if self.args.compress else {}
-        with self.out.progress("writing", self.work.size) as bar:
+        with self.out.progress("writing", max(1, self.work.size - unneeded.free)) as bar:
             convert_image(
                 self.work,
                 self.args.output,
-                self._format(),
+                output_format(self.args.output),
                 options,
                 force=self.args.force,
                 left_out=[unneeded.ranges],
@@ -288,15 +316,15 @@ class _Run:
 
 
 def _taken(disk: Disk) -> int:
-    """Bytes that the files of an image take: their lengths, but for raw images, which are as long as the disk."""
-    return sum(storage.allocated if disk.format == "raw" else storage.size for storage in disk.files)
+    """Bytes that the files of an image take on the host, those of its backing images too: lengths without holes. Of
+    raw disks and fixed ones, and of formats in large blocks, the lengths alone say little."""
+    return sum(min(storage.size, storage.allocated) for storage in disk.files)
 
 
 def _give_back(image: str, snapshot: str) -> str:
     """What gives up the state before, as it can be pasted into a shell."""
-    dashes = ("--",) if snapshot.startswith("-") or image.startswith("-") else ()
-    delete = shlex.join(("byre", "snapshot", "delete", *dashes, image, snapshot))
-    return f"{delete} && {shlex.join(('byre', 'compact', *dashes, image))}"
+    delete = byre_command("snapshot delete", image, snapshot)
+    return f"{delete} && {byre_command('compact', image)}"
 
 
 def _components(facts: Facts, own: tuple[Component, ...]) -> tuple[Component, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from byre.cli.layout import table
 from byre.cli.output import Printer, printable
-from byre.reports.slim_tree import needs_in_short, part_lines, summed
+from byre.reports.slim_tree import needs_in_short, part_lines, placed, summed
 from byre.units import format_size
 
 SHOWN = 20
@@ -47,10 +47,12 @@ def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
             (each["id"], format_size(each["allocated"]), str(each["files"]), each["consequence"])
             for each in payload["parts"]
         ]
-        table(console, ("component", "takes", "files", "what is lost"), rows, right=("takes", "files"))
+        if rows:
+            table(console, ("component", "takes", "files", "what is lost"), rows, right=("takes", "files"))
         edits = sum(len(each["edits"]) for each in payload["parts"]) + len(payload["edits"])
         if edits:
             console.print(f"{edits} edits of the registry; --dry-run and --json tell each")
+    _print_drives(console, payload["drives"])
     _print_left(console, payload["left"])
     _print_reasons(console, payload)
     _print_worth(console, payload["profiles"])
@@ -61,8 +63,12 @@ def show_result(console: Printer, payload: Mapping[str, Any]) -> None:
         hint = f" Say --keep-needed, or: --keep {' --keep '.join(ids)}" if ids else " Drop less."
         console.print(f"refused: nothing was written.{hint}")
     else:
-        said = "would remove" if payload["dry_run"] else "nothing to remove of"
-        console.print(f"{said} {payload['files']} files, {format_size(payload['allocated'])}")
+        would = f"would remove {_files(payload)}, {format_size(payload['allocated'])}"
+        console.print(would if payload["dry_run"] and payload["files"] else "nothing to remove")
+
+
+def _files(payload: Mapping[str, Any]) -> str:
+    return "1 file" if payload["files"] == 1 else f"{payload['files']} files"
 
 
 def _print_tree(console: Printer, payload: Mapping[str, Any]) -> None:
@@ -74,6 +80,11 @@ def _print_tree(console: Printer, payload: Mapping[str, Any]) -> None:
                 console.print(printable(f"  {line}" if heading in BARE else f"  {heading}: {line}"))
     for edit in payload["edits"]:
         console.print(printable(edit["said"]))
+
+
+def _print_drives(console: Printer, drives: Sequence[Mapping[str, Any]]) -> None:
+    if len(drives) > 1:
+        console.print("by drive: " + "; ".join(f"{each['drive']} {summed(each)}" for each in drives))
 
 
 def _print_left(console: Printer, by_reason: Sequence[Mapping[str, Any]]) -> None:
@@ -99,10 +110,13 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     proof = payload["proof"]
     console.print("nothing was written:" if payload["refused"] else "proved before it was written:")
     console.print(printable(f"  file systems: sound by Byre's own check{_read_by(proof['readers'])}"))
-    console.print(
-        f"  files: {proof['compared']} streams of kept files unchanged, {proof['written']} files written as planned, "
-        f"{proof['gone']} gone"
-    )
+    volumes = proof["volumes"]
+    for each in volumes:
+        where = f"on {placed(each)}" if len(volumes) > 1 else "files:"
+        console.print(
+            f"  {where} {each['compared']} streams of kept files unchanged, {each['written']} files written as "
+            f"planned, {each['gone']} gone"
+        )
     verdicts = ", ".join(f"{row['question']} {row['before']} -> {row['after']}" for row in proof["audit"])
     console.print(f"  audit: {verdicts}")
     if payload["boot"] is not None:
@@ -110,8 +124,9 @@ def _print_proof(console: Printer, payload: Mapping[str, Any]) -> None:
     if payload["refused"]:
         console.print("refused: the result starts no more. Drop less.")
         return
-    sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])}"
-    console.print(printable(f"removed {payload['files']} files; {sizes}: {payload['output']}"))
+    sizes = f"{format_size(payload['before'])} -> {format_size(payload['after'])} on the host"
+    removed = f"removed {_files(payload)}" if payload["files"] else "nothing to remove"
+    console.print(printable(f"{removed}; {sizes}: {payload['output']}"))
     if payload["advice"] is not None:
         console.print(payload["advice"])
     if payload["give_back"] is not None:
@@ -124,7 +139,7 @@ def _read_by(readers: Sequence[Mapping[str, Any]]) -> str:
     """Who else has read the result, partition by partition; or why nobody has."""
     several = len(readers) > 1
     return "".join(
-        (f"; partition {each['partition']}: " if several else "; ")
+        (f"; on {placed(each)} " if several else "; ")
         + (f"{each['reader']} finds the same {each['names']} names" if each["reader"] else each["note"])
         for each in readers
     )

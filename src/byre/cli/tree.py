@@ -16,7 +16,7 @@ EXAMPLES = r"""
   byre tree xp.qcow2 'C:\Documents and Settings' --depth 2
   byre tree xp.qcow2 / --json          one object a line
 """
-VERDICTS = "   0 shown"
+VERDICTS = "   0 shown\n   1 shown as far as the volume can be read: stderr says what can't"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,5 +48,5 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 gone = "  (deleted)" if entry.deleted else ""
                 out.line(f"{'  ' * level}{shown(entry)}{'/' if entry.is_dir else ''}{size}{gone}")
         out.line(f"{format_count(folders, 'folder')}, {format_count(documents, 'file')}")
-        tell_problems(files, out)
-    return 0
+        incomplete = tell_problems(files, out)
+    return 1 if incomplete else 0

@@ -17,6 +17,8 @@ from byre.windows.guest import read_guest
 from byre.windows.hives import MACHINE_HIVES, UserHive, list_folder, read_hive
 from byre.windows.inspection import Inspection
 
+_UNCOMPARED = ("differences.listing", "differences.unreadable", "differences.hive")
+"""Problems of what is there on both sides and couldn't be compared."""
 _LOGS = (".log", ".log1", ".log2")
 _PROFILES = ("/Documents and Settings", "/Users")
 
@@ -69,6 +71,8 @@ class Differences:
     volumes: tuple[VolumeChanges, ...]
     systems: tuple[SystemChanges, ...]
     problems: tuple[Problem, ...]
+    complete: bool
+    """Whether all files could be listed, and all that had to be compared could be."""
 
     def same(self, *, everything: bool = False) -> bool:
         """Whether nothing differs; without ``everything`` nothing but what is folded away."""
@@ -114,6 +118,7 @@ class _Comparison:
             blocks = self.blocks if _same_place(old, new) else None
             files = FileComparison(old.filesystem, new.filesystem, blocks, self.problems, everything=self.everything)
             changes = files.changes()
+            self._tell_hidden(old, new, blocks)
             self.read += files.bytes_read
             told = self._systems(old, new, changes)
             systems += told
@@ -126,7 +131,18 @@ class _Comparison:
             tuple(volumes),
             tuple(systems),
             tuple(self.problems),
+            not any(self.problems.count(code) for code in _UNCOMPARED),
         )
+
+    def _tell_hidden(self, old: OpenVolume, new: OpenVolume, blocks: Blocks | None) -> None:
+        """Where a damaged volume doesn't list all of its files: those look removed or added, or aren't compared."""
+        if blocks is not None and not blocks.touches(new.partition.start, new.partition.stop):
+            return  # the same bytes: what can't be listed doesn't differ
+        for inspection, volume in ((self.first, old), (self.second, new)):
+            if volume.filesystem is not None and volume.filesystem.problems.hide_names:
+                where = f"{inspection.name}, partition {volume.partition.index}"
+                reason = next(iter(volume.filesystem.problems)).message
+                self.problems.add("differences.listing", f"{where}: not all files can be listed: {reason}")
 
     def _folded(self, change: FileChange) -> FileChange:
         """A hive whose keys were compared is told by them; the file itself is folded away."""

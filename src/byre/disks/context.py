@@ -35,6 +35,8 @@ class OpenOptions:
     """False: the chain below isn't opened, and reading from it is a MissingError."""
     force_share: bool = False
     """Read although another program has the image open for writing."""
+    metadata_only: bool = False
+    """With ``writable``: an encrypted image is opened too, for what changes none of its data."""
     force_unlocked: bool = False
     """Write where the file system has no locks."""
 

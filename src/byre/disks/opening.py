@@ -60,13 +60,15 @@ def open_disk(
     backing_format: str | None = None,
     parents: Iterable[str | os.PathLike[str]] = (),
     with_backing: bool = True,
+    metadata_only: bool = False,
     force_share: bool = False,
     force_unlocked: bool = False,
 ) -> Disk:
     """Open ``IMAGE`` or ``IMAGE@SNAPSHOT`` as a disk.
 
     ``format`` None recognises it by its bytes. A snapshot is named by its exact name or else its exact id,
-    and is read-only. ``writable=True`` gives a ``WritableDisk``. Raises any ByreError.
+    and is read-only. ``writable=True`` gives a ``WritableDisk``; with ``metadata_only`` of an encrypted
+    image too, whose data then can't be read or written. Raises any ByreError.
     """
     _refuse_names_of_no_file(address)
     if isinstance(address, str):
@@ -79,6 +81,7 @@ def open_disk(
         backing_format=backing_format,
         parents=tuple(Path(os.path.realpath(path)) for path in parents),
         with_backing=with_backing,
+        metadata_only=metadata_only,
         force_share=force_share,
         force_unlocked=force_unlocked,
     )

@@ -46,7 +46,7 @@ def matching(files: FileSystem, pattern: str) -> Iterator[Entry]:
         found = True
         yield entry
     if not found:
-        raise MissingError(f"nothing matches {pattern!r}")
+        raise MissingError(f"nothing matches {pattern!r}", hint=files.problems.missing_hint)
 
 
 def _expand(files: FileSystem, folder: str, names: list[str]) -> Iterator[Entry]:

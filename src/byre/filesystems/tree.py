@@ -54,7 +54,10 @@ class TreeFileSystem:
                 match = next((row for row in rows if row.short_name and self.fold(row.short_name) == wanted), None)
             if match is None:
                 raise MissingError(
-                    f"has no {path!r}", path=self.volume.name, found=f"{name!r} isn't in {here.path!r}"
+                    f"has no {path!r}",
+                    path=self.volume.name,
+                    found=f"{name!r} isn't in {here.path!r}",
+                    hint=self.problems.missing_hint,
                 )
             here = match
         return here
@@ -81,7 +84,8 @@ class TreeFileSystem:
             if not self._claim(row, seen):
                 self.problems.add(f"{self.type}.directory-twice", f"{row.path!r} shares its bytes with another")
             elif len(row.path) > MAX_PATH:
-                self.problems.add(f"{self.type}.too-deep", "directories nest deeper than any path can say")
+                what = "directories nest deeper than any path can say"
+                self.problems.add(f"{self.type}.too-deep", what, hides_names=True)
             else:
                 waiting.append(iter(self._rows(row, deleted)))
 
@@ -101,7 +105,8 @@ class TreeFileSystem:
         try:
             return sorted(self.children(folder, deleted=deleted), key=lambda row: self.fold(row.name))
         except ByreError as error:
-            self.problems.add(f"{self.type}.directory-unreadable", f"{folder.path!r} can't be listed: {error}")
+            what = f"{folder.path!r} can't be listed: {error}"
+            self.problems.add(f"{self.type}.directory-unreadable", what, hides_names=True)
             return []
 
     def stream_size(self, entry: Entry, stream: str) -> int:

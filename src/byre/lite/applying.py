@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, UnsupportedError, UsageError
@@ -14,6 +14,7 @@ from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_writer, ntfs_writer
 from byre.lite.changes import Applied, Change, Overwrite
 from byre.lite.ntfs_writer import Advance
+from byre.volumes.types import PIECES
 
 
 def _quiet(amount: int) -> None:
@@ -25,14 +26,15 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
     files = volume.filesystem
     if files is None and volume.reason is not None:
         raise volume.reason
-    if isinstance(files, NtfsFileSystem):
-        ntfs_writer.refuse_unsafe(files)
-    elif isinstance(files, FatFileSystem):
-        fat_writer.refuse_unsafe(files)
-    else:
+    if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
         raise UnsupportedError(
             f"{volume.type or 'unknown'} volumes are not changed by Byre", hint="NTFS and FAT are."
         )
+    _refuse_piece(volume, files.volume.name)
+    if isinstance(files, NtfsFileSystem):
+        ntfs_writer.refuse_unsafe(files)
+    else:
+        fat_writer.refuse_unsafe(files)
     report = files.check()
     if report.corruptions:
         first = next((each for each in report.problems if each.kind == "corruption"), None)
@@ -43,6 +45,35 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
             hint="Let the guest repair it (chkdsk /f), then try again.",
         )
     return files
+
+
+def _refuse_piece(volume: OpenVolume, name: str) -> None:
+    piece = PIECES.get(volume.partition.type)
+    if piece is not None:
+        raise UnsupportedError(
+            f"the partition is {piece}: it is not changed from outside",
+            path=name,
+            found=f"partition {volume.partition.index}, type {volume.partition.type}",
+            hint="Change it from inside the guest, or copy its files to a basic disk.",
+        )
+
+
+def refuse_sleeping(volumes: Iterable[OpenVolume]) -> None:
+    """UnsupportedError where a volume holds a hibernated session, or may, whichever is to be changed: the system that
+    sleeps there has the others open too, and goes on with what it remembers of them."""
+    for volume in volumes:
+        files = volume.filesystem
+        if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
+            continue
+        asleep = files.facts().hibernated
+        if asleep is not False:
+            said = "holds a hibernated session" if asleep else "may hold a hibernated session"
+            raise UnsupportedError(
+                f"partition {volume.partition.index} {said}: no volume of the disk is changed",
+                path=files.volume.name,
+                hint="Start that system and shut it down from inside; or 'byre mend IMAGE hibernation "
+                "--discard-session' gives up what was open.",
+            )
 
 
 def apply_changes(

@@ -8,7 +8,7 @@ after, and so is a sample of those.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,16 +35,17 @@ _BOOT_BYTES = {"ntfs": 8192}
 """The loader's own sectors at the start of a volume; of others the first one."""
 SAMPLE = 50
 """About so many of the files that needn't be read are read all the same, spread over the volume."""
+LeaveOut = tuple[tuple[int, str], ...]
+"""Files whose contents nobody needs: partition, path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What was to become of one partition. ``leave_out``: files (partition, path) whose contents nobody needs."""
+    """What was to become of one partition."""
 
     partition: int
     changes: Sequence[Change]
     applied: Applied
-    leave_out: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +61,41 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """All that was proved. ``grades``: question, verdict before, verdict after; ``readers``: who else has read the
-    result and found what Byre finds."""
+    """All that was proved. ``volumes``: of each partition with a file system, what was; ``grades``: question, verdict
+    before, verdict after; ``readers``: who else has read the result and found what Byre finds."""
 
-    files: Compared
+    volumes: Mapping[int, Compared]
     grades: tuple[tuple[str, str, str], ...]
     readers: tuple[Witness, ...]
+
+    @property
+    def files(self) -> Compared:
+        """Those of all volumes together."""
+        return together(self.volumes.values())
+
+
+def together(found: Iterable[Compared]) -> Compared:
+    listed = tuple(found)
+    return Compared(*(sum(getattr(each, field) for each in listed) for field in Compared.__dataclass_fields__))
 
 
 def prove(
     before: Inspection,
     after: Inspection,
     facts: Facts,
-    planned: Planned,
+    planned: Sequence[Planned],
     *,
     apart: Int64Array,
     expected: Collection[str],
+    leave_out: LeaveOut = (),
     read_all: bool = False,
 ) -> Proof:
-    """Everything at once; ``facts`` are those of the audit before, ``expected`` as for ``prove_audit``. ``read_all``
-    hashes the files that needn't be read too."""
+    """Everything at once; ``planned``: of each volume that was to change; ``facts`` are those of the audit before,
+    ``expected`` as for ``prove_audit``. ``read_all`` hashes the files that needn't be read too."""
     prove_frame(before, after, apart)
-    with asking(after.disk, after.volumes, apart, planned.partition) as asked:
-        files = prove_files(before, after, planned, apart=None if read_all else apart)
-        removed = planned.applied.removed
+    with asking(after.disk, after.volumes, apart, [each.partition for each in planned]) as asked:
+        files = prove_files(before, after, planned, apart=None if read_all else apart, leave_out=leave_out)
+        removed = [path for each in planned for path in each.applied.removed]
         grades = prove_audit(facts, after, target="qemu", expected=expected, removed=removed)
         return Proof(files, grades, asked.answers())
 
@@ -104,8 +116,8 @@ def apart_of(work: ScratchDisk, left_out: Int64Array | None) -> Int64Array:
 
 
 def prove_frame(before: Inspection, after: Inspection, apart: Int64Array) -> None:
-    """What starts the guest and is no file: nothing was written outside of the partitions, and their boot sectors are
-    what they were. CorruptImageError otherwise."""
+    """What starts the guest and is no file: nothing was written outside of the partitions, nor in one that Byre can't
+    read, and their boot sectors are what they were. CorruptImageError otherwise."""
     name = before.disk.files[0].name
     stops = [0, *(each.partition.stop for each in before.volumes)]
     starts = [*(each.partition.start for each in before.volumes), before.disk.size]
@@ -115,17 +127,26 @@ def prove_frame(before: Inspection, after: Inspection, apart: Int64Array) -> Non
     if touched(apart, gaps[:, 0], gaps[:, 1]).any():
         raise _failed(name, "what lies outside of its partitions isn't what it was")
     for each in before.volumes:
+        bounds = (np.array([each.partition.start]), np.array([each.partition.stop]))
+        if each.filesystem is None and each.partition.length and touched(apart, *bounds).any():
+            raise _failed(name, f"partition {each.partition.index} isn't what it was")
         size = min(_BOOT_BYTES.get(each.type or "", 512), each.partition.length)
         if before.disk.read(each.partition.start, size) != after.disk.read(each.partition.start, size):
             raise _failed(name, f"the boot sector of partition {each.partition.index} isn't what it was")
 
 
 def prove_files(
-    before: Inspection, after: Inspection, planned: Planned, *, apart: Int64Array | None = None
-) -> Compared:
-    """Check every file system of ``after`` and hold every file against ``before``. ``apart``, of ``apart_of``, tells
-    what needn't be read; without it all is. Raises CorruptImageError for the first thing that isn't as the plan says:
-    then the result must not be published."""
+    before: Inspection,
+    after: Inspection,
+    planned: Sequence[Planned],
+    *,
+    apart: Int64Array | None = None,
+    leave_out: LeaveOut = (),
+) -> dict[int, Compared]:
+    """Check every file system of ``after`` and hold every file against ``before``: what was found, by partition. One
+    that no plan is about has to be what it was. ``apart``, of ``apart_of``, tells what needn't be read; without it
+    all is; ``leave_out``: files whose contents nobody needs. Raises CorruptImageError for the first thing that isn't
+    as the plan says: then the result must not be published."""
     name = before.disk.files[0].name
     for volume in after.volumes:
         report = volume.filesystem.check() if volume.filesystem is not None else None
@@ -133,8 +154,15 @@ def prove_files(
             said = next((each.message for each in report.problems if each.kind == "corruption"), "")
             raise _failed(name, f"partition {volume.partition.index} is damaged: {said}")
     pairs = _pairs(before.volumes, after.volumes, name)
-    found = [_Comparison(name, index, old, new, planned, apart).run() for index, old, new in pairs]
-    return Compared(*(sum(getattr(each, field) for each in found) for field in Compared.__dataclass_fields__))
+    plans = {each.partition: each for each in planned}
+    found: dict[int, Compared] = {}
+    for index, old, new in pairs:
+        skipped = frozenset(path for partition, path in leave_out if partition == index)
+        plan = plans.get(index, Planned(index, (), Applied((), (), 0)))
+        found[index] = _Comparison(name, old, new, plan, apart, skipped).run()
+    if plans.keys() - found.keys():
+        raise _failed(name, f"partition {min(plans.keys() - found.keys())} can't be read")
+    return found
 
 
 def _pairs(
@@ -158,11 +186,11 @@ class _Comparison:
     """One volume before and after. Mutable: it counts."""
 
     name: str
-    partition: int
     old: FileSystem
     new: FileSystem
     planned: Planned
     apart: Int64Array | None
+    skipped: Collection[str] = frozenset()
     gone: set[str] = field(default_factory=set)
     contents: dict[str, str] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
@@ -170,16 +198,14 @@ class _Comparison:
     read: int = 0
 
     def run(self) -> Compared:
-        if self.planned.partition == self.partition:
-            self.made = {path.lower() for path in self.planned.applied.written}
-            changes = (each for each in self.planned.changes if isinstance(each, (Put, Overwrite)))
-            self.contents = {each.path.lower(): _planned_digest(each) for each in changes}
-        skipped = {path for index, path in self.planned.leave_out if index == self.partition}
+        self.made = {path.lower() for path in self.planned.applied.written}
+        changes = (each for each in self.planned.changes if isinstance(each, (Put, Overwrite)))
+        self.contents = {each.path.lower(): _planned_digest(each) for each in changes}
+        skipped = self.skipped
         untouched = Untouched(self.old, self.new, self.apart)
         untouched.learn()
         entries = list(self.old.walk())
-        if self.planned.partition == self.partition:
-            self.gone = self._planned_to_go(entries)
+        self.gone = self._planned_to_go(entries)
         was = {entry.path: entry for entry in entries if entry.path not in skipped or entry.path in self.gone}
         stride = max(1, len(was) // SAMPLE)
         written: set[str] = set()

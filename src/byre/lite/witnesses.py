@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ class Witness:
 class Asking:
     """Questions that are being answered. Mutable: it owns a thread for as long as its ``with`` block."""
 
-    def __init__(self, volumes: Sequence[OpenVolume], changed: int) -> None:
+    def __init__(self, volumes: Sequence[OpenVolume], changed: Collection[int]) -> None:
         self.volumes = volumes
         self.changed = changed
         self.questions: dict[int, Future[Any]] = {}
 
     def answers(self) -> tuple[Witness, ...]:
         """Hold what was found against our own reading. Raises CorruptImageError for the first difference, or where
-        the volume that was changed isn't taken."""
+        a volume that was changed isn't taken."""
         return tuple(self._answer(each) for each in self.volumes if each.filesystem is not None)
 
     def _answer(self, volume: OpenVolume) -> Witness:
@@ -56,7 +56,7 @@ class Asking:
         try:
             answer = question.result()
         except UnsupportedError as error:
-            if index == self.changed and "isn't installed" not in error.what and isinstance(files, NtfsFileSystem):
+            if index in self.changed and "isn't installed" not in error.what and isinstance(files, NtfsFileSystem):
                 raise CorruptImageError(f"the proof failed: {error.what}", path=files.volume.name) from error
             return Witness(index, files.type, None, note=f"no second reader: {error.what}")
         if isinstance(files, NtfsFileSystem):
@@ -66,8 +66,10 @@ class Asking:
 
 
 @contextmanager
-def asking(disk: Disk, volumes: Sequence[OpenVolume], apart: Int64Array, changed: int) -> Iterator[Asking]:
-    """Have the volumes read that differ from the image's anywhere (``apart``); ``changed`` is the partition that was
+def asking(
+    disk: Disk, volumes: Sequence[OpenVolume], apart: Int64Array, changed: Collection[int]
+) -> Iterator[Asking]:
+    """Have the volumes read that differ from the image's anywhere (``apart``); ``changed``: the partitions that were
     meant to. The disk must not change before the block ends."""
     starts, stops = (np.array([getattr(each.partition, field) for each in volumes]) for field in ("start", "stop"))
     differ = [each for each, hit in zip(volumes, touched(apart, starts, stops), strict=True) if hit]

@@ -186,7 +186,7 @@ class _Trial:
         """Start, watch, stop; nothing is left of it."""
         with contextlib.ExitStack() as stack:
             # The folder, and with it the files' paths, is known only when a name has been taken.
-            wishes = Wishes(unattended=True)
+            wishes = Wishes()
             running = prepare(
                 self.machine, self._options(accelerator), wishes, name=f"boot-{self.machine.name}", say=self.note
             )

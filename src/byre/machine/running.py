@@ -47,8 +47,6 @@ class Wishes:
     """A serial port is on our own stdin and stdout."""
     cold: bool = False
     """Don't feed a snapshot's VM state in."""
-    unattended: bool = False
-    """A test: nobody looks at the guest, so it needn't outlive us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +180,11 @@ class Running:
 
     def begin(self, source: Source, disk: Disk) -> None:
         """Make what it needs and start it. ``disk`` is open, and stays so for as long as it runs unless it is kept;
-        whatever goes wrong, nothing of it remains."""
+        whatever goes wrong, nothing of it remains.
+
+        On Linux a machine of which nothing lasts ends with the thread that calls this, however that ends. One that is
+        kept doesn't: to pull its plug may cost its file systems, so it runs on as an orphan.
+        """
         try:
             self._begin(source, disk)
         except BaseException:
@@ -294,7 +296,7 @@ class Running:
         folder = self.taken.run.folder
         stdin = sys.stdin.fileno() if self.wishes.console else None
         command = command_line(machine, drive, options)
-        self.process = start(command, folder, user=self.user, stdin=stdin, dies_with_us=self.wishes.unattended)
+        self.process = start(command, folder, user=self.user, stdin=stdin, dies_with_us=not self.wishes.keep)
         self.taken.record(pid=self.process.pid, begun=start_of(self.process.pid))
         try:
             watch = self.process.connect()

@@ -38,8 +38,8 @@ but on a loaded host other processes may come between."""
 @dataclass(frozen=True, slots=True)
 class Run:
     """One machine. ``started`` is seconds since 1970; ``state`` is ``running``, ``orphaned`` (QEMU runs, its owner
-    has died) or ``starting``: it has no ``started`` yet. ``begun`` is the kernel's start time of QEMU's process, which
-    tells it from a later one of the same number."""
+    has died) or ``starting``: it has no ``started`` yet. ``begun`` is the kernel's start time of QEMU's process,
+    which tells it from a later one of the same number."""
 
     name: str
     folder: Path

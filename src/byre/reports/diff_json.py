@@ -40,6 +40,7 @@ def diff_json(found: Differences, image: str, other: str, *, everything: bool) -
         "image": image,
         "other": other,
         "same": found.same(everything=everything),
+        "complete": found.complete,
         "all": everything,
         "virtual_sizes": list(found.sizes),
         "blocks": found.blocks,

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from byre.filesystems.base import FileSystem
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
 from byre.lite.proof import Proof
+from byre.lite.slimming.drives import letter_of
+from byre.lite.slimming.guest import SlimGuest
 from byre.lite.slimming.parts import Dependent, Left, Part, Reason, RegistryStep, SlimPlan
 from byre.lite.slimming.plan import worth
 
@@ -28,7 +31,7 @@ def slim_list_payload(image: str, parts: tuple[Part, ...], left: tuple[Left, ...
 
 
 def slim_payload(
-    image: str, profile: str | None, plan: SlimPlan, parts: tuple[Part, ...], *, dry_run: bool
+    image: str, profile: str | None, plan: SlimPlan, parts: tuple[Part, ...], guest: SlimGuest, *, dry_run: bool
 ) -> dict[str, Any]:
     """A plan before it is carried out, of schema ``byre/slim/1``; bytes. Carrying it out fills in the rest."""
     return {
@@ -40,6 +43,7 @@ def slim_payload(
         "allocated": plan.allocated,
         "files": len(plan.files),
         "removed": list(plan.removed),
+        "drives": _drives(plan, guest),
         "services": list(plan.services),
         "classes": list(plan.classes),
         "edits": [_edit(step) for step in plan.steps if step.part is None],
@@ -130,11 +134,43 @@ def _reason(reason: Reason) -> dict[str, Any]:
     return {"component": reason.part, "path": reason.path, "chain": list(reason.chain)}
 
 
-def proof_payload(proof: Proof) -> dict[str, Any]:
+def _drives(plan: SlimPlan, guest: SlimGuest) -> list[dict[str, Any]]:
+    """What goes from each drive of the guest, the system's first."""
+    going = {path.lower() for path in plan.files}
+    rows: dict[str | None, list[int]] = {letter: [] for letter in (None, *(each.letter for each in guest.drives))}
+    for row in guest.rows:
+        if row.path.lower() in going and not row.is_dir:
+            rows[letter_of(row.path)].append(row.allocated)
+    return [
+        {
+            "drive": f"{letter or guest.paths.drive}:",
+            "partition": partition,
+            "type": files.type,
+            "system": letter is None,
+            "files": len(rows[letter]),
+            "allocated": sum(rows[letter]),
+        }
+        for letter, partition, files in _places(guest)
+    ]
+
+
+def _places(guest: SlimGuest) -> list[tuple[str | None, int, FileSystem]]:
+    return [
+        (None, guest.partition, guest.files),
+        *((each.letter, each.partition, each.files) for each in guest.drives),
+    ]
+
+
+def proof_payload(proof: Proof, guest: SlimGuest) -> dict[str, Any]:
     """The field ``proof`` of ``byre/slim/1``."""
+    letters = {partition: f"{letter or guest.paths.drive}:" for letter, partition, _ in _places(guest)}
     return {
         **asdict(proof.files),
-        "readers": [asdict(each) for each in proof.readers],
+        "volumes": [
+            {"partition": index, "drive": letters.get(index), **asdict(found)}
+            for index, found in sorted(proof.volumes.items())
+        ],
+        "readers": [{**asdict(each), "drive": letters.get(each.partition)} for each in proof.readers],
         "audit": [{"question": row[0], "before": row[1], "after": row[2]} for row in proof.grades],
     }
 

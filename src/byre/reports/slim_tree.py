@@ -47,6 +47,11 @@ def summed(each: Mapping[str, Any]) -> str:
     return f"{format_size(each['allocated'])}, {files}"
 
 
+def placed(volume: Mapping[str, Any]) -> str:
+    """A volume by its drive letter, or by its partition where the guest has none for it; with a colon."""
+    return volume["drive"] or f"partition {volume['partition']}:"
+
+
 def _folder(each: Mapping[str, Any]) -> str:
     """A folder that goes itself, or the files that go from it: by name where they are few."""
     if each["whole"]:

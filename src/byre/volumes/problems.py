@@ -15,12 +15,14 @@ class Problems:
     """The problems found so far. Mutable: readers add to it while they walk.
 
     Each code keeps its first ``KEPT_PER_CODE`` problems; the last one kept carries the count of the rest.
+    ``hide_names``: one of them may keep names out of listings: what isn't found may be there all the same.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, list[Problem]] = {}
         self._counts: dict[str, int] = {}
         self._seen: set[tuple[str, str, int | None]] = set()
+        self.hide_names = False
 
     def add(
         self,
@@ -30,8 +32,10 @@ class Problems:
         offset: int | None = None,
         kind: str = "corruption",
         count: int = 1,
+        hides_names: bool = False,
     ) -> None:
         """Note one problem; the same one, seen again on another walk, counts once while it is kept."""
+        self.hide_names = self.hide_names or hides_names
         key = (code, message, offset)
         if key in self._seen:
             return
@@ -43,6 +47,11 @@ class Problems:
 
     def count(self, code: str) -> int:
         return self._counts.get(code, 0)
+
+    @property
+    def missing_hint(self) -> str | None:
+        """What an error says beside a name that isn't there; None where the listings are whole."""
+        return "A part of the volume can't be read: it may be there all the same." if self.hide_names else None
 
     @property
     def codes(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from byre.disks.disk import Disk
-from byre.errors import ByreError, MissingError, UnsupportedError
+from byre.errors import ByreError, CorruptImageError, MissingError, StorageError, UnsupportedError
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.opening import OpenVolume, open_volumes, read_partitions
 from byre.volumes.partition import PartitionTable
@@ -106,6 +106,15 @@ class Inspection:
         """The entry at a guest path; MissingError where there is none."""
         volume, files = self.files_for(path)
         return Place(volume, files, files.lookup(path))
+
+    def hides_names(self) -> bool:
+        """Whether there may be files that aren't listed because a file system is damaged, in part or wholly."""
+        return any(
+            volume.filesystem.problems.hide_names
+            if volume.filesystem is not None
+            else isinstance(volume.reason, (CorruptImageError, StorageError))
+            for volume in self.volumes
+        )
 
     def unsearched(self) -> tuple[str, ...]:
         """What keeps "nothing found" from meaning that nothing is there: partitions that are damaged or unread."""

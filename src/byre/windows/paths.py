@@ -12,29 +12,34 @@ _DRIVE = re.compile(r"^([A-Za-z]):")
 
 @dataclass(frozen=True, slots=True)
 class SystemPaths:
-    """Where this guest's Windows lies. ``root`` is like ``/WINDOWS``; ``drive`` its letter, upper case."""
+    """Where this guest's Windows lies. ``root`` is like ``/WINDOWS``; ``drive`` its letter, upper case. ``others``:
+    letters of more drives whose paths are told, as ``D:/x``."""
 
     root: str
     drive: str = "C"
+    others: frozenset[str] = frozenset()
 
     def resolve(self, text: str) -> str | None:
-        """The guest path (``/WINDOWS/system32/x``) of a path in the registry; None for other drives, UNC paths
-        and names that only a search would find."""
+        """The guest path (``/WINDOWS/system32/x``) of a path in the registry; None for drives that aren't
+        known, UNC paths and names that only a search would find."""
         path = self._expand(text.strip().strip('"')).replace("/", "\\")
         path = re.sub(r"^\\(?:\?\?|\\\?)\\", "", path)  # \??\C:\x and \\?\C:\x
-        lower = path.lower()
+        lower, prefix = path.lower(), ""
         if lower.startswith("\\systemroot\\"):
             path = f"{self.root}\\{path[12:]}"
         elif lower.startswith(("system32\\", "syswow64\\")):
             path = f"{self.root}\\{path}"
         elif match := _DRIVE.match(path):
-            if match[1].upper() != self.drive:
-                return None
+            letter = match[1].upper()
+            if letter != self.drive:
+                if letter not in self.others:
+                    return None
+                prefix = f"{letter}:"
             path = path[2:]
         elif path.startswith("\\\\") or not path.startswith("\\"):
             return None
         names = [name for name in path.replace("/", "\\").split("\\") if name not in ("", ".")]
-        return None if ".." in names else "/" + "/".join(names)
+        return None if ".." in names else f"{prefix}/" + "/".join(names)
 
     def search(self, name: str) -> tuple[str, ...]:
         """Where Windows looks for a program that is named without a folder."""

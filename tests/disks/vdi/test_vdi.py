@@ -315,6 +315,16 @@ def test_check_names_what_is_wrong(tmp_path: Path) -> None:
         open_disk(path, writable=True)
 
 
+def test_check_tells_each_kind_of_damage_once_with_its_count(tmp_path: Path) -> None:
+    path = put(tmp_path / "short.vdi", vdi([A, B, C])[: -2 * BLOCK])
+    with open_disk(path) as disk:
+        assert isinstance(disk, CheckedDisk)
+        report = disk.check()
+    (problem,) = report.problems
+    assert (problem.message, problem.count) == ("a block lies past the end of the file; the first is number 1", 2)
+    assert (problem.offset, report.corruptions) == (4096 + BLOCK, 2)
+
+
 def test_a_block_past_the_end_is_an_error_when_it_is_read(tmp_path: Path) -> None:
     path = put(tmp_path / "i.vdi", vdi([A, B])[:-100])
     with open_disk(path) as disk:

@@ -498,7 +498,7 @@ def test_overlapping_blocks_are_found_and_not_written_to(tmp_path: Path) -> None
     with pytest.raises(CorruptImageError):
         open_disk(path, writable=True)
     struct.pack_into(">I", image, 1536 + 4, 1)  # over the dynamic header
-    assert set(codes(put(path, bytes(image)))) == {"vhd.block-overlap"}
+    assert codes(put(path, bytes(image))) == ["vhd.block-overlap"]
     struct.pack_into(">I", image, 1536 + 4, 1 << 30)
     put(path, bytes(image))
     assert codes(path) == ["vhd.block-past-end"]

@@ -275,6 +275,19 @@ def test_opening_for_writing_alone_changes_nothing() -> None:
     assert bytes(storage.data) == data
 
 
+def test_check_tells_each_kind_of_damage_once_with_its_count() -> None:
+    made = Vhdx(4 * MIB)
+    made.block(0, b"a" * MIB)
+    for block in (1, 2):
+        made.bat[made.index(block)] = 1 << 40 | FULLY
+    with open_in_memory(open_vhdx, MemoryStorage(made.build())) as disk:
+        report = disk.check()
+    found = {problem.code: problem for problem in report.problems}
+    assert len(found) == len(report.problems)
+    outside = found["vhdx.block-outside"]
+    assert outside.count == 2 and outside.message.startswith("a block lies outside of the file; the first is that of")
+
+
 def test_overlapping_blocks_are_not_written_to() -> None:
     made = Vhdx(4 * MIB)
     offset = made.block(0, b"a" * MIB)

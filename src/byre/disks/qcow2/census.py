@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from byre.disks.findings import CORRUPTION, Findings
 from byre.disks.qcow2.entries import (
     COMPRESSED,
     COPIED,
@@ -25,7 +26,6 @@ from byre.disks.qcow2.entries import (
     compressed_lengths,
     compressed_offsets,
 )
-from byre.disks.qcow2.findings import CORRUPTION, Findings
 from byre.disks.qcow2.l2_walk import Batch, L2Walk
 from byre.units import align_down
 

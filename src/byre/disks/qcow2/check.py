@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from byre.disks.disk import CheckReport
-from byre.disks.qcow2.findings import CORRUPTION, LEAK
 from byre.disks.qcow2.header import CORRUPT, DIRTY
 from byre.disks.qcow2.survey import Survey, survey
 from byre.storage.base import Storage
@@ -18,11 +17,7 @@ def report(found: Survey) -> CheckReport:
     """The survey's findings as a report."""
     header = found.header
     fragmentation = found.fragmentation
-    return CheckReport(
-        format="qcow2",
-        corruptions=found.findings.total(CORRUPTION),
-        leaks=found.findings.total(LEAK),
-        problems=found.findings.problems,
+    return found.findings.report(
         allocated_blocks=fragmentation.allocated,
         total_blocks=-(-header.size // header.cluster_size),
         image_end=found.end_cluster << header.cluster_bits,

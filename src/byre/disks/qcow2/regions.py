@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from byre.disks.findings import CORRUPTION, NOTE, Findings
 from byre.disks.qcow2.bitmap_directory import (
     TABLE_RESERVED,
     BitmapDirectory,
@@ -16,7 +17,6 @@ from byre.disks.qcow2.bitmap_directory import (
 )
 from byre.disks.qcow2.bitmaps import IN_USE
 from byre.disks.qcow2.entries import COPIED, L1_RESERVED, OFFSET_MASK, I64Array, U64Array
-from byre.disks.qcow2.findings import CORRUPTION, NOTE, Findings
 from byre.disks.qcow2.header import BITMAPS, CORRUPT, CRYPT_LUKS, DIRTY, EXT_BITMAPS, EXT_ENCRYPTION, Header
 from byre.disks.qcow2.l2_walk import TableSet, clusters_of, read_table
 from byre.disks.qcow2.snapshot_table import Snapshot, pack_snapshot_table, read_snapshot_table

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from byre.disks.disk import Problem
+from byre.disks.findings import CORRUPTION, LEAK
 from byre.disks.qcow2.copied_flags import rebuild_flags
 from byre.disks.qcow2.entries import U8Array, U64Array
-from byre.disks.qcow2.findings import CORRUPTION, LEAK
 from byre.disks.qcow2.header import CORRUPT, DIRTY
 from byre.disks.qcow2.rebuild import rebuild_refcounts
 from byre.disks.qcow2.survey import Survey, count_all

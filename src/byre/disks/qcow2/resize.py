@@ -20,7 +20,7 @@ from byre.disks.qcow2.refcount_change import RefcountChange
 from byre.disks.qcow2.snapshots import clusters_for, prepare, switch, with_snapshot_table, write_padded
 from byre.disks.qcow2.survey import Survey
 from byre.disks.qcow2.writing import WritableQcow2Disk
-from byre.errors import UsageError
+from byre.errors import UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.units import SECTOR, align_up
 
@@ -43,6 +43,8 @@ def resize_image(disk: Qcow2Disk, size: int) -> None:
         )
     if size == old:
         return
+    if disk.header.encryption is not None:
+        _require_no_key(disk, size)
     found = prepare(storage, "changing the size")
     if mark_inconsistent(storage, found.header, disabled_too=True):
         storage.flush()
@@ -61,6 +63,32 @@ def resize_image(disk: Qcow2Disk, size: int) -> None:
     _clear(disk, old, min(size, max(below, kept * geometry.l2_coverage)), visible=True)
     storage.write(24, size.to_bytes(8, "big"))
     storage.flush()
+
+
+def _require_no_key(disk: Qcow2Disk, size: int) -> None:
+    """Raise UnsupportedError where the new size of an encrypted image takes more than its tables.
+
+    QEMU itself encrypts nothing when an image grows; what Byre adds is that zeros are read there, and zeros that
+    have to be written as data take the key.
+    """
+    name, method = disk.storage.name, disk.header.encryption
+    if size < disk.size:
+        raise UnsupportedError(
+            f"shrinking an image that is encrypted with {method} is not supported: what lies past the new end can't "
+            "be seen without the key",
+            path=name,
+            hint="'qemu-img resize --shrink' does it with the key, and doesn't look.",
+        )
+    assert isinstance(disk, WritableQcow2Disk)
+    if disk.zeroes_take_data(disk.size):
+        raise UnsupportedError(
+            f"growing this image, which is encrypted with {method}, takes the key: zeros would have to be encrypted "
+            "where it ends",
+            path=name,
+            found=f"a disk of {disk.size} bytes",
+            expected=f"whole clusters of {disk.header.geometry.cluster_size} bytes, or an end in one that is free",
+            hint="'qemu-img resize' does it with the key.",
+        )
 
 
 def empty_image(storage: Storage) -> None:

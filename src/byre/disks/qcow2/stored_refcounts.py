@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from byre.disks.findings import CORRUPTION, Findings
 from byre.disks.qcow2.entries import BoolArray, I64Array, U64Array
-from byre.disks.qcow2.findings import CORRUPTION, Findings
 from byre.disks.qcow2.header import Header
 from byre.disks.qcow2.l2_walk import read_clusters, read_table
 from byre.disks.qcow2.refcounts import (

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from byre.disks.findings import CORRUPTION, LEAK, Findings
 from byre.disks.qcow2.census import (
     Fragmentation,
     Int32Array,
@@ -26,7 +27,6 @@ from byre.disks.qcow2.census import (
     wrong_copied,
 )
 from byre.disks.qcow2.entries import COPIED, OFFSET_MASK, BoolArray, I64Array, U8Array, U64Array
-from byre.disks.qcow2.findings import CORRUPTION, LEAK, Findings
 from byre.disks.qcow2.header import Header, read_header
 from byre.disks.qcow2.l2_walk import Batch, L2Walk
 from byre.disks.qcow2.regions import Roots, load_roots
@@ -93,7 +93,7 @@ def survey(storage: Storage) -> Survey:
     """Look at everything. Reads metadata only; raises CorruptImageError and UnsupportedError where the header or
     the tables can't be followed at all."""
     header = read_header(storage)
-    findings = Findings()
+    findings = Findings("qcow2")
     file_clusters = -(-storage.size // header.cluster_size)
     if file_clusters > MAX_CLUSTERS:
         raise UnsupportedError(

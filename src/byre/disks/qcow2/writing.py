@@ -52,7 +52,7 @@ class WritableQcow2Disk(Qcow2Disk):
         self, source: Source, l1: U64Array, snapshot_table: tuple[Snapshot, ...], context: OpenContext
     ) -> None:
         super().__init__(source, l1, snapshot_table, context)
-        check_writable(source)
+        check_writable(source, metadata_only=context.options.metadata_only)
         self.metadata = MetadataWriter(source, l1, snapshot_table)
         self._geometry = source.geometry
         self._bits = source.geometry.cluster_bits
@@ -80,6 +80,17 @@ class WritableQcow2Disk(Qcow2Disk):
 
     def flush(self) -> None:
         self.metadata.commit()
+
+    def zeroes_take_data(self, offset: int) -> bool:
+        """Whether zeros from ``offset`` on, to the end of a cluster, have to be written as data; else the tables
+        alone can say them."""
+        if not self._geometry.zero_flag and not self._geometry.extended_l2 and offset < self._below:
+            return True  # version 2 can't hide a backing image otherwise
+        if not offset % self._geometry.subcluster_size:
+            return False
+        guest = align_down(offset, self._cluster)
+        entries, bitmaps = self._entries(guest, 1)
+        return not self._reads_as_zero(guest, int(classify(entries, self._geometry, bitmaps)[0]))
 
     def hold(self) -> None:
         """Let nothing of what is written from now on show in the file before ``release``: a kill in between leaves
@@ -158,6 +169,7 @@ class WritableQcow2Disk(Qcow2Disk):
 
     def _write_clusters(self, guest: int, view: memoryview) -> None:
         """Whole clusters of one L2 table."""
+        self.source.check_readable()
         count = len(view) >> self._bits
         entries, bitmaps = self._entries(guest, count)
         kinds = classify(entries, self._geometry, bitmaps)
@@ -188,6 +200,7 @@ class WritableQcow2Disk(Qcow2Disk):
 
     def _write_partial(self, offset: int, view: memoryview) -> None:
         """Part of one cluster: what the rest of it holds comes along when it needs a new place."""
+        self.source.check_readable()
         guest = align_down(offset, self._cluster)
         within = offset - guest
         entries, bitmaps = self._entries(guest, 1)
@@ -376,10 +389,12 @@ class WritableQcow2Disk(Qcow2Disk):
             data.write(position, zeros[: guest + length - position])
 
 
-def check_writable(source: Source) -> None:
-    """Raise where nothing may be written: encrypted, open for reading only, or marked corrupt."""
+def check_writable(source: Source, *, metadata_only: bool = False) -> None:
+    """Raise where nothing may be written: open for reading only, marked corrupt, or encrypted, but for
+    ``metadata_only``."""
     header, name = source.header, source.storage.name
-    source.check_readable()
+    if not metadata_only:
+        source.check_readable()
     if not source.storage.writable:
         raise StorageError("the file is open for reading only", path=name)
     if header.incompatible & CORRUPT:

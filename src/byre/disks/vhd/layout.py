@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from byre.disks.disk import CheckReport, Problem
+from byre.disks.findings import CORRUPTION, LEAK, Findings
 from byre.disks.maptable import Entries
 from byre.disks.vhd.footer import FOOTER_BYTES, HEADER_BYTES, UNUSED, DynamicHeader, Footer
 from byre.disks.writer import Int64Array
 from byre.units import SECTOR, align_up
 
-SHOWN = 20
 FOOTER_BROKEN = "vhd.footer-broken"
 COPY_BROKEN = "vhd.footer-copy-broken"
 
@@ -37,45 +37,28 @@ def metadata_ranges(footer: Footer, header: DynamicHeader, end: int) -> Int64Arr
 
 def check_table(footer: Footer, header: DynamicHeader, entries: Entries, end: int) -> CheckReport:
     """Blocks past ``end`` (where the blocks must stop), blocks over each other or over metadata, unused room."""
-    problems: list[Problem] = []
+    found = Findings("vhd")
     used = np.flatnonzero(entries != UNUSED)
     host = entries[used].astype(np.int64) * SECTOR
     needed = np.minimum(header.block_size, footer.size - used * header.block_size)
-    past = host + header.bitmap_size + needed > end
-    for row in np.flatnonzero(past)[:SHOWN].tolist():
-        problems.append(
-            Problem(
-                "corruption",
-                "vhd.block-past-end",
-                f"block {int(used[row])} lies past the end of the file",
-                offset=int(host[row]),
-            )
-        )
-    over = _overlaps(host, header.stride, metadata_ranges(footer, header, end))
-    for row in np.flatnonzero(over)[:SHOWN].tolist():
-        problems.append(
-            Problem(
-                "corruption",
-                "vhd.block-overlap",
-                f"block {int(used[row])} lies over another block or over metadata",
-                offset=int(host[row]),
-            )
-        )
-    corruptions = int(np.count_nonzero(past)) + int(np.count_nonzero(over))
+    metadata = metadata_ranges(footer, header, end)
+    past = np.flatnonzero(host + header.bitmap_size + needed > end)
+    over = np.flatnonzero(_overlaps(host, header.stride, metadata))
+    for rows, code, what in (
+        (past, "block-past-end", "a block lies past the end of the file"),
+        (over, "block-overlap", "a block lies over another or over metadata"),
+    ):
+        if len(rows):
+            which = f"{what}; the first is number {int(used[rows[0]])}"
+            found.add(CORRUPTION, code, which, offset=int(host[rows[0]]), count=len(rows))
     if header.table_offset + 4 * header.max_table_entries > end:
-        corruptions += 1
         what = f"the block allocation table's {header.max_table_entries} entries don't fit the file"
-        problems.append(Problem("corruption", "vhd.table-past-end", what, offset=header.table_offset))
-    leaks = 0 if corruptions else _unused(host, header, metadata_ranges(footer, header, end), end)
-    if leaks:
-        problems.append(
-            Problem("leak", "vhd.block-unused", f"room for {leaks} blocks belongs to nothing", count=leaks)
+        found.add(CORRUPTION, "table-past-end", what, offset=header.table_offset)
+    if not found.total(CORRUPTION):
+        found.add(
+            LEAK, "block-unused", "room for a block belongs to nothing", count=_unused(host, header, metadata, end)
         )
-    return CheckReport(
-        format="vhd",
-        corruptions=corruptions,
-        leaks=leaks,
-        problems=tuple(problems),
+    return found.report(
         allocated_blocks=len(used),
         total_blocks=len(entries),
         image_end=end,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from byre.disks.blockmap import BlockState
-from byre.disks.disk import CheckReport, Problem
+from byre.disks.disk import CheckReport
+from byre.disks.findings import CORRUPTION, LEAK, NOTE, Findings
 from byre.disks.vhdx.layout import HEADER_OFFSETS, REGION_TABLE_OFFSETS
 from byre.disks.vhdx.space import Claims, claims, payload_and_bitmap_indices
 from byre.units import MIB
@@ -15,36 +16,13 @@ from byre.units import MIB
 if TYPE_CHECKING:
     from byre.disks.vhdx.image import VhdxDisk
 
-MAX_PROBLEMS = 50
-"""Listed one by one for each kind of problem; the rest is only counted."""
-
 DATA_START = 8 * MIB
 """QEMU begins a file's first block here, whatever its structures take: nothing is lost below."""
 
 
-class _Findings:
-    """Mutable: collects problems and counts."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-        self.corruptions = 0
-        self.leaks = 0
-
-    def note(self, code: str, message: str, offset: int | None = None, *, repairable: bool = False) -> None:
-        self.problems.append(Problem("note", f"vhdx.{code}", message, offset, repairable=repairable))
-
-    def corrupt(self, code: str, messages: list[tuple[str, int]], count: int) -> None:
-        self.corruptions += count
-        for message, offset in messages[:MAX_PROBLEMS]:
-            self.problems.append(Problem("corruption", f"vhdx.{code}", message, offset))
-        if count > MAX_PROBLEMS:
-            more = count - MAX_PROBLEMS
-            self.problems.append(Problem("corruption", f"vhdx.{code}", f"and {more} more like these", count=more))
-
-
 def check_image(disk: VhdxDisk) -> CheckReport:
     """What is wrong with the image. A read-only disk with a dirty log is judged as the log leaves it."""
-    found = _Findings()
+    found = Findings("vhdx")
     _copies(disk, found)
     bad = _entries(disk, found)
     table = claims(disk)
@@ -52,11 +30,7 @@ def check_image(disk: VhdxDisk) -> CheckReport:
     _leaks(disk, table, found)
     payload, _ = payload_and_bitmap_indices(disk)
     stored = int(np.isin(bad[payload], (int(BlockState.DATA), int(BlockState.PARTIAL))).sum())
-    return CheckReport(
-        format="vhdx",
-        corruptions=found.corruptions,
-        leaks=found.leaks,
-        problems=tuple(found.problems),
+    return found.report(
         allocated_blocks=stored,
         total_blocks=len(payload),
         image_end=int(table.stop.max()),
@@ -64,40 +38,43 @@ def check_image(disk: VhdxDisk) -> CheckReport:
     )
 
 
-def _copies(disk: VhdxDisk, found: _Findings) -> None:
+def _copies(disk: VhdxDisk, found: Findings) -> None:
     structures = disk.structures
     for index, header in enumerate(structures.headers):
         if header is None:
-            found.note(
+            found.add(
+                NOTE,
                 "header-invalid",
                 f"header {index + 1} of 2 is invalid: a torn write, or damage; the other one counts",
-                HEADER_OFFSETS[index],
+                offset=HEADER_OFFSETS[index],
                 repairable=True,
             )
     for index, regions in enumerate(structures.tables):
         if regions is None:
-            found.note(
+            found.add(
+                NOTE,
                 "region-table-invalid",
                 f"region table {index + 1} of 2 is invalid; the other one counts",
-                REGION_TABLE_OFFSETS[index],
+                offset=REGION_TABLE_OFFSETS[index],
                 repairable=True,
             )
     first, second = structures.tables
     if first is not None and second is not None and first != second:
-        found.note("region-tables-differ", "the two region tables differ; the first one counts", repairable=True)
+        found.add(NOTE, "region-tables-differ", "the two region tables differ; the first one counts", repairable=True)
     if disk.replay is not None:
-        found.note(
+        found.add(
+            NOTE,
             "log-dirty",
             f"the log holds {disk.replay.entries} entries that were not yet written into the file; "
             "read as if they had been"
             if disk.replay.entries
             else "the header names a log in which nothing was written; read as if it were clean",
-            structures.header.log_offset,
+            offset=structures.header.log_offset,
             repairable=True,
         )
 
 
-def _entries(disk: VhdxDisk, found: _Findings) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+def _entries(disk: VhdxDisk, found: Findings) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     """Judges each entry; returns the state of each as the reader takes it."""
     from byre.disks.vhdx.image import BITMAP_BLOCK_SIZE, BITMAP_PRESENT, INVALID, file_offsets
 
@@ -109,11 +86,9 @@ def _entries(disk: VhdxDisk, found: _Findings) -> np.ndarray[tuple[int], np.dtyp
 
     def report(code: str, rows: np.ndarray[tuple[int], np.dtype[np.int64]], text: str) -> None:
         if len(rows):
-            shown = [
-                (f"BAT entry {row} = {int(disk.bat[row]):#x}: {text}", base + row * 8)
-                for row in rows[:MAX_PROBLEMS].tolist()
-            ]
-            found.corrupt(code, shown, len(rows))
+            first = int(rows[0])
+            what = f"{text}; the first is that of BAT entry {first}, {int(disk.bat[first]):#x}"
+            found.add(CORRUPTION, code, what, offset=base + first * 8, count=len(rows))
 
     report("state", payload[state[payload] == INVALID], "an impossible state")
     bitmap_ok = (raw[bitmaps] == 0) | (raw[bitmaps] == BITMAP_PRESENT)
@@ -124,35 +99,35 @@ def _entries(disk: VhdxDisk, found: _Findings) -> np.ndarray[tuple[int], np.dtyp
     if len(stored) and stored[-1] == payload[-1]:
         need[-1] = disk.size - (len(payload) - 1) * disk.block_size
     outside = (offsets[stored] < MIB) | (offsets[stored] + need > disk.storage.size)
-    report("block-outside", stored[outside], "the block lies outside of the file")
+    report("block-outside", stored[outside], "a block lies outside of the file")
     present = bitmaps[raw[bitmaps] == BITMAP_PRESENT]
     lost = (offsets[present] < MIB) | (offsets[present] + BITMAP_BLOCK_SIZE > disk.storage.size)
-    report("bitmap-outside", present[lost], "the sector bitmap lies outside of the file")
+    report("bitmap-outside", present[lost], "a sector bitmap lies outside of the file")
     if disk.structures.metadata.has_parent:
         partial = np.flatnonzero(state[payload] == BlockState.PARTIAL)
         ratio = disk.structures.metadata.chunk_ratio
         owners = (partial // ratio + 1) * (ratio + 1) - 1
-        report("bitmap-missing", payload[partial[raw[owners] != BITMAP_PRESENT]], "partial, without a sector bitmap")
+        report(
+            "bitmap-missing",
+            payload[partial[raw[owners] != BITMAP_PRESENT]],
+            "a block is stored in part, without a sector bitmap",
+        )
     elif len(present):
-        found.note("bitmap-unused", f"{len(present)} sector bitmaps in a disk that has no parent", repairable=True)
+        what = "a sector bitmap in a disk that has no parent"
+        found.add(NOTE, "bitmap-unused", what, count=len(present), repairable=True)
     return state
 
 
-def _overlaps(disk: VhdxDisk, table: Claims, found: _Findings) -> None:
+def _overlaps(disk: VhdxDisk, table: Claims, found: Findings) -> None:
     rows = table.overlaps()
-    shown = [
-        (
-            "a structure begins inside of a block"
-            if table.owner[row] < 0
-            else f"BAT entry {int(table.owner[row])}: its block overlaps something else",
-            int(table.start[row]),
-        )
-        for row in rows[:MAX_PROBLEMS].tolist()
-    ]
-    found.corrupt("overlap", shown, len(rows))
+    if len(rows):
+        first, start = int(table.owner[rows[0]]), int(table.start[rows[0]])
+        what = "a structure begins inside of a block" if first < 0 else "a block overlaps something else"
+        which = "" if first < 0 else f"; the first is that of BAT entry {first}"
+        found.add(CORRUPTION, "overlap", what + which, offset=start, count=len(rows))
 
 
-def _leaks(disk: VhdxDisk, table: Claims, found: _Findings) -> None:
+def _leaks(disk: VhdxDisk, table: Claims, found: Findings) -> None:
     """Room for whole blocks that nothing claims; less than a block is alignment."""
     payload, _ = payload_and_bitmap_indices(disk)
     # A fixed disk keeps room for the blocks that it hasn't placed yet, anywhere.
@@ -161,9 +136,6 @@ def _leaks(disk: VhdxDisk, table: Claims, found: _Findings) -> None:
         room = (stop - max(start, DATA_START)) // disk.block_size
         count = room - min(max(kept, 0), max(room, 0))
         kept -= max(room, 0)
-        if count <= 0:
-            continue
-        found.leaks += count
-        if len(found.problems) < 2 * MAX_PROBLEMS:
-            message = f"room for {count} blocks that nothing uses"
-            found.problems.append(Problem("leak", "vhdx.unclaimed", message, start, count, repairable=True))
+        if count > 0:
+            what = "room for a block that nothing uses"
+            found.add(LEAK, "unclaimed", what, offset=start, count=count, repairable=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from byre.disks.disk import CheckReport, Problem
+from byre.disks.disk import CheckReport
+from byre.disks.findings import CORRUPTION, LEAK, NOTE, Findings
 from byre.disks.vmdk import layout
 from byre.disks.vmdk.editing import redundant_directory
 from byre.disks.vmdk.extent import SparseExtent
@@ -21,40 +22,13 @@ from byre.units import SECTOR
 if TYPE_CHECKING:
     from byre.disks.vmdk.disk import VmdkDisk
 
-MAX_PROBLEMS = 200
 MAX_MARKERS = 1 << 21
 """Markers read one by one: 128 GiB of full grains, some seconds."""
 
 
-@dataclass(slots=True)
-class _Findings:
-    """What was found so far; the list is capped, the counts aren't. Mutable: it collects."""
-
-    problems: list[Problem] = field(default_factory=list)
-    corruptions: int = 0
-    leaks: int = 0
-
-    def add(
-        self,
-        kind: str,
-        code: str,
-        message: str,
-        *,
-        offset: int | None = None,
-        count: int = 1,
-        repairable: bool = False,
-    ) -> None:
-        if kind == "corruption":
-            self.corruptions += count
-        elif kind == "leak":
-            self.leaks += count
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(kind, f"vmdk.{code}", message, offset, count, repairable))
-
-
 def check_disk(disk: VmdkDisk) -> CheckReport:
     """Check every extent. The parent isn't looked at: it is an image of its own."""
-    found = _Findings()
+    found = Findings("vmdk")
     allocated = total = end = 0
     for part in disk.parts:
         if isinstance(part, SparseExtent):
@@ -63,32 +37,28 @@ def check_disk(disk: VmdkDisk) -> CheckReport:
             total += part.grains
             end = max(end, result.end)
     _check_words(disk, found)
-    return CheckReport(
-        format="vmdk",
-        corruptions=found.corruptions,
-        leaks=found.leaks,
-        problems=tuple(found.problems),
+    return found.report(
         allocated_blocks=allocated if total else None,
         total_blocks=total or None,
         image_end=end or None,
     )
 
 
-def _check_words(disk: VmdkDisk, found: _Findings) -> None:
+def _check_words(disk: VmdkDisk, found: Findings) -> None:
     header, lines = disk.source.header, disk.descriptor.extents
     if header is not None and header.capacity and disk.descriptor.sectors != header.capacity:
         found.add(
-            "corruption" if disk.descriptor.sectors > header.capacity else "note",
+            CORRUPTION if disk.descriptor.sectors > header.capacity else NOTE,
             "capacity-mismatch",
             f"the descriptor says {disk.descriptor.sectors} sectors, the header {header.capacity}; the header is "
             "believed",
             offset=disk.source.descriptor_offset,
         )
     if header is not None and header.capacity and len(lines) != 1:
-        found.add("note", "extent-lines", f"the embedded descriptor lists {len(lines)} extents, not one")
+        found.add(NOTE, "extent-lines", f"the embedded descriptor lists {len(lines)} extents, not one")
     if disk.source.trailing:
         found.add(
-            "note",
+            NOTE,
             "trailing-bytes",
             f"{disk.source.trailing} bytes follow the end-of-stream marker; some products refuse such a file",
             offset=disk.source.storage.size - disk.source.trailing,
@@ -101,7 +71,7 @@ class _Result:
     end: int
 
 
-def _check_extent(part: SparseExtent, found: _Findings, *, footer: bool) -> _Result:
+def _check_extent(part: SparseExtent, found: Findings, *, footer: bool) -> _Result:
     header = part.header
     if header is not None:
         _check_header(header, found)
@@ -120,10 +90,10 @@ def _check_extent(part: SparseExtent, found: _Findings, *, footer: bool) -> _Res
     return _Result(len(hosts), end)
 
 
-def _check_header(header: SparseHeader, found: _Findings) -> None:
+def _check_header(header: SparseHeader, found: Findings) -> None:
     if header.newline_test != layout.NEWLINE_TEST:
         found.add(
-            "corruption",
+            CORRUPTION,
             "newline-test",
             f"the line-end test bytes are {header.newline_test.hex(' ')}, not 0a 20 0d 0a: the file went through a "
             "transfer in text mode",
@@ -131,20 +101,20 @@ def _check_header(header: SparseHeader, found: _Findings) -> None:
         )
     if header.unclean_shutdown:
         found.add(
-            "note", "unclean-shutdown", "the image wasn't closed properly; VMware checks it before use", offset=72
+            NOTE, "unclean-shutdown", "the image wasn't closed properly; VMware checks it before use", offset=72
         )
 
 
-def _check_directory(part: SparseExtent, found: _Findings) -> tuple[GrainTables, Int64Array, Int64Array]:
+def _check_directory(part: SparseExtent, found: Findings) -> tuple[GrainTables, Int64Array, Int64Array]:
     """(tables without those outside the file, starts and ends of the others)"""
     old, size = part.tables, part.file.size
     directory = old.directory
     bad = (directory != 0) & ((directory < SECTOR) | (directory + old.table_bytes > size))
     if bad.any():
         found.add(
-            "corruption",
+            CORRUPTION,
             "table-outside-file",
-            f"{int(bad.sum())} grain tables lie outside the file",
+            "a grain table lies outside the file",
             offset=int(directory[np.argmax(bad)]),
             count=int(bad.sum()),
         )
@@ -154,19 +124,19 @@ def _check_directory(part: SparseExtent, found: _Findings) -> tuple[GrainTables,
     return tables, starts, starts + old.table_bytes
 
 
-def _check_mirror(part: SparseExtent, header: SparseHeader, tables: GrainTables, found: _Findings) -> Int64Array:
+def _check_mirror(part: SparseExtent, header: SparseHeader, tables: GrainTables, found: Findings) -> Int64Array:
     """The offsets of the redundant grain tables that could be compared."""
     try:
         mirror = redundant_directory(part.file, header)
     except CorruptImageError as error:
-        found.add("corruption", "redundant-directory", error.what, offset=error.offset)
+        found.add(CORRUPTION, "redundant-directory", error.what, offset=error.offset)
         return np.zeros(0, dtype=np.int64)
     bad = (mirror != 0) & ((mirror < SECTOR) | (mirror + tables.table_bytes > part.file.size))
     if bad.any():
         found.add(
-            "corruption",
+            CORRUPTION,
             "redundant-table-outside-file",
-            f"{int(bad.sum())} redundant grain tables lie outside the file",
+            "a redundant grain table lies outside the file",
             count=int(bad.sum()),
             repairable=True,
         )
@@ -183,10 +153,9 @@ def _check_mirror(part: SparseExtent, header: SparseHeader, tables: GrainTables,
         different += int(unequal.sum())
     if different and first is not None:
         found.add(
-            "corruption",
+            CORRUPTION,
             "redundant-tables-differ",
-            f"{different} grain tables differ from their redundant copies, the first is number {first}; the first "
-            "set is believed",
+            f"a grain table differs from its redundant copy; the first is number {first}. The first set is believed",
             offset=int(tables.directory[first]),
             count=different,
             repairable=True,
@@ -194,7 +163,7 @@ def _check_mirror(part: SparseExtent, header: SparseHeader, tables: GrainTables,
     return mirror[mirror > 0]
 
 
-def _grains(part: SparseExtent, tables: GrainTables, found: _Findings) -> tuple[Int64Array, Int64Array]:
+def _grains(part: SparseExtent, tables: GrainTables, found: Findings) -> tuple[Int64Array, Int64Array]:
     """(host offsets, numbers) of the stored grains inside the file."""
     hosts, numbers = [], []
     outside = meaningless = 0
@@ -219,17 +188,20 @@ def _grains(part: SparseExtent, tables: GrainTables, found: _Findings) -> tuple[
         hosts.append(places[~bad])
         numbers.append(held[~bad])
     if outside:
-        found.add(
-            "corruption", "grain-outside-file", f"{outside} grains lie outside the file", offset=where, count=outside
-        )
+        found.add(CORRUPTION, "grain-outside-file", "a grain lies outside the file", offset=where, count=outside)
     if meaningless:
-        found.add("corruption", "entry-meaningless", "grain table entries mean nothing", count=meaningless)
+        found.add(
+            CORRUPTION,
+            "entry-meaningless",
+            "a piece of a grain table holds entries that mean nothing",
+            count=meaningless,
+        )
     if not hosts:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     return np.concatenate(hosts), np.concatenate(numbers)
 
 
-def _lengths(part: SparseExtent, hosts: Int64Array, numbers: Int64Array, found: _Findings) -> Int64Array:
+def _lengths(part: SparseExtent, hosts: Int64Array, numbers: Int64Array, found: Findings) -> Int64Array:
     """Bytes that each grain takes; of compressed ones as their markers say, which are checked on the way."""
     if not part.compressed:
         return np.full(len(hosts), part.grain_bytes, dtype=np.int64)
@@ -241,7 +213,7 @@ def _lengths(part: SparseExtent, hosts: Int64Array, numbers: Int64Array, found: 
     # Each marker stands with its own grain: there is no table to read them from.
     for index, (host, number) in enumerate(zip(hosts.tolist(), numbers.tolist(), strict=True)):
         if index >= MAX_MARKERS:
-            found.add("note", "markers-unread", f"only the first {MAX_MARKERS} grain markers were looked at")
+            found.add(NOTE, "markers-unread", f"only the first {MAX_MARKERS} grain markers were looked at")
             break
         if host + GRAIN_MARKER.size > part.file.size:
             strange += 1
@@ -252,12 +224,12 @@ def _lengths(part: SparseExtent, hosts: Int64Array, numbers: Int64Array, found: 
         else:
             lengths[index] = GRAIN_MARKER.size + size
     if strange:
-        found.add("corruption", "marker", f"{strange} grain markers don't fit their grain", count=strange)
+        found.add(CORRUPTION, "marker", "a grain marker doesn't fit its grain", count=strange)
     return lengths
 
 
 def _check_overlaps(
-    starts: Int64Array, ends: Int64Array, grain_starts: Int64Array, grain_ends: Int64Array, found: _Findings
+    starts: Int64Array, ends: Int64Array, grain_starts: Int64Array, grain_ends: Int64Array, found: Findings
 ) -> None:
     both = np.concatenate((starts, grain_starts))
     order = np.argsort(both, kind="stable")
@@ -266,9 +238,9 @@ def _check_overlaps(
     overlaps = np.flatnonzero(reach[:-1] > both[1:])
     if len(overlaps):
         found.add(
-            "corruption",
+            CORRUPTION,
             "overlap",
-            f"{len(overlaps)} grains or grain tables overlap another",
+            "a grain or grain table overlaps another",
             offset=int(both[overlaps[0] + 1]),
             count=len(overlaps),
         )
@@ -280,7 +252,7 @@ def _check_leaks(
     starts: Int64Array,
     ends: Int64Array,
     hosts: Int64Array,
-    found: _Findings,
+    found: Findings,
 ) -> None:
     """Whole grains behind the overhead that nothing names."""
     overhead = min(header.overhead, layout.MAX_CAPACITY) * SECTOR
@@ -294,10 +266,10 @@ def _check_leaks(
     gaps = np.append(begins[order], part.file.size) - np.maximum(reach, overhead)
     lost = int((np.maximum(gaps, 0) // part.grain_bytes).sum())
     if lost:
-        found.add("leak", "leaked-grains", f"{lost} grains of room belong to nothing", count=lost, repairable=True)
+        found.add(LEAK, "leaked-grains", "room for a grain belongs to nothing", count=lost, repairable=True)
 
 
-def _check_stream_end(part: SparseExtent, end: int, found: _Findings) -> None:
+def _check_stream_end(part: SparseExtent, end: int, found: Findings) -> None:
     """A stream without a footer, as qemu-img writes it, ends after its last grain or its directory."""
     header = part.header
     if header is None:
@@ -307,7 +279,7 @@ def _check_stream_end(part: SparseExtent, end: int, found: _Findings) -> None:
     # An end-of-stream marker, with or without a footer, may still follow.
     if rest > 3 * SECTOR:
         found.add(
-            "note",
+            NOTE,
             "trailing-bytes",
             f"{rest} bytes follow all that the stream holds; some products refuse such a stream",
             offset=part.file.size - rest,

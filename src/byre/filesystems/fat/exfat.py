@@ -193,7 +193,7 @@ class ExfatFileSystem(TreeFileSystem):
         data, fragments = self._directory_bytes(folder)
         parsed = parse_entry_sets(data, deleted=deleted)
         for wrong in parsed.problems:
-            self.problems.add("exfat.entry-set", f"{folder.path!r}: {wrong}")
+            self.problems.add("exfat.entry-set", f"{folder.path!r}: {wrong}", hides_names=True)
         found = []
         for each in parsed.files:
             ident = self._place(fragments, each.offset)
@@ -231,11 +231,12 @@ class ExfatFileSystem(TreeFileSystem):
     def _directory_fragments(self, folder: Entry) -> Fragments:
         if folder.id != ROOT_ID:
             each = self._set_of(folder)
-            return self._fragments(each.cluster, min(each.size, MAX_DIRECTORY), each.contiguous, folder.path)
+            size = min(each.size, MAX_DIRECTORY)
+            return self._fragments(each.cluster, size, each.contiguous, folder.path, hides_names=True)
         limit = max(1, MAX_DIRECTORY // self.boot.cluster_size)
         fragments, wrong = self.chains.follow(self.boot.root_cluster, limit)
         if wrong:
-            self.problems.add("exfat.chain", f"the chain of '/' {wrong}")
+            self.problems.add("exfat.chain", f"the chain of '/' {wrong}", hides_names=True)
         return fragments
 
     def _directory_bytes(self, folder: Entry) -> tuple[bytes, Fragments]:
@@ -265,7 +266,9 @@ class ExfatFileSystem(TreeFileSystem):
 
     # Bytes
 
-    def _fragments(self, first: int, size: int, contiguous: bool, path: str) -> Fragments:
+    def _fragments(
+        self, first: int, size: int, contiguous: bool, path: str, *, hides_names: bool = False
+    ) -> Fragments:
         wanted = ceil_div(size, self.boot.cluster_size)
         if not wanted:
             return []
@@ -275,7 +278,7 @@ class ExfatFileSystem(TreeFileSystem):
             return [(first, wanted)]
         fragments, wrong = self.chains.follow(first, wanted)
         if wrong:
-            self.problems.add("exfat.chain", f"the chain of {path!r} {wrong}")
+            self.problems.add("exfat.chain", f"the chain of {path!r} {wrong}", hides_names=hides_names)
         return fragments
 
     def _bytes_of(self, first: int, size: int) -> bytes:

@@ -139,7 +139,7 @@ class FatFileSystem(TreeFileSystem):
             raise CorruptImageError(f"{folder.path!r} starts outside the volume", path=self.volume.name, found=first)
         fragments, wrong = self.chains.follow(first, max(1, MAX_DIRECTORY // boot.cluster_size))
         if wrong:
-            self.problems.add("fat.chain", f"the chain of {folder.path!r} {wrong}")
+            self.problems.add("fat.chain", f"the chain of {folder.path!r} {wrong}", hides_names=True)
         return fragments
 
     def _raw_of(self, entry: Entry) -> FatEntry:

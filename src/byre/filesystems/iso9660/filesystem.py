@@ -85,14 +85,16 @@ class Iso9660FileSystem(TreeFileSystem):
     def children(self, folder: Entry, *, deleted: bool = False) -> list[Entry]:
         start, size = self._parts_of(folder)[0]
         if size > MAX_DIRECTORY:
-            self.problems.add("iso9660.directory-size", f"{folder.path!r} is too large: its start is read")
+            what = f"{folder.path!r} is too large: its start is read"
+            self.problems.add("iso9660.directory-size", what, hides_names=True)
             size = MAX_DIRECTORY
         data = self.volume.read(start, size)
         found: list[Entry] = []
         pending: list[DirectoryRecord] = []
         for record in records(data):
             if isinstance(record, int):
-                self.problems.add("iso9660.record", f"{folder.path!r} has a malformed record", offset=start + record)
+                what = f"{folder.path!r} has a malformed record"
+                self.problems.add("iso9660.record", what, offset=start + record, hides_names=True)
                 pending = []
                 continue
             if record.is_self_or_parent:

@@ -79,7 +79,8 @@ class Mft:
             try:
                 data = fill_extents(self.volume, self.extents, first * size, (first + count) * size)
             except ByreError as error:
-                problems.add("ntfs.mft-unreadable", f"MFT records from {first} can't be read: {error}")
+                what = f"MFT records from {first} can't be read: {error}"
+                problems.add("ntfs.mft-unreadable", what, hides_names=True)
                 continue
             yield first, np.frombuffer(data, dtype=np.uint8).reshape(count, size)
 

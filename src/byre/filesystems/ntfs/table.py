@@ -152,12 +152,14 @@ def _report(
 ) -> None:
     for row in np.flatnonzero(is_record & ~sound).tolist()[:1000]:
         where = mft.place(first + row)
-        problems.add("ntfs.fixup", f"MFT record {first + row} fails its fixups: a torn write", offset=where)
+        what = f"MFT record {first + row} fails its fixups: a torn write"
+        problems.add("ntfs.fixup", what, offset=where, hides_names=True)
     odd = ~is_record & rows[:, :4].any(axis=1)
     for row in np.flatnonzero(odd).tolist()[:1000]:
         mark = bytes(rows[row, :4])
         code = "ntfs.bad-record" if mark == b"BAAD" else "ntfs.not-a-record"
-        problems.add(code, f"MFT record {first + row} starts with {mark!r}", offset=mft.place(first + row))
+        what = f"MFT record {first + row} starts with {mark!r}"
+        problems.add(code, what, offset=mft.place(first + row), hides_names=True)
 
 
 def attributes_of(
@@ -192,7 +194,7 @@ def attributes_of(
         bad = ~sound & ~ended
         if bad.any():
             for number in owner[bad].tolist()[:100]:
-                problems.add("ntfs.attribute", f"MFT record {number} has a malformed attribute")
+                problems.add("ntfs.attribute", f"MFT record {number} has a malformed attribute", hides_names=True)
         going = sound & ~ended
         start, owner, position, limit = start[going], owner[going], position[going], limit[going]
         length = length[going]
@@ -241,7 +243,7 @@ def _file_names(state: _Scan, flat: Any, value: Int64s, size: Int64s, owner: Int
     units = flat[value + 64].astype(np.int64)
     sound = (units > 0) & (66 + 2 * units <= size)
     for number in owner[~sound].tolist()[:100]:
-        problems.add("ntfs.name", f"MFT record {number} has a malformed name")
+        problems.add("ntfs.name", f"MFT record {number} has a malformed name", hides_names=True)
     value, owner, units = value[sound], owner[sound], units[sound]
     parent = numbers_at(flat, value)[:, 0]
     table: Table = np.empty(len(owner), dtype=NAME)

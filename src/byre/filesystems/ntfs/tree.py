@@ -59,7 +59,12 @@ class NtfsTree:
             if place < 0:
                 if here == ROOT:
                     self._require_root(image)
-                raise MissingError(f"has no {shown!r}", path=image, found=f"{name!r} isn't in {folder!r}")
+                raise MissingError(
+                    f"has no {shown!r}",
+                    path=image,
+                    found=f"{name!r} isn't in {folder!r}",
+                    hint=self.problems.missing_hint,
+                )
             row = int(self.index.order[place])
             here = int(self.index.table.names["record"][row])
             path = join_path(folder, self._text(row))
@@ -140,7 +145,8 @@ class NtfsTree:
                 if record != ROOT:
                     self.problems.add("ntfs.directory-twice", f"{entry.path!r} is a directory seen already")
             elif len(entry.path) > MAX_PATH:
-                self.problems.add("ntfs.too-deep", "directories nest deeper than any path can say")
+                what = "directories nest deeper than any path can say"
+                self.problems.add("ntfs.too-deep", what, hides_names=True)
             else:
                 seen[record] = 1
                 waiting.append(iter(self.children(record, entry.path, system=system)))

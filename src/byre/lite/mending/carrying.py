@@ -13,7 +13,7 @@ from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
 from byre.filesystems.opening import OpenVolume
-from byre.lite.applying import apply_changes, refuse_unsafe
+from byre.lite.applying import apply_changes, refuse_sleeping, refuse_unsafe
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
@@ -21,6 +21,7 @@ from byre.lite.mending.disk import plan_disk
 from byre.lite.mending.plan import Mend, Options, Patient, Plan, Refusal, Step, WriteSector
 from byre.lite.mending.sessions import plan_session
 from byre.lite.mending.sources import GuestSources
+from byre.lite.outcome import prove_outcome
 from byre.lite.registry_changes import hive_changes
 from byre.windows.inspection import Inspection
 
@@ -51,9 +52,13 @@ class Prepared:
     refusals: tuple[Refusal, ...]
     volumes: tuple[tuple[OpenVolume, tuple[Change, ...]], ...]
     sectors: tuple[WriteSector, ...]
+    every: tuple[OpenVolume, ...]
+    """All volumes of the disk, changed or not."""
 
     def refuse_unsafe(self) -> None:
         """Raise where a volume may not be changed: dirty, hibernated, damaged."""
+        if self.volumes:
+            refuse_sleeping(self.every)
         for volume, changes in self.volumes:
             if changes:
                 refuse_unsafe(volume)
@@ -92,13 +97,13 @@ def prepare(
         refusals = (Refusal("the system", reason, remedy),)
     if "boot" in plans:
         plans["boot"] = below + plans["boot"]
-    if session.steps:
+    if session.steps or session.refusals:
         plans["hibernation"] = session
     mendings = tuple(Mending(mend, _of(findings, mend), plans[mend.name]) for mend in mends)
     steps = [step for each in mendings for step in each.plan.steps]
     sectors = tuple(step.action for step in steps if isinstance(step.action, WriteSector))
     volumes = _by_volume(steps, system, inspection, image) if system is not None else ()
-    return Prepared(mendings, refusals, volumes, sectors)
+    return Prepared(mendings, refusals, volumes, sectors, tuple(inspection.volumes))
 
 
 def _is(pair: tuple[OpenVolume, str], guest: object) -> bool:
@@ -122,10 +127,15 @@ def _mend_disk(work: ScratchDisk, options: Options) -> Plan:
 
 
 def _discard_session(work: ScratchDisk, options: Options, image: str) -> Plan:
-    """Written at once as well: as long as a session is there, its volume is not changed."""
-    roots = Inspection(work, name=image).roots
-    files = roots[0][0].filesystem if roots else None
-    plan = plan_session(files, options) if files is not None else Plan()
+    """Written at once as well: as long as a session is there, no volume of the disk is changed. Of other systems'
+    volumes too."""
+    inspection = Inspection(work, name=image)
+    own = inspection.roots[0][0] if inspection.roots else None
+    plan = Plan()
+    for volume in inspection.volumes:
+        if volume.filesystem is not None:
+            where = "" if volume is own else f" of partition {volume.partition.index}"
+            plan += plan_session(volume.filesystem, options, where=where)
     for step in plan.steps:
         assert isinstance(step.action, WriteSector)
         work.write(step.action.offset, step.action.data)
@@ -165,6 +175,7 @@ def carry_out(
     done = tuple(apply_changes(work, volume, changes, advance=advance) for volume, changes in prepared.volumes)
     for sector in prepared.sectors:
         work.write(sector.offset, sector.data)
+    prove_outcome(work, prepared.volumes)
     return done
 
 

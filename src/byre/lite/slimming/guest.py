@@ -13,10 +13,11 @@ from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.registry_changes import hive_changes
 from byre.lite.slimming.classes import class_roots
+from byre.lite.slimming.drives import AllDrives, Drive, letter_of, own_letter
 from byre.lite.slimming.evidence import read_evidence, read_places
 from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
 from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
-from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, with_dependents
+from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, unmatched, with_dependents
 from byre.lite.slimming.programs import MODULES, Programs
 from byre.lite.slimming.registry import registry_steps
 from byre.lite.slimming.uses import read_shortcuts, read_uses
@@ -25,6 +26,7 @@ from byre.windows.hives import Hives, open_hives
 from byre.windows.paths import SystemPaths
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
+from byre.windows.roots import find_roots
 
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
@@ -41,8 +43,12 @@ class SlimGuest:
     """One guest, ready to be planned for."""
 
     files: FileSystem
+    """The system's own volume."""
+    partition: int
     root: str
     rows: tuple[Row, ...]
+    """Every name on every drive."""
+    paths: SystemPaths
     places: Places
     uses: tuple[Use, ...]
     programs: tuple[tuple[str, str], ...]
@@ -51,17 +57,27 @@ class SlimGuest:
     verdicts: Mapping[str, Verdict]
     """Which files are in use, by the name of the judgement."""
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Folders of other systems on the same volume."""
+    drives: tuple[Drive, ...] = ()
+
+    @property
+    def everywhere(self) -> FileSystem:
+        """The files of all drives."""
+        return AllDrives(self.files, self.drives) if self.drives else self.files
 
 
-def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
+def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] = ()) -> SlimGuest:
     """Everything from one walk and the facts of an audit. Raises UnsupportedError where the system's volume can't be
-    walked to its end, or its hives can't be read: then it isn't known what needs what."""
+    walked to its end, or its hives can't be read: then it isn't known what needs what. ``drives``: the guest's other
+    volumes, of ``drives_of``."""
     guest = facts.guest
     if guest is None or guest.services.value is None:
         reason = guest.services.reason if guest is not None else None
         raise UnsupportedError("has no Windows whose needs can be told", path=facts.image, found=reason)
+    everywhere = AllDrives(files, drives) if drives else files
     rows = []
-    for entry in files.walk():
+    for entry in everywhere.walk():
         rows.append(Row(entry.path, entry.allocated, entry.is_dir and entry.reparse is None))
         if len(rows) > MAX_NAMES:
             raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
@@ -70,27 +86,44 @@ def read_slim_guest(files: FileSystem, facts: Facts) -> SlimGuest:
     software = hives.get("SOFTWARE")
     if software is None:
         raise UnsupportedError("has no SOFTWARE hive that can be read", path=facts.image)
-    paths = SystemPaths(guest.root, facts.logon.value.drive if facts.logon.value is not None else "C")
-    links, starts, notes = read_shortcuts(files, rows, paths, there)
+    paths = SystemPaths(guest.root, own_letter(facts), frozenset(each.letter for each in drives))
+    links, starts, notes = read_shortcuts(everywhere, rows, paths, there)
     classes, unread = class_roots(Registry(files, guest.root))
-    uses = (*read_uses(facts, classes, paths, there), *starts)
+    control_set = _control_set(facts, hives)
+    uses = (*read_uses(facts, classes, paths, there, control_set), *starts)
     programs = {use.path.lower(): (use.what, use.path) for use in uses if use.path.lower().endswith(MODULES)}
-    for lower in in_use(there, guest.root):
+    for lower in _run_from_there(there, guest.root):
         if lower.endswith((".exe", ".scr", ".cpl")):
             programs.setdefault(lower, ("the program", there[lower]))
-    control_set = _control_set(facts, hives)
+    paging, far = _page_files(control_set, paths)
     evidence = read_evidence(facts, hives, control_set, there.keys())
     return SlimGuest(
         files=files,
+        partition=guest.volume,
         root=guest.root,
         rows=tuple(rows),
-        places=read_places(guest.root, software, paths),
+        paths=paths,
+        places=replace(
+            read_places(guest.root, software, paths),
+            drives=tuple(each.letter for each in drives),
+            loader=next((each.letter for each in drives if each.loader), None),
+            page_files=paging,
+        ),
         uses=uses,
         programs=tuple(programs.values()),
         shortcuts=links,
         verdicts=judge_all(evidence),
-        notes=(*notes, *unread, *_unknown_users(evidence), *_elsewhere(control_set, paths)),
+        notes=(*notes, *unread, *_unknown_users(evidence), *far),
+        drives=drives,
+        others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
+
+
+def _run_from_there(there: Mapping[str, str], root: str) -> Iterator[str]:
+    """The paths (lower case) that aren't second copies or waste, of every drive."""
+    yield from in_use((path for path in there if letter_of(path) is None), root)
+    for prefix in sorted({path[:2] for path in there if letter_of(path) is not None}):
+        yield from (prefix + path for path in in_use((each[2:] for each in there if each[:2] == prefix), root))
 
 
 def _unknown_users(evidence: Evidence) -> Iterator[str]:
@@ -98,14 +131,22 @@ def _unknown_users(evidence: Evidence) -> Iterator[str]:
         yield f"what users have in use isn't known: {evidence.users.reason}"
 
 
-def _elsewhere(control_set: Key | None, paths: SystemPaths) -> Iterator[str]:
-    """Page files on other volumes than the system's, which stay."""
+def _page_files(control_set: Key | None, paths: SystemPaths) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(the page files that the registry names, as guest paths; notes on those on drives that aren't known)."""
     key = control_set.at(r"Control\Session Manager\Memory Management") if control_set is not None else None
     value = key.value("PagingFiles") if key is not None else None
+    found: list[str] = []
+    notes: list[str] = []
     for text in value.strings[:MAX_PAGE_FILES] if value is not None else ():
         path = text.strip().rsplit(" ", 2)[0] if text.count(" ") >= 2 else text.strip()
-        if path and not path.startswith("?") and paths.resolve(path) is None:
-            yield f"the page file {path} lies on another volume, and stays"
+        if not path or path.startswith("?"):
+            continue  # "?:" leaves the drive to Windows
+        resolved = paths.resolve(path)
+        if resolved is None:
+            notes.append(f"the page file {path} lies on a drive that isn't known in this image, and stays")
+        elif not set(resolved) & set("*?{}"):
+            found.append(resolved)
+    return tuple(found), tuple(notes)
 
 
 def _control_set(facts: Facts, hives: Hives) -> Key | None:
@@ -134,7 +175,7 @@ def list_parts(
         return parts
     home = {path.lower(): part.component.id for part in parts for path in part.files}
     found: dict[str, list[Dependent]] = {part.component.id: [] for part in parts}
-    programs = Programs(guest.files, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
     candidates: dict[str, set[str]] = {}
     for name, what, path, module, later in programs.users(home):
         if later:
@@ -169,7 +210,7 @@ def plan_guest(
 ) -> SlimPlan:
     """The plan for a choice, with its edits of the registry. ``owned``, of ``owned_in``, where it is known already.
     Raises UsageError for what isn't there."""
-    programs = Programs(guest.files, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
     plan = plan_slim(
         choice,
         components,
@@ -180,12 +221,18 @@ def plan_guest(
         verdicts=guest.verdicts,
         shortcuts=guest.shortcuts,
         owned=owned,
+        paths=guest.paths,
+        others=guest.others,
     )
-    steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses)
+    steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses, guest.paths)
     told = {part.component.id for part in plan.parts}
     told |= {each.part for each in plan.kept} | {each.part for each in plan.left}
     known = {each.id for each in components} - told - set(choice.keep)
-    absent = tuple(f"{name} isn't in this image" for name in choice.drop if name in known)
+    absent = [f"{name} isn't in this image" for name in choice.drop if name in known]
+    absent += [
+        f"nothing in this image is named {path}"
+        for path in unmatched(choice, components, guest.rows, guest.places, guest.paths)
+    ]
     parts = _with_later(plan.parts, programs)
     return replace(plan, parts=parts, steps=steps, notes=(*guest.notes, *absent, *notes))
 
@@ -204,11 +251,27 @@ def _with_later(parts: tuple[Part, ...], programs: Programs) -> tuple[Part, ...]
     return tuple(replace(part, needed_by=(*part.needed_by, *found[part.component.id])) for part in parts)
 
 
-def planned_changes(guest: SlimGuest, plan: SlimPlan, *, image: str) -> list[Change]:
-    """The plan as changes of the system's volume: names that go, and hives with what registered them taken out."""
-    changes: list[Change] = [Remove(path) for path in plan.removed]
-    refuse_files([Remove(path) for path in plan.files], guest.files, image=image)
+def planned_changes(guest: SlimGuest, plan: SlimPlan, *, image: str) -> dict[int, list[Change]]:
+    """The plan as changes of each volume that it touches, by the partition: names that go, and on the
+    system's own hives with what registered them taken out."""
+    changes: dict[int, list[Change]] = {}
+    for partition, files, removed, each in _by_drive(guest, plan):
+        refuse_files([Remove(path) for path in each], files, image=image)
+        if removed:
+            changes[partition] = [Remove(path) for path in removed]
     edits = [step.edit for step in plan.steps]
     if edits:
-        changes += hive_changes(guest.files, guest.root, edits, image=image)
+        changes.setdefault(guest.partition, []).extend(hive_changes(guest.files, guest.root, edits, image=image))
     return changes
+
+
+def _by_drive(guest: SlimGuest, plan: SlimPlan) -> Iterator[tuple[int, FileSystem, list[str], list[str]]]:
+    """(partition, its file system, topmost paths that go, all files that go), the paths without a letter."""
+    places: list[tuple[int, str | None, FileSystem]] = [(guest.partition, None, guest.files)]
+    places += [(each.partition, each.letter, each.files) for each in guest.drives]
+    for partition, letter, files in places:
+        start = 2 if letter is not None else 0
+        removed, every = (
+            [path[start:] for path in paths if letter_of(path) == letter] for paths in (plan.removed, plan.files)
+        )
+        yield partition, files, removed, every

@@ -24,6 +24,7 @@ from byre.lite.slimming.parts import (
     Use,
 )
 from byre.windows.components.component import PROFILES, Component, Places, beginnings, files_of
+from byre.windows.paths import SystemPaths
 
 __all__ = ["DROPPED", "Choice", "Owned", "Part", "Reason", "Row", "SlimPlan", "Use", "plan_slim"]
 
@@ -178,6 +179,8 @@ class _Ground:
     uses: tuple[Use, ...]
     chains: Chains
     shortcuts: tuple[Shortcut, ...]
+    root: str
+    others: tuple[str, ...]
 
 
 def plan_slim(
@@ -191,11 +194,15 @@ def plan_slim(
     verdicts: Mapping[str, Verdict] | None = None,
     shortcuts: tuple[Shortcut, ...] = (),
     owned: tuple[Owned, ...] | None = None,
+    paths: SystemPaths | None = None,
+    others: tuple[str, ...] = (),
 ) -> SlimPlan:
-    """The plan for a choice. ``owned``: what ``owned_rows`` says of these components, where it is known. Raises
-    UsageError for a component or a pattern that isn't there."""
-    keep_ids, keep_paths = _split(choice.keep, components)
-    drop_ids, drop_paths = _split(choice.drop, components)
+    """The plan for a choice. ``owned``: what ``owned_rows`` says of these components, where it is known; ``paths``
+    knows the letters; ``others``: folders of other systems on the volume, which may need what lies outside of this
+    one's. Raises UsageError for a component, a drive or a pattern that isn't there."""
+    letters = paths or SystemPaths(places.root)
+    keep_ids, keep_paths = _split(choice.keep, components, letters)
+    drop_ids, drop_paths = _split(choice.drop, components, letters)
     if drop_paths:
         components = (_dropped(drop_paths), *components)
     if drop_paths or owned is None:
@@ -209,7 +216,7 @@ def plan_slim(
     rank = PROFILES.index(choice.profile) if choice.profile else -1
     chosen = {each.id for each in components if each.rank <= rank} | drop_ids
     chosen = (chosen | ({DROPPED} if drop_paths else set())) - keep_ids
-    ground = _Ground(components, rows, owned, uses, chains, shortcuts)
+    ground = _Ground(components, rows, owned, uses, chains, shortcuts, places.root, others)
     gave_way: list[Reason] = []
     while True:
         plan = _draft(ground, chosen)
@@ -235,6 +242,7 @@ def _draft(ground: _Ground, chosen: set[str]) -> SlimPlan:
         reasons.append(Reason(home.get(chain[-1], DROPPED), lost, (*chain[:-1], lost)))
     ids = {part.component.id for part in parts}
     reasons += _lost_needs(ground, ids)
+    reasons += _shared(ground, parts)
     removed = _topmost(ground, ids, frozenset(home))
     own = {name.lower() for part in parts for name in part.component.services}
     there = {use.service.lower(): use.service for use in ground.uses if use.service}
@@ -265,6 +273,18 @@ def _lost_needs(ground: _Ground, ids: set[str]) -> list[Reason]:
         for need in (component.needs if component.id in present - ids else ())
         if need in ids
     ]
+
+
+def _shared(ground: _Ground, parts: tuple[Part, ...]) -> Iterator[Reason]:
+    """Programs outside of the system's own folder, where another system is that nobody has asked what it needs. What
+    any Windows makes anew, and what the user named by path, may go."""
+    own = f"{ground.root}/".lower()
+    for part in parts if ground.others else ():
+        if part.component.rank > 0:
+            for path in (each for each in part.files if not each.lower().startswith(own)):
+                said = f"the system in {ground.others[0]}, of which it isn't known what it needs"
+                yield Reason(part.component.id, path, (said, path))
+                break
 
 
 def left_of(owned: Iterable[Owned], chosen: Collection[str]) -> tuple[Left, ...]:
@@ -384,8 +404,10 @@ def _note_above(path: str, stays: set[str]) -> None:
         stays.add(above)
 
 
-def _split(names: tuple[str, ...], components: tuple[Component, ...]) -> tuple[set[str], tuple[str, ...]]:
-    """Ids and patterns apart; UsageError for what is neither."""
+def _split(
+    names: tuple[str, ...], components: tuple[Component, ...], letters: SystemPaths
+) -> tuple[set[str], tuple[str, ...]]:
+    """Ids and patterns apart; UsageError for what is neither, and for a drive that isn't there."""
     ids = {each.id for each in components}
     found = {name for name in names if name in ids}
     paths = []
@@ -393,14 +415,37 @@ def _split(names: tuple[str, ...], components: tuple[Component, ...]) -> tuple[s
         if name in ids:
             continue
         plain = name.replace("\\", "/")
+        letter = plain[0].upper() if plain[1:2] == ":" else letters.drive
         plain = plain[2:] if plain[1:2] == ":" else plain
         if not plain.startswith("/") or len(plain.strip("/*?")) == 0 or "/../" in f"{plain}/" or "{" in plain:
             raise UsageError(
                 f"{name!r} is neither a component nor a path",
                 hint=r"'byre slim --list IMAGE' tells the components; a path is C:\... or /..., with *, ** and ?.",
             )
-        paths.append(plain.rstrip("/"))
+        if letter != letters.drive and letter not in letters.others:
+            known = ", ".join(f"{each}:" for each in sorted({letters.drive, *letters.others}))
+            raise UsageError(f"the guest has no drive {letter}: in this image", found=name, expected=known)
+        paths.append(("" if letter == letters.drive else f"{letter}:") + plain.rstrip("/"))
     return found, tuple(paths)
+
+
+def unmatched(
+    choice: Choice, components: tuple[Component, ...], rows: Iterable[Row], places: Places, paths: SystemPaths
+) -> list[str]:
+    """What was named as a path, to be kept or dropped, and fits no name of the guest: a slip of the keyboard, or what
+    a recipe for many images names."""
+    asked = dict.fromkeys(
+        path for names in (choice.keep, choice.drop) for path in _split(names, components, paths)[1]
+    )
+    waiting = {path: _dropped((path,)) for path in asked}
+    starts = {path: beginnings(each, places) for path, each in waiting.items()}
+    for row in rows if waiting else ():
+        lower = row.path.lower()
+        for path in [
+            each for each in waiting if lower.startswith(starts[each]) and waiting[each].owns(lower, places)
+        ]:
+            del waiting[path]
+    return list(waiting)
 
 
 def _dropped(paths: tuple[str, ...]) -> Component:

@@ -10,8 +10,9 @@ from typing import Any
 from byre.errors import UsageError
 from byre.lite.slimming.plan import Choice
 from byre.storage.small_file import read_small_file
-from byre.windows.components import Component, read_components
+from byre.windows.components import Component, built_in_components, read_components
 from byre.windows.components.component import PROFILES
+from byre.windows.components.loading import check_components
 
 MAX_RECIPE = 1 << 20
 _LISTS = ("keep", "drop", "components")
@@ -46,6 +47,8 @@ def read_recipe(path: Path) -> Recipe:
     lists = {field: _texts(content.get(field, []), field, path) for field in _LISTS}
     choice = Choice(None if profile == "none" else profile, lists["keep"], lists["drop"], give_way)
     own = tuple(each for name in lists["components"] for each in read_components(path.parent / name))
+    mine = {each.id for each in own}
+    check_components((*own, *(each for each in built_in_components() if each.id not in mine)), path=str(path))
     return Recipe(choice, own)
 
 

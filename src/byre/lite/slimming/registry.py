@@ -32,16 +32,16 @@ _PROTECTED = (".exe", ".dll", ".sys", ".ocx", ".cpl", ".scr", ".drv", ".ax", ".t
 
 
 def registry_steps(
-    files: FileSystem, root: str, plan: SlimPlan, uses: Iterable[Use]
+    files: FileSystem, root: str, plan: SlimPlan, uses: Iterable[Use], paths: SystemPaths
 ) -> tuple[tuple[RegistryStep, ...], tuple[str, ...]]:
     """(the edits, each once and none below a key that goes anyhow; what was left alone and why)."""
     registry = Registry(files, root)
     software = _hive(registry, "SOFTWARE")
     notes: list[str] = []
     found = [*_services(plan), *_own_starts(plan, tuple(uses))]
-    found += _code_pages(registry, plan)
+    found += _code_pages(registry, root, plan)
     if software is not None:
-        found += _uninstall(software, root, plan)
+        found += _uninstall(software, paths, plan)
         found += _subcomponents(software, plan)
         found += _fonts(software, root, plan)
     for part in plan.parts:
@@ -105,9 +105,15 @@ def _own_starts(plan: SlimPlan, uses: tuple[Use, ...]) -> Iterator[RegistryStep]
             yield RegistryStep(own.id, "type", f"{use.what}: goes", DeleteKey(use.place))
 
 
-def _code_pages(registry: Registry, plan: SlimPlan) -> Iterator[RegistryStep]:
+def _code_pages(registry: Registry, root: str, plan: SlimPlan) -> Iterator[RegistryStep]:
     """Code pages whose file goes: an empty text is how Windows notes one that isn't installed (measured)."""
-    home = {path.rpartition("/")[2].lower(): part.component.id for part in plan.parts for path in part.files}
+    folder = f"{root}/system32/".lower()  # a copy elsewhere, in dllcache say, is no code page
+    home = {
+        path.lower().removeprefix(folder): part.component.id
+        for part in plan.parts
+        for path in part.files
+        if path.lower().startswith(folder)
+    }
     if not any(name.startswith("c_") and name.endswith(".nls") for name in home):
         return
     place = r"HKLM\SYSTEM\CurrentControlSet\Control\Nls\CodePage"
@@ -122,11 +128,10 @@ def _code_pages(registry: Registry, plan: SlimPlan) -> Iterator[RegistryStep]:
             yield RegistryStep(part, "code page", said, SetValue(place, value.name, _TEXT, bytes(2)))
 
 
-def _uninstall(software: Hive, root: str, plan: SlimPlan) -> Iterator[RegistryStep]:
+def _uninstall(software: Hive, paths: SystemPaths, plan: SlimPlan) -> Iterator[RegistryStep]:
     """Entries of the list of installed programs whose uninstaller goes, or that a component names."""
     named = {name.lower(): part.component.id for part in plan.parts for name in part.component.uninstall}
     home = {path.lower(): part.component.id for part in plan.parts for path in part.files}
-    paths = SystemPaths(root)
     for key in _subkeys(software.key(_UNINSTALL)):
         value = key.value("UninstallString")
         targets = command_targets(value.text or "") if value is not None else ()

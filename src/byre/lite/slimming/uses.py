@@ -12,13 +12,18 @@ from byre.audit.gathering import LOADER_FILES
 from byre.errors import ByreError
 from byre.filesystems.base import FileSystem
 from byre.lite.slimming.classes import ClassRoot, class_uses, existing
+from byre.lite.slimming.drives import letter_of
 from byre.lite.slimming.parts import Row, Shortcut, Use
 from byre.windows.autostarts import Autostart
 from byre.windows.paths import SystemPaths
+from byre.windows.registry import Key
 from byre.windows.shortcuts import MAX_LINK, parse_shortcut
 
 MAX_LINKS = 20_000
 DISABLED = 4
+_NEVER_WITHOUT = frozenset(("rpcss", "dcomlaunch", "plugplay", "samss", "ksecdd", "volsnap"))
+"""Beside the disk's own drivers: services without which Windows doesn't come to a logon, or its volumes to a start,
+whoever depends on them by name."""
 _SHELL_KINDS = frozenset(
     ("context-menu", "shell-delay-load", "shared-task", "shell-execute-hook", "browser-helper", "browser-toolbar")
 )
@@ -26,23 +31,31 @@ _STARTUP = re.compile(r"/start menu/programs/startup/[^/]+$|/programs/startup/[^
 
 
 def read_uses(
-    facts: Facts, classes: tuple[ClassRoot, ...], paths: SystemPaths, there: Mapping[str, str]
+    facts: Facts,
+    classes: tuple[ClassRoot, ...],
+    paths: SystemPaths,
+    there: Mapping[str, str],
+    control_set: Key | None = None,
 ) -> list[Use]:
-    """All needs but those of shortcuts. ``there``: every file's guest path by itself in lower case."""
+    """All needs but those of shortcuts. ``there``: every file's guest path by itself in lower case. The facts know
+    of files on the system's drive alone: of those on others the texts are asked, here and in ``control_set``."""
     return [
-        *_starts(facts, there),
-        *_services(facts, there),
+        *_starts(facts, paths, there),
+        *_services(facts, paths, there, control_set),
         *class_uses(classes, paths, there),
-        *_autostarts(facts, there),
+        *_autostarts(facts, paths, there),
     ]
 
 
-def _starts(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
-    """The boot path: loader, hives, and every file from the kernel to the shell."""
+def _starts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> Iterator[Use]:
+    """The boot path: loader, hives, and every file from the kernel to the shell. A loader stays on any drive: which
+    one the machine starts from isn't up to the guest alone."""
     assert facts.guest is not None
-    for path in LOADER_FILES:
-        if path.lower() in there:
-            yield Use("the boot loader", there[path.lower()], kind="start")
+    for prefix in ("", *(f"{letter}:" for letter in sorted(paths.others))):
+        for path in LOADER_FILES:
+            found = there.get(f"{prefix}{path}".lower())
+            if found is not None:
+                yield Use("the boot loader", found, kind="start")
     config = f"{facts.guest.root}/system32/config/".lower()
     for lower, path in there.items():
         if lower.startswith(config) and "." not in lower.rpartition("/")[2]:
@@ -57,12 +70,19 @@ def _starts(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
             driver = step.what.removeprefix("the boot driver ")
             own = driver if driver != step.what and driver.lower() not in boot_path.DISK_PATH else None
             yield Use(f"the start: {step.what}", found, service=own, kind="start")
+    for service in facts.guest.services.value or ():
+        if service.name.lower() in boot_path.DISK_PATH | _NEVER_WITHOUT and service.start != DISABLED:
+            yield Use("the start", "", needs_service=service.name, kind="start")
 
 
-def _services(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
+def _services(facts: Facts, paths: SystemPaths, there: Mapping[str, str], control_set: Key | None) -> Iterator[Use]:
     assert facts.guest is not None
     for service in facts.guest.services.value or ():
         said = f"the service {service.name}"
+        if paths.others and service.start != DISABLED:
+            for text in (service.image_path or "", _service_dll(control_set, service.name)):
+                for far in _far(text, paths, there):
+                    yield Use(said, far, service=service.name, kind="service")
         for path in (service.file, service.service_dll) if service.start != DISABLED else ():
             if path is not None and path.lower() in there:
                 yield Use(said, there[path.lower()], service=service.name, kind="service")
@@ -70,7 +90,20 @@ def _services(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
             yield Use(said, "", service=service.name, needs_service=name, kind="service")
 
 
-def _autostarts(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
+def _service_dll(control_set: Key | None, name: str) -> str:
+    key = control_set.at(rf"Services\{name}\Parameters") if control_set is not None else None
+    value = key.value("ServiceDll") if key is not None else None
+    return (value.text or "") if value is not None else ""
+
+
+def _far(command: str, paths: SystemPaths, there: Mapping[str, str]) -> tuple[str, ...]:
+    """The files on other drives than the system's that a command line runs."""
+    if not paths.others or ":" not in command:
+        return ()
+    return tuple(path for path in existing(command, paths, there) if letter_of(path) is not None)
+
+
+def _autostarts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> Iterator[Use]:
     """What starts by itself: tasks and shell extensions too. Filters of device classes are services."""
     assert facts.guest is not None
     for each in facts.guest.autostarts.value or ():
@@ -82,7 +115,7 @@ def _autostarts(facts: Facts, there: Mapping[str, str]) -> Iterator[Use]:
         service = "Spooler" if each.kind == "print-monitor" else None
         kind = "task" if each.kind == "task" else "shell extension" if each.kind in _SHELL_KINDS else "autostart"
         in_file = each.kind in ("task", "startup-folder")
-        for path in each.files:
+        for path in (*each.files, *_far(each.command, paths, there)):
             if path.lower() not in there:
                 continue
             yield Use(

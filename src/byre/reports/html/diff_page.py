@@ -19,6 +19,7 @@ def diff_page(payload: Mapping[str, Any]) -> str:
         title=f"{payload['image']} → {payload['other']}",
         blocks=payload["blocks"],
         same=payload["same"],
+        complete=payload["complete"],
         folded=payload["folded"],
         kinds=KINDS,
         sections=_sections(payload),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from byre.reports.html.frame import data_uri, render_page
-from byre.reports.slim_tree import part_lines, summed
+from byre.reports.slim_tree import part_lines, placed, summed
 from byre.units import format_size
 
 FOLDERS, NAMED = 100, 200
@@ -19,7 +19,11 @@ def slim_page(payload: Mapping[str, Any], screenshot: bytes | None = None) -> st
     proof = payload["proof"]
     if proof is not None:
         facts.append(("proved", f"{proof['compared']} streams are what they were, {proof['written']} as planned"))
-        facts += [("read alike by", each["reader"] or each["note"]) for each in proof["readers"]]
+        several = len(proof["volumes"]) > 1
+        facts += [
+            (f"read alike on {placed(each)} by" if several else "read alike by", each["reader"] or each["note"])
+            for each in proof["readers"]
+        ]
     if payload["boot"] is not None:
         facts.append(("boot test", payload["boot"]["sentence"]))
     if payload["give_back"] is not None:
@@ -55,7 +59,9 @@ def _sizes(payload: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows = [("the image's files", _size(before), _size(after))]
     if payload["proof"] is not None:
         total = f"{payload['files']} files, {format_size(payload['allocated'])}"
-        rows.append(("what went, on the volume", total, "-"))
+        rows.append(("what went, on the volume" if len(payload["drives"]) < 2 else "what went", total, "-"))
+    if len(payload["drives"]) > 1:
+        rows += [(f"of that on {each['drive']}", summed(each), "-") for each in payload["drives"]]
     return rows
 
 

@@ -24,6 +24,9 @@ JUDGEMENTS = (
 )
 """What a component's ``unless`` may name: a judgement over one guest of which of its files are in use there
 (``byre.lite.slimming.in_use``)."""
+DRIVES = ("all", "loader", "page-files")
+"""What a component's ``drives`` may say of drives beside the system's: its files lie at the same paths on all of
+them, on the loader's, or where the registry names page files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class Places:
     profiles: str = "/Documents and Settings"
     common: str | None = None
     """Where it isn't ``Common Files`` below ``programs``."""
+    drives: tuple[str, ...] = ()
+    """Letters of the other drives of this guest that are in the image; paths there begin with ``D:``."""
+    loader: str | None = None
+    """The letter of the loader's drive, where that is one of those."""
+    page_files: tuple[str, ...] = ()
+    """Page files on those drives that the registry names: guest paths without a pattern's characters."""
 
     def values(self) -> dict[str, str]:
         return {
@@ -58,7 +67,8 @@ class Component:
     programs. ``runs``: names of values of Run keys, the machine's and users'. ``subcomponents``:
     names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys of the list of installed programs.
     ``needs``: ids of components that it can't do without. ``default``: Setup installs it unasked. ``unless``: one of
-    ``JUDGEMENTS``, which keeps what is in use. ``profile``: one of
+    ``JUDGEMENTS``, which keeps what is in use. ``drives``: one of ``DRIVES``, None for the system's drive alone.
+    ``profile``: one of
     ``PROFILES``, or ``ONLY_NAMED``. ``consequence``: what is lost, a clause for people. ``source``: where that is
     known from.
     """
@@ -80,6 +90,7 @@ class Component:
     runs: tuple[str, ...] = ()
     unless: str | None = None
     types: tuple[str, ...] = ()
+    drives: str | None = None
 
     @property
     def rank(self) -> int:
@@ -88,7 +99,15 @@ class Component:
 
     def owns(self, path: str, places: Places) -> bool:
         """Whether a guest path is one of the component's files, whatever its case."""
-        return _pattern(self.files, places).fullmatch(path.lower()) is not None
+        return _pattern(self.patterns(places), places).fullmatch(path.lower()) is not None
+
+    def patterns(self, places: Places) -> tuple[str, ...]:
+        """``files``, with those of other drives."""
+        if self.drives == "page-files":
+            return (*self.files, *places.page_files)
+        letters = {"all": places.drives, "loader": (places.loader,) if places.loader else ()}.get(self.drives or "")
+        plain = tuple(each for each in self.files if each.startswith("/"))
+        return (*self.files, *(f"{letter}:{each}" for letter in letters or () for each in plain))
 
     def absent(self, names: frozenset[str] | set[str]) -> bool:
         """Whether none of its marks is among the file names (lower case) that a guest has."""
@@ -118,7 +137,7 @@ def beginnings(component: Component, places: Places) -> tuple[str, ...]:
     a fraction of the time."""
     values = places.values()
     filled = []
-    for pattern in component.files:
+    for pattern in component.patterns(places):
         for name, value in values.items():
             pattern = pattern.replace("{" + name + "}", value)
         filled.append(re.split(r"[*?]", pattern.lower(), maxsplit=1)[0])
@@ -141,7 +160,7 @@ def names_of(components: tuple[Component, ...]) -> re.Pattern[str]:
 @lru_cache(maxsize=16)
 def files_of(components: tuple[Component, ...], places: Places) -> re.Pattern[str]:
     """What matches every path in lower case that any of the components owns: one question for each of many files."""
-    return _pattern(tuple(pattern for each in components for pattern in each.files), places)
+    return _pattern(tuple(pattern for each in components for pattern in each.patterns(places)), places)
 
 
 def owner_of(components: Iterable[Component], path: str, places: Places) -> Component | None:

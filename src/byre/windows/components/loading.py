@@ -14,14 +14,18 @@ from typing import Any
 
 from byre.errors import UsageError
 from byre.storage.small_file import read_small_file
-from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
+from byre.windows.components.component import DRIVES, JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, Component
+from byre.windows.components.shared_keys import is_shared
 
 MAX_FILE = 4 << 20
+RESERVED = "dropped"
+"""What a plan calls what was named by path."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _PLACE = re.compile(r"\{(root|system32|programs|common|profile)\}/\S.*|/[^{}]+")
 _TEXTS = ("id", "title", "profile", "consequence", "source")
 _LISTS = ("systems", "files", "marks", "services", "keys", "types", "runs", "subcomponents", "uninstall", "needs")
 _NEEDED = ("systems", "files", "marks")
+_FIELDS = (*_TEXTS, *_LISTS, "default", "unless", "drives")
 
 
 @cache
@@ -71,17 +75,19 @@ def _component(row: Any, path: str) -> Component:
     if not isinstance(row, dict):
         raise UsageError("a component is no table", path=path)
     name = row.get("id") if isinstance(row.get("id"), str) else "?"
-    wrong = sorted(set(row) - {*_TEXTS, *_LISTS, "default", "unless"})
+    wrong = sorted(set(row) - set(_FIELDS))
     if wrong:
-        raise _wrong(path, name, wrong[0], "no such field", ", ".join((*_TEXTS, *_LISTS, "default", "unless")))
+        raise _wrong(path, name, wrong[0], "no such field", ", ".join(_FIELDS))
     texts = {field: _text(row, field, path, name) for field in _TEXTS}
     lists = {field: _list(row, field, path, name) for field in _LISTS}
     _check(texts, lists, path, name)
-    default, unless = row.get("default", True), row.get("unless")
+    default, unless, drives = row.get("default", True), row.get("unless"), row.get("drives")
     if not isinstance(default, bool):
         raise _wrong(path, name, "default", default, "true or false")
     if unless is not None and unless not in JUDGEMENTS:
         raise _wrong(path, name, "unless", unless, ", ".join(JUDGEMENTS))
+    if drives is not None and drives not in DRIVES:
+        raise _wrong(path, name, "drives", drives, ", ".join(DRIVES))
     return Component(
         id=texts["id"],
         title=texts["title"],
@@ -100,13 +106,14 @@ def _component(row: Any, path: str) -> Component:
         runs=lists["runs"],
         unless=unless,
         types=lists["types"],
+        drives=drives,
     )
 
 
 def _check(texts: dict[str, str], lists: dict[str, tuple[str, ...]], path: str, name: Any) -> None:
     """UsageError for the first field that can't be."""
-    if not _ID.fullmatch(texts["id"]):
-        raise _wrong(path, name, "id", texts["id"], "lower-case letters, digits and -")
+    if not _ID.fullmatch(texts["id"]) or texts["id"] == RESERVED:
+        raise _wrong(path, name, "id", texts["id"], f"lower-case letters, digits and -; not {RESERVED!r}")
     if texts["profile"] not in (*PROFILES, ONLY_NAMED):
         raise _wrong(path, name, "profile", texts["profile"], ", ".join((*PROFILES, ONLY_NAMED)))
     for system in lists["systems"]:
@@ -123,6 +130,8 @@ def _check(texts: dict[str, str], lists: dict[str, tuple[str, ...]], path: str, 
             raise _wrong(path, name, "keys", key, "SOFTWARE\\…, SYSTEM\\… or NTUSER\\…")
         if not all(part.strip() for part in key.split("\\")) or not key.rpartition("\\")[2].strip("*?"):
             raise _wrong(path, name, "keys", key, "names without gaps, the last one not only of * and ?")
+        if is_shared(key):
+            raise _wrong(path, name, "keys", key, "a key that is the component's alone; a service goes in 'services'")
 
 
 def _text(row: dict[str, Any], field: str, path: str, name: Any) -> str:
