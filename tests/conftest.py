@@ -23,6 +23,8 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 # What a developer's shell has set must not change what Byre prints.
 for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(_name, None)
+# What tests make, QEMU's account and other tools read.
+os.umask(0o022)
 # Nor may the lists of hashes that a developer has imported.
 os.environ["XDG_DATA_HOME"] = "/nonexistent"
 
