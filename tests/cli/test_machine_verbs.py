@@ -26,6 +26,7 @@ from byre.cli.main import main
 from byre.cli.output import Output
 from byre.machine.qemu.accelerator import Accelerator
 from byre.machine.qemu.process import monitor
+from byre.machine.qemu.qmp import QmpClient
 from oracles import require_tool
 from programs import COMMAND, byre, byre_json
 
@@ -410,6 +411,24 @@ def play_kvm(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, *, writes:
     monkeypatch.setattr(
         "byre.machine.qemu.accelerator.choose", lambda wanted: Accelerator("kvm", "KVM, as this test plays it")
     )
+
+
+def test_a_guest_that_is_over_before_its_cable_is_pulled_has_shut_down(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute = QmpClient.execute
+
+    def late(client: QmpClient, command: str, **more: Any) -> Any:
+        if command == "set_link":
+            bench.until(lambda: not processes_below(bench.folder))
+        return execute(client, command, **more)
+
+    monkeypatch.setattr(QmpClient, "execute", late)
+    for name, value in bench.environment.items():
+        monkeypatch.setenv(name, value)
+    image = message_disk(bench.folder, "Good night", "off")
+    assert main(["run", str(image), "--display", "none", "--accel", "tcg", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ended"] == "shutdown"
 
 
 def test_a_missing_qemu_is_named_with_how_to_install_it(bench: Bench, guest: Path) -> None:

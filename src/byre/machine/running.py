@@ -308,7 +308,8 @@ class Running:
         try:
             watch = self.process.connect()
             if options.network == "none" and machine.network.value != "none":
-                watch.execute("set_link", name="nic0", up=False)
+                with contextlib.suppress(QmpClosedError):  # a guest may be over by now: ``watch`` says how it ended
+                    watch.execute("set_link", name="nic0", up=False)
         except BaseException:
             self.process.end()
             raise
