@@ -6,9 +6,11 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +25,17 @@ for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
 # Nor may the lists of hashes that a developer has imported.
 os.environ["XDG_DATA_HOME"] = "/nonexistent"
 
+# A proxy is for other machines: the servers that tests start are on this one.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1"
+# How pytest was told to run is not for a pytest that a test starts.
+os.environ.pop("PYTEST_ADDOPTS", None)
+# Whoever runs the tests in the background or under nohup has signals ignored, and every child would inherit that. It
+# doesn't inherit a handler: we ignore them still, and they mean to our children what they mean to anybody's.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    with suppress(ValueError):  # not in the main thread
+        if signal.getsignal(_number) is signal.SIG_IGN:
+            signal.signal(_number, lambda *_: None)
+
 # The user's own cache is neither used nor filled.
 os.environ["XDG_CACHE_HOME"] = _CACHE = tempfile.mkdtemp(prefix="byre-test-cache-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
@@ -32,6 +45,15 @@ settings.register_profile(
     "byre", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("byre")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """No more workers than the container may have processors: it sees all of its host's, and may use two of them."""
+    with suppress(OSError, ValueError):
+        quota, _, period = Path("/sys/fs/cgroup/cpu.max").read_text().partition(" ")
+        return max(1, min(len(os.sched_getaffinity(0)), round(int(quota) / int(period))))
+    return None
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def require_tool(name: str) -> str:
     return path
 
 
-def run_tool(name: str, *arguments: str | os.PathLike[str], status: int | None = 0, timeout: float = 120) -> str:
+def run_tool(name: str, *arguments: str | os.PathLike[str], status: int | None = 0, timeout: float = 600) -> str:
     """Run the tool and return its stdout. ``status`` None takes any; another than expected fails with its output."""
     command = [require_tool(name), *map(os.fspath, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)

@@ -20,7 +20,7 @@ def byre(
     status: int | None = 0,
     environment: Mapping[str, str] | None = None,
     folder: str | os.PathLike[str] | None = None,
-    timeout: float = 60,
+    timeout: float = 600,
 ) -> subprocess.CompletedProcess[str]:
     """Run it; another exit status than ``status`` (None: any) fails with what it said."""
     done = subprocess.run(

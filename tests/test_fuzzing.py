@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fuzzing
 from fuzzing import MEMORY, SECONDS, fuzz
 
 LINUX = Path("/proc/self/clear_refs").exists()
@@ -29,6 +30,7 @@ def test_the_environment_says_how_many_cases(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_slow_case_fails_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((0.0, 0.1, 1.0, 1.0 + SECONDS))
     monkeypatch.setattr(time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(fuzzing, "slowness", lambda: 1.0)
     with pytest.raises(AssertionError, match="took") as caught:
         fuzz("slow", 2, lambda rng: None)
     assert caught.value.__notes__ == ["fuzz case 'slow 1'"]

@@ -91,6 +91,9 @@ with_uv() {
     fi
 }
 
+# A package index, or the way to it, may fail for a moment.
+export PIP_RETRIES="${PIP_RETRIES:-10}" PIP_TIMEOUT="${PIP_TIMEOUT:-60}" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}"
+
 with_pip() {
     if ! usable || ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
         find_python || explain_no_python

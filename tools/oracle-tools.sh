@@ -38,7 +38,8 @@ fi
 
 apt() {
     # shellcheck disable=SC2086 # $as_root is no word or two words
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@" </dev/null >/dev/null
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 \
+        -o Acquire::Retries=5 "$@" </dev/null >/dev/null
 }
 
 install() { apt install -y --no-install-recommends "$@"; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import socket
 import subprocess
 import threading
@@ -37,21 +38,28 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     link = folder / "s"
     (folder / "clamd.conf").write_text(
         f"DatabaseDirectory {folder / 'db'}\nLocalSocket {link}\nForeground yes\nStreamMaxLength 2M\n"
-        f"TemporaryDirectory {folder}\nUser {os.environ.get('USER') or 'root'}\nConcurrentDatabaseReload no\n"
+        f"TemporaryDirectory {folder}\nUser {pwd.getpwuid(os.geteuid()).pw_name}\nConcurrentDatabaseReload no\n"
     )
     with subprocess.Popen(
         [program or "clamd", "-c", folder / "clamd.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            for _ in range(300):
-                if link.exists() or server.poll() is not None:
-                    break
+            until = time.monotonic() + 240
+            while not _answers(str(link)):
+                assert server.poll() is None and time.monotonic() < until, "clamd didn't start"
                 time.sleep(0.1)
-            assert link.exists(), "clamd didn't start"
             yield str(link)
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(240)
+
+
+def _answers(link: str) -> bool:
+    """Its socket is there before anybody listens."""
+    try:
+        return command(link, b"PING") == "PONG"
+    except StorageError:
+        return False
 
 
 @pytest.mark.oracle

@@ -27,7 +27,7 @@ panic: action=fatal
 _CYLINDER = 16 * 63 * 512
 
 
-def start_in_bochs(disk: Path, bios: str, seconds: float = 60) -> Started | bytes:
+def start_in_bochs(disk: Path, bios: str, seconds: float = 240) -> Started | bytes:
     """What the loader of a raw disk found, or else the end of what Bochs said. The disk grows to whole cylinders."""
     for tool in ("bochs", f"{_FOLDER}/{bios}", _VIDEO):
         require_tool(tool)
@@ -50,6 +50,7 @@ def start_in_bochs(disk: Path, bios: str, seconds: float = 60) -> Started | byte
         finally:
             process.kill()
             process.wait()
+    found = _found(said.read_bytes())  # it may have ended by itself since it was looked at
     return parse_found(found) if len(found) == FOUND_SIZE else said.read_bytes()[-500:]
 
 

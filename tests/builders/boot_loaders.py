@@ -102,7 +102,7 @@ def build_loader(size: int, folder: Path) -> bytes:
     return body + struct.pack("<I", -total & 0xFFFFFFFF)
 
 
-def start(disk: Path, said: str | None = None, *, seconds: float = 90, form: str = "raw") -> Started | str:
+def start(disk: Path, said: str | None = None, *, seconds: float = 300, form: str = "raw") -> Started | str:
     """What the loader of a disk found; where none starts, what stands on the screen, which is waited for to be
     ``said``, or until the time is up."""
     require_tool("qemu-system-x86_64")

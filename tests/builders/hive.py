@@ -129,7 +129,31 @@ class _Builder:
 def build_hive(root: Node, *, name: str = "SYSTEM", root_name: str = "$$$PROTO.HIV", minor: int = 5) -> bytes:
     """The bytes of a clean hive with this tree."""
     builder = _Builder()
-    top = builder.key(root_name, root, 0, root=True)
+    return _file(builder, builder.key(root_name, root, 0, root=True), name, minor)
+
+
+def build_repeating(count: int) -> bytes:
+    """A hive whose key ``Values`` names one value of 1 MiB ``count`` times; ``Keys`` a list of subkeys as often, in
+    which the same key stands as often."""
+    builder = _Builder()
+    tree = Node(keys={"Keys": Node(keys={"a": Node()}), "Values": Node(values={"v": bytes(1 << 20)})})
+    top = builder.key("root", tree, 0, root=True)
+
+    def word(cell: int, field: int) -> int:
+        (found,) = struct.unpack_from("<I", builder.bins, cell + 4 + field)
+        return int(found)
+
+    keys, values = (word(word(top, 28), 4 + 8 * index) for index in range(2))
+    listed = struct.pack("<I", word(word(values, 40), 0)) * count
+    struct.pack_into("<II", builder.bins, values + 4 + 36, count, builder.cell(listed))
+    leaf = builder.cell(struct.pack("<2sH", b"li", count) + struct.pack("<I", word(word(keys, 28), 4)) * count)
+    lists = builder.cell(struct.pack("<2sH", b"ri", count) + struct.pack("<I", leaf) * count)
+    struct.pack_into("<II", builder.bins, keys + 4 + 20, count * count, 0)
+    struct.pack_into("<I", builder.bins, keys + 4 + 28, lists)
+    return _file(builder, top, "SYSTEM", 5)
+
+
+def _file(builder: _Builder, top: int, name: str, minor: int) -> bytes:
     used = len(builder.bins)
     size = -(-(used + 8) // 4096) * 4096
     builder.bins += struct.pack("<i", size - used).ljust(size - used, b"\0")

@@ -16,6 +16,6 @@ def save_vm(folder: Path, name: str = "running") -> Path:
     qemu_img("create", "-f", "qcow2", image, "4M")
     command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-accel", "tcg", "-m", "2", "-S"]
     command += ["-drive", f"file={image},format=qcow2,if=ide", "-monitor", "stdio"]
-    done = subprocess.run(command, input=f"savevm {name}\nquit\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=f"savevm {name}\nquit\n", capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -34,12 +35,44 @@ pytestmark = pytest.mark.oracle
 SPECIMEN = Path(__file__).parents[2] / "src" / "byre" / "samples" / "specimen.qcow2"
 
 
+PATIENCE = 240.0
+"""Seconds for what takes one or two where nothing else runs."""
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it doesn't happen"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A ``byre run`` in the foreground; the files take what it says on stdout and stderr."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    notices: Path
+
+    def says(self, words: str) -> None:
+        """Wait until it has said this on stderr."""
+        until(lambda: self.process.poll() is not None or words in self.notices.read_text())
+        assert self.process.poll() is None, self.out.read_text() + self.notices.read_text()
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 @dataclass
 class Bench:
     """A place where machines run: its own runtime and scratch folders. Mutable: it ends what it has started."""
 
     folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[Owner] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -49,38 +82,32 @@ class Bench:
     def serial(self) -> Path:
         return self.folder / "serial.txt"
 
-    def run(self, image: Path | str, *words: str, serial: bool = True) -> subprocess.Popen[str]:
-        """Start ``byre run`` and wait until the machine runs."""
+    def run(self, image: Path | str, *words: str, serial: bool = True) -> Owner:
+        """Start ``byre run`` and wait until it says that the machine runs and how to end it."""
+        owner = self.start(image, *words, serial=serial)
+        owner.says("or Ctrl-C ends it\n")
+        return owner
+
+    def start(self, image: Path | str, *words: str, serial: bool = True) -> Owner:
         command = [*COMMAND, "run", str(image), "--accel", "tcg", "--display", "none", *words]
         if serial:
             command += ["--serial", f"file:{self.serial}"]
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        name = words[words.index("--name") + 1] if "--name" in words else None
-        self.until(lambda: process.poll() is not None or self._is_up(process, name))
-        assert process.poll() is None, process.communicate()
-        return process
-
-    def _is_up(self, process: subprocess.Popen[str], name: str | None) -> bool:
-        runs = self.folder / "run"
-        return any((name in (None, path.parent.name)) and path.exists() for path in runs.glob("*/watch.sock"))
-
-    def until(self, true: Callable[[], bool], seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, "it doesn't happen"
-            time.sleep(0.05)
+        said = [self.folder / f"{len(self.started)}.{name}" for name in ("out", "err")]
+        with said[0].open("w") as out, said[1].open("w") as notices:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=notices,
+            )
+        owner = Owner(process, *said)
+        self.started.append(owner)
+        return owner
 
     def hears(self, text: str) -> None:
         """Wait until the guest has said exactly this on its serial port."""
-        self.until(lambda: self.serial.exists() and self.serial.read_text() == text)
+        until(lambda: self.serial.exists() and self.serial.read_text() == text)
 
     def byre(self, *words: str | Path, status: int | None = 0) -> subprocess.CompletedProcess[str]:
         return byre(*words, status=status, environment=self.environment)
@@ -105,9 +132,8 @@ def bench() -> Iterator[Bench]:
     yield place
     for run in (folder / "run").glob("*/qmp.sock"):
         byre("stop", run.parent.name, "--now", status=None, environment=place.environment)
-    for process in place.started:
-        process.kill()
-        process.communicate()
+    for owner in place.started:
+        owner.kill()
     left = processes_below(folder)
     shutil.rmtree(folder)
     assert not left, "a QEMU has outlived its test"
@@ -122,20 +148,20 @@ def key_of(image: Path) -> str:
     return byre("read", image, str(KEY_SECTOR * SECTOR), "1", status=0).stdout.rstrip("\0")
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+def ended(owner: Owner) -> tuple[int, str, str]:
+    status = owner.process.wait(PATIENCE)
+    return status, owner.out.read_text(), owner.notices.read_text()
 
 
 def test_nothing_that_the_guest_writes_lasts(bench: Bench, guest: Path) -> None:
     before = guest.read_bytes()
-    process = bench.run(guest)
+    owner = bench.run(guest)
     bench.hears("A")
     bench.byre("type", "tiny", "xy")
     bench.hears("Axy")
     assert not list((bench.folder / "scratch").rglob("*.qcow2")), "the overlay has no name while QEMU has it"
     assert "has shut down" in bench.byre("stop", "tiny").stdout
-    status, out, _ = ended(process)
+    status, out, _ = ended(owner)
     assert (status, out) == (0, "tiny: the guest has shut down\n")
     assert guest.read_bytes() == before and bench.left() == []
 
@@ -143,20 +169,22 @@ def test_nothing_that_the_guest_writes_lasts(bench: Bench, guest: Path) -> None:
 def test_what_a_kept_machine_writes_stays_and_its_image_is_locked(bench: Bench, guest: Path) -> None:
     image = bench.folder / "tiny.qcow2"
     byre("convert", guest, image)
-    process = bench.run(image, "--keep")
+    owner = bench.run(image, "--keep")
     bench.hears("A")
     bench.byre("type", "tiny", "c")
+    bench.hears("Ac")  # a key that is still on its way would be in the state
     bench.byre("savevm", "tiny", "here")
     assert "has a snapshot 'here' already" in bench.byre("savevm", "tiny", "here", status=73).stderr
     assert "has no snapshot 'there'" in bench.byre("loadvm", "tiny", "there", status=66).stderr
     bench.byre("type", "tiny", "d")
+    bench.hears("Acd")
     bench.byre("loadvm", "tiny", "here")
     bench.byre("type", "tiny", "e")
     bench.hears("Acde")
     assert bench.byre("snapshot", "create", image, "mine", status=75).returncode == 75
     assert bench.byre("snapshot", "delete", image, "here", status=75).returncode == 75
     bench.byre("stop", "tiny")
-    assert ended(process)[0] == 0
+    assert ended(owner)[0] == 0
     assert key_of(image) == "e"
     names = [each["name"] for each in byre_json("snapshot", "list", image)["snapshots"]]
     assert names[0].startswith("before-run-") and names[1] == "here"
@@ -165,19 +193,18 @@ def test_what_a_kept_machine_writes_stays_and_its_image_is_locked(bench: Bench, 
 def test_a_machine_resumes_from_the_state_in_a_snapshot(bench: Bench, guest: Path) -> None:
     image = bench.folder / "tiny.qcow2"
     byre("convert", guest, image)
-    process = bench.run(image, "--keep", "--no-snapshot")
+    owner = bench.run(image, "--keep", "--no-snapshot")
     bench.hears("A")
     bench.byre("type", "tiny", "c")
+    bench.hears("Ac")
     bench.byre("savevm", "tiny", "here")
     bench.byre("stop", "tiny")
-    ended(process)
-    process = bench.run(f"{image}@here", "--json")
-    bench.until(lambda: bench.ps()[0]["state"] == "running" and bench.ps()[0]["pid"] > 0)
-    time.sleep(0.5)
+    ended(owner)
+    owner = bench.run(f"{image}@here", "--json")
     bench.byre("type", "tiny", "z")
     bench.hears("z")
     bench.byre("stop", "tiny")
-    payload = json.loads(ended(process)[1])
+    payload = json.loads(ended(owner)[1])
     assert payload["resumed"] is True and payload["kept"] is False
     cold = bench.run(f"{image}@here", "--cold")
     bench.hears("A")
@@ -188,15 +215,15 @@ def test_a_machine_resumes_from_the_state_in_a_snapshot(bench: Bench, guest: Pat
 def test_a_state_of_another_machine_starts_cold_and_says_why(bench: Bench, guest: Path) -> None:
     image = bench.folder / "tiny.qcow2"
     byre("convert", guest, image)
-    process = bench.run(image, "--keep", "--no-snapshot", "--set", "nic=e1000")
+    owner = bench.run(image, "--keep", "--no-snapshot", "--set", "nic=e1000")
     bench.hears("A")
     bench.byre("savevm", "tiny", "here")
     bench.byre("stop", "tiny", "--now", status=1)
-    ended(process)
-    process = bench.run(image, "--snapshot", "here", "--set", "nic=pcnet")
+    ended(owner)
+    owner = bench.run(image, "--snapshot", "here", "--set", "nic=pcnet")
     bench.hears("A")
     bench.byre("stop", "tiny", "--now", status=1)
-    status, _, notices = ended(process)
+    status, _, notices = ended(owner)
     assert status == 0
     assert "can't be used here" in notices and "starts cold" in notices
 
@@ -205,8 +232,9 @@ def test_two_runs_of_one_image_work_at_once(bench: Bench, guest: Path) -> None:
     one = bench.run(guest)
     two = bench.run(guest, "--name", "other", serial=False)
     three = bench.run(guest, serial=False)
-    bench.until(lambda: [each["name"] for each in bench.ps() if each["pid"]] == ["other", "tiny", "tiny-2"])
-    assert {each["state"] for each in bench.ps()} == {"running"}
+    assert [(each["name"], each["state"]) for each in bench.ps()] == [
+        (name, "running") for name in ("other", "tiny", "tiny-2")
+    ]
     for name in ("other", "tiny", "tiny-2"):
         bench.byre("stop", name, "--now", status=1)
     assert [ended(each)[0] for each in (one, two, three)] == [0, 0, 0]
@@ -218,12 +246,12 @@ def test_other_formats_run_over_our_own_server(bench: Bench, guest: Path, suffix
     image = bench.folder / f"tiny.{suffix}"
     byre("convert", guest, image)
     digest = image.read_bytes()
-    process = bench.run(image)
+    owner = bench.run(image)
     bench.hears("A")
     bench.byre("type", "tiny", "k")
     bench.hears("Ak")
     bench.byre("stop", "tiny")
-    status, _, notices = ended(process)
+    status, _, notices = ended(owner)
     assert status == 0 and "read by Byre" in notices
     assert image.read_bytes() == digest
 
@@ -232,11 +260,11 @@ def test_a_remote_image_runs_and_nothing_of_it_is_downloaded_first(bench: Bench,
     image = bench.folder / "tiny.qcow2"
     byre("convert", guest, image)
     with serve(image.read_bytes()) as url:
-        process = bench.run(url)
+        owner = bench.run(url)
         bench.hears("A")
         assert bench.ps()[0]["name"] == "xp"
         bench.byre("stop", "xp")
-        status, _, notices = ended(process)
+        status, _, notices = ended(owner)
     assert status == 0 and "it is remote" in notices
 
 
@@ -265,19 +293,19 @@ def test_an_image_that_is_being_written_can_be_run_as_it_is(bench: Bench, guest:
 def test_a_guest_reads_its_disk_on_every_controller_that_is_offered(
     bench: Bench, guest: Path, words: list[str]
 ) -> None:
-    process = bench.run(guest, *words)
+    owner = bench.run(guest, *words)
     bench.hears("A")
     bench.byre("type", "tiny", "w")
     bench.hears("Aw")
     bench.byre("stop", "tiny", "--now", status=1)
-    assert ended(process)[0] == 0
+    assert ended(owner)[0] == 0
 
 
 def test_ctrl_c_asks_the_guest_to_shut_down(bench: Bench, guest: Path) -> None:
-    process = bench.run(guest)
+    owner = bench.run(guest)
     bench.hears("A")
-    process.send_signal(signal.SIGINT)
-    status, out, notices = ended(process)
+    owner.interrupt()
+    status, out, notices = ended(owner)
     assert (status, out) == (0, "tiny: the guest has shut down as asked\n")
     assert "ACPI" in notices
 
@@ -289,29 +317,29 @@ def deaf_guest(path: Path) -> Path:
 
 
 def test_a_guest_that_ignores_it_is_ended_after_the_time(bench: Bench) -> None:
-    process = bench.run(deaf_guest(bench.folder / "deaf.raw"), "--patience", "0.5")
-    process.send_signal(signal.SIGINT)
-    status, _, notices = ended(process)
+    owner = bench.run(deaf_guest(bench.folder / "deaf.raw"), "--patience", "0.5")
+    owner.interrupt()
+    status, _, notices = ended(owner)
     assert status == 1 and "ended now" in notices and bench.left() == []
 
 
 def test_a_kept_guest_is_ended_by_a_second_ctrl_c_only(bench: Bench) -> None:
     image = deaf_guest(bench.folder / "deaf.raw")
-    process = bench.run(image, "--keep", "--no-snapshot", "--patience", "0.2")
-    process.send_signal(signal.SIGINT)
-    time.sleep(1.5)
-    assert process.poll() is None
+    owner = bench.run(image, "--keep", "--no-snapshot", "--patience", "0.2")
+    owner.interrupt()
+    owner.says("a second Ctrl-C pulls its plug")
     assert bench.byre("stop", "deaf", "--patience", "0.2", status=2).returncode == 2
-    process.send_signal(signal.SIGINT)
-    assert ended(process)[0] == 1
+    time.sleep(1)  # its own patience is over by now, and it has looked at the clock several times
+    assert owner.process.poll() is None
+    owner.interrupt()
+    assert ended(owner)[0] == 1
 
 
 def test_a_kept_machine_whose_owner_was_killed_is_shown_and_can_be_stopped(bench: Bench, guest: Path) -> None:
     """Its file systems are in use: it must not lose its power with the one who started it."""
-    process = bench.run(guest, "--keep", "--no-snapshot")
+    owner = bench.run(guest, "--keep", "--no-snapshot")
     bench.hears("A")
-    process.kill()
-    process.communicate()
+    owner.kill()
     assert [each["state"] for each in bench.ps()] == ["orphaned"]
     bench.byre("type", "tiny", "c")
     bench.hears("Ac")
@@ -326,19 +354,18 @@ def test_a_machine_of_which_nothing_lasts_ends_with_its_owner(served: bool, benc
     image = bench.folder / "tiny.vhdx"
     if served:
         byre("convert", guest, image)
-    process = bench.run(image if served else guest)
+    owner = bench.run(image if served else guest)
     bench.hears("A")
     assert not list((bench.folder / "scratch").rglob("*.qcow2")), "the overlay went with its name"
-    process.kill()
-    process.communicate()
+    owner.kill()
     bench.until(lambda: bench.ps() == [] and bench.left() == [])
 
 
 def test_a_qemu_that_is_killed_is_reported_and_nothing_remains(bench: Bench, guest: Path) -> None:
-    process = bench.run(guest)
+    owner = bench.run(guest)
     bench.hears("A")
     os.kill(bench.ps()[0]["pid"], signal.SIGKILL)
-    status, _, notices = ended(process)
+    status, _, notices = ended(owner)
     assert status == 74 and "signal 9" in notices and bench.left() == []
 
 
@@ -438,18 +465,35 @@ def test_a_missing_qemu_is_named_with_how_to_install_it(bench: Bench, guest: Pat
 
 
 def test_a_port_that_is_taken_is_said(bench: Bench, guest: Path) -> None:
-    one = bench.run(guest, "--display", "vnc", "--vnc-port", "5997")
-    done = bench.byre("run", guest, "--accel", "tcg", "--display", "vnc", "--vnc-port", "5997", status=74)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = bench.byre("run", guest, "--accel", "tcg", "--display", "vnc", "--vnc-port", port, status=74)
     assert "in use" in done.stderr and "choose another" in done.stderr
+    assert bench.left() == []
+
+
+def test_the_screen_is_shown_at_the_port_that_is_named(bench: Bench, guest: Path) -> None:
+    for _ in range(20):  # a free port may be somebody else's a moment later
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        owner = bench.start(guest, "--display", "vnc", "--vnc-port", str(port))
+        until(lambda owner=owner: owner.process.poll() is not None or "Ctrl-C ends it" in owner.notices.read_text())
+        if owner.process.poll() is None:
+            break
+        assert "in use" in owner.notices.read_text()
+    with socket.create_connection(("127.0.0.1", port)) as viewer:
+        viewer.settimeout(PATIENCE)
+        assert viewer.recv(4, socket.MSG_WAITALL) == b"RFB "
+    assert f"VNC on 127.0.0.1:{port - 5900}" in owner.notices.read_text()
     bench.byre("stop", "tiny", "--now", status=1)
-    ended(one)
+    assert ended(owner)[0] == 0
 
 
 def test_a_folder_is_shared_as_a_disc_and_the_screen_is_saved(bench: Bench, guest: Path) -> None:
     share = bench.folder / "share"
     share.mkdir()
     (share / "driver.inf").write_text("[Version]")
-    process = bench.run(guest, "--share", str(share))
+    owner = bench.run(guest, "--share", str(share))
     bench.hears("A")
     with monitor(bench.folder / "run" / "tiny") as qmp:
         drives = {each["qdev"]: each for each in qmp.execute("query-block")}
@@ -459,36 +503,44 @@ def test_a_folder_is_shared_as_a_disc_and_the_screen_is_saved(bench: Bench, gues
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert bench.byre("screenshot", "tiny", "-o", picture, status=73).returncode == 73
     bench.byre("stop", "tiny")
-    assert ended(process)[0] == 0 and bench.left() == []
+    assert ended(owner)[0] == 0 and bench.left() == []
 
 
 def network_sockets(pid: int) -> set[str]:
     """The inodes of this process's sockets on the host's network, of whatever kind."""
-    links = [each.readlink().name for each in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since they were listed
+            links.append(each.readlink().name)
     own = {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:")}
     on_network: set[str] = set()
-    for name in ("tcp", "tcp6", "udp", "udp6", "raw", "packet"):
+    for name in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"):
         table = Path(f"/proc/net/{name}")
-        on_network |= set(table.read_text().split()) if table.exists() else set()
+        rows = table.read_text().splitlines()[1:] if table.exists() else []
+        on_network |= {row.split()[8 if name == "packet" else 9] for row in rows}
     assert own, "QEMU has sockets, all of them on Unix paths"
     return own & on_network
 
 
 def test_the_isolated_wire_leads_to_other_guests_of_byre_only(bench: Bench, guest: Path) -> None:
-    process = bench.run(guest, "--network", "isolated")
+    owner = bench.run(guest, "--network", "isolated")
     bench.hears("A")  # before that it hears no power button
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     (bench.folder / "run" / "peer").mkdir()
     peer.bind(str(bench.folder / "run" / "peer" / "net.sock"))
-    peer.settimeout(10)
+    peer.settimeout(2)
+    frame = b""
     with monitor(bench.folder / "run" / "tiny") as qmp:
-        qmp.execute("announce-self", initial=50, max=100, rounds=3, step=10)
-        frame = peer.recv(2000)
+        for _ in range(100):  # the relay looks for others once a second: as on a wire, a first frame may be lost
+            qmp.execute("announce-self", initial=50, max=100, rounds=3, step=10)
+            with contextlib.suppress(TimeoutError):
+                frame = peer.recv(2000)
+                break
     assert frame[:6] == b"\xff" * 6 and frame[6:9] == bytes.fromhex("525400")
     peer.close()
     assert not network_sockets(bench.ps()[0]["pid"]), "nothing of it is on the host's network"
     bench.byre("stop", "tiny")
-    assert ended(process)[0] == 0
+    assert ended(owner)[0] == 0
 
 
 def test_nat_warns_that_it_leads_outside(bench: Bench, guest: Path) -> None:
@@ -497,11 +549,11 @@ def test_nat_warns_that_it_leads_outside(bench: Bench, guest: Path) -> None:
 
 
 def test_savevm_needs_a_machine_that_is_kept(bench: Bench, guest: Path) -> None:
-    process = bench.run(guest)
+    owner = bench.run(guest)
     done = bench.byre("savevm", "tiny", "x", status=69)
     assert "--keep" in done.stderr
     bench.byre("stop", "tiny", "--now", status=1)
-    ended(process)
+    ended(owner)
 
 
 @pytest.mark.parametrize(
@@ -566,16 +618,14 @@ def test_a_state_that_no_machine_comes_back_from_ends_in_one_cold_start(bench: B
     """A QEMU that was given the state and refuses to go on must not live on beside the cold one."""
     image = bench.folder / "tiny.qcow2"
     byre("convert", guest, image)
-    process = bench.run(image, "--keep", "--no-snapshot")
+    owner = bench.run(image, "--keep", "--no-snapshot")
     bench.hears("A")
     bench.byre("savevm", "tiny", "here")
     bench.byre("stop", "tiny", "--now", status=1)
-    ended(process)
-    process = bench.run(f"{image}@here", serial=False)  # the state has a serial port, this machine has none
-    bench.until(lambda: bool(bench.ps()) and bench.ps()[0]["pid"] > 0)
-    time.sleep(1)
+    ended(owner)
+    owner = bench.run(f"{image}@here", serial=False)  # the state has a serial port, this machine has none
     bench.byre("stop", "tiny", "--now", status=1)
-    status, _, notices = ended(process)
+    status, _, notices = ended(owner)
     assert status == 0 and "'serial'" in notices and "starts cold" in notices
     assert not processes_below(bench.folder)
 

@@ -4,8 +4,8 @@ import importlib
 import json
 import os
 import pkgutil
+import resource
 import signal
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 import byre as package
 from byre.cli.main import STATUSES, VERBS, main
 from byre.errors import ByreError, CorruptImageError
+from effort import slowness
 from programs import COMMAND, byre, byre_json
 
 
@@ -159,7 +160,7 @@ from byre.cli.main import main
 def run(args, out):
     try:
         print("ready", flush=True)
-        time.sleep(30)
+        time.sleep(600)
     finally:
         print("cleaned up", flush=True)
 info.run = run
@@ -174,23 +175,23 @@ def test_signals_clean_up_and_exit_with_130(number: signal.Signals) -> None:
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out == "cleaned up\n" and err.count("\n") == 1 and "interrupted" in err
 
 
 def test_nohup_is_honoured() -> None:
     with subprocess.Popen(
-        ["nohup", sys.executable, "-c", WAITING.replace("30", "0.5")],
-        stdin=subprocess.DEVNULL,
+        ["nohup", sys.executable, "-c", WAITING.replace("time.sleep(600)", "sys.stdin.read()")],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=20)
-    assert process.returncode == 0
+        out, _ = process.communicate("go on\n", timeout=120)
+    assert (process.returncode, out) == (0, "cleaned up\n")
 
 
 def test_a_reader_that_leaves_is_no_traceback(image: Path) -> None:
@@ -251,17 +252,17 @@ def test_a_corrupt_image_is_65(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 @pytest.mark.slow
 def test_starting_costs_little_more_than_a_bare_interpreter() -> None:
-    """The promise is 120 ms of CPU; medians, because other programs run here too."""
+    """The promise is 120 ms of CPU on a machine like ours; the least of several, because other programs run too."""
 
     def cpu_seconds(command: list[str]) -> float:
-        before = os.times()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    bare = statistics.median(cpu_seconds([sys.executable, "-c", "pass"]) for _ in range(9))
-    ours = statistics.median(cpu_seconds([*COMMAND, "--help"]) for _ in range(9))
-    assert ours - bare < 0.120
+    bare = min(cpu_seconds([sys.executable, "-c", "pass"]) for _ in range(9))
+    ours = min(cpu_seconds([*COMMAND, "--help"]) for _ in range(9))
+    assert ours - bare < 0.120 * slowness()
 
 
 def test_the_overview_imports_nothing_heavy() -> None:

@@ -22,7 +22,7 @@ from programs import byre, byre_json
 SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
 KEPT, LOADED = "/WINDOWS/inf/layout.inf", "/WINDOWS/Temp/setup.log"
 """What slimming leaves alone, and what the profile safe takes."""
-QUICK = ("--boot", "--boot-accel", "tcg", "--boot-timeout", "30")
+QUICK = ("--boot", "--boot-accel", "tcg", "--boot-timeout", "600")
 
 
 @pytest.fixture

@@ -349,7 +349,7 @@ def test_a_hibernated_session_on_any_drive_forbids_all(where: str, tmp_path: Pat
     image = drives_disk(tmp_path / "s.qcow2", volumes, system="D", paging=[])
     (tmp_path / "new.txt").write_text("new")
     number = 1 if where == "C:" else 2
-    wanted = f"partition {number} holds a hibernated session: no volume of the disk must be changed"
+    wanted = f"partition {number} holds a hibernated session: no volume of the disk is changed"
     key = (r"HKLM\SOFTWARE\Probe", "x", "1")
     for arguments in (
         ("slim", image, "--profile", "none", "--drop", r"E:\a.txt"),

@@ -328,6 +328,14 @@ def test_a_dirty_volume_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "would be refused now" in byre("slim", image, "--dry-run").stderr
 
 
+def test_a_report_is_never_named_as_the_result(tmp_path: Path) -> None:
+    image = Path(shutil.copyfile(SPECIMEN, tmp_path / "s.qcow2"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    out = tmp_path / "out.qcow2"
+    byre("slim", image, "-o", out, "--report", tmp_path / "link" / "out.qcow2", status=64)
+    assert not out.exists()
+
+
 def test_a_report_is_never_written_over_another_file(tmp_path: Path) -> None:
     image = tmp_path / "precious.qcow2"
     image.write_bytes(b"precious")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -95,7 +98,7 @@ def test_the_machine_state_is_kept(tmp_path: Path, options: dict[str, object]) -
         text=True,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=240,
     )
     with byre.open_disk(old) as source:
         assert isinstance(source, Qcow2Disk)
@@ -156,16 +159,25 @@ def test_bitmaps_are_kept_as_they_are(tmp_path: Path) -> None:
     assert maps[0] == maps[1] and any(not row["data"] for row in maps[1])
 
 
+def _listens(path: Path) -> bool:
+    """The name is there before anybody listens."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        return True
+    return False
+
+
 def _dirty(image: Path, bitmap: str) -> list[dict[str, object]]:
     """The bitmap's bits as QEMU tells them over NBD: dirty ranges show as not data."""
-    socket = image.with_suffix(".sock")
-    server = subprocess.Popen(["qemu-nbd", "-r", "-f", "qcow2", "-B", bitmap, "-k", socket, image])
+    link = image.with_suffix(".sock")
+    server = subprocess.Popen(["qemu-nbd", "-t", "-r", "-f", "qcow2", "-B", bitmap, "-k", link, image])
     try:
-        while not socket.exists():
+        while not _listens(link):
             assert server.poll() is None
-        options = f"driver=nbd,server.type=unix,server.path={socket},x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}"
+            time.sleep(0.02)
+        options = f"driver=nbd,server.type=unix,server.path={link},x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}"
         rows: list[dict[str, object]] = json.loads(run("qemu-img", "map", "--output=json", "--image-opts", options))
         return [{key: row[key] for key in ("start", "length", "data")} for row in rows]
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(120)

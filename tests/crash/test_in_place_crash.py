@@ -12,15 +12,15 @@ import pytest
 from builders.opened import folder_context
 from builders.qcow2_images import RECIPES, make
 from builders.qemu import assert_sound
-from byre.disks.disk import Disk
+from byre.disks.disk import Disk, SnapshotDisk
 from byre.disks.opening import open_disk as open_path
 from byre.disks.qcow2 import open_disk
 from byre.disks.qcow2.check import check_image
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.disks.scratch import ScratchDisk
-from byre.errors import ExistsError, StorageError, UnsupportedError, UsageError
+from byre.errors import ByreError, ExistsError, InterruptedByUserError, StorageError, UnsupportedError, UsageError
 from byre.lite.saving import refuse_in_place, save_in_place
-from byre.storage.base import Storage
+from byre.storage.base import Buffer, Storage
 from byre.storage.memory import MemoryStorage
 from crash.recording import RecordingStorage, crash_states
 
@@ -104,6 +104,36 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
             _save(storage, tmp_path)
         with _open(MemoryStorage(bytes(storage.data)), tmp_path, writable=False) as disk:
             assert disk.read(0, disk.size) == old
+
+
+class _Interrupted(RecordingStorage):
+    """Ctrl-C in the place of a failure."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        try:
+            super().write(offset, data)
+        except StorageError as error:
+            raise KeyboardInterrupt from error
+
+
+def test_ctrl_c_between_two_writes_names_the_snapshot_once_it_is_there(tmp_path: Path) -> None:
+    base = make(next(recipe for recipe in RECIPES if recipe.name == "v3-backing"), tmp_path).path.read_bytes()
+    probe = RecordingStorage(base)
+    _save(probe, tmp_path)
+    told = 0
+    for after in range(1, len(probe.log) - 6, 9):
+        storage = _Interrupted(base, fail_after=after)
+        with pytest.raises(ByreError) as caught:
+            _save(storage, tmp_path)
+        with _open(MemoryStorage(bytes(storage.data)), tmp_path, writable=False) as disk:
+            assert isinstance(disk, SnapshotDisk)
+            kept = [each.name for each in disk.snapshots()]
+        if isinstance(caught.value, InterruptedByUserError):
+            assert "'before'" in (caught.value.hint or "")
+            told += "before" in kept
+        else:  # a flush failed, as an error does
+            assert isinstance(caught.value, StorageError)
+    assert told
 
 
 def test_holding_back_needs_a_snapshot(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def served(tmp_path: Path, *arguments: str) -> bytes:
     """The disk that an nbdkit with this plugin serves; it ends with the copy."""
     copy = tmp_path / "served.raw"
     command = ["nbdkit", "--exit-with-parent", "-U", "-", *arguments, "--run", f'nbdcopy "$uri" "{copy}"']
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=240)
     return copy.read_bytes()
 
 

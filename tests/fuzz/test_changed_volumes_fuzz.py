@@ -211,7 +211,7 @@ def _accepts(target: Target, image: bytes, folder: Path) -> bool:
     file.write_bytes(image[START : len(image) - TAIL])
     name, *options = target.judge
     command = [require_tool(name), *options, str(file)]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+    return subprocess.run(command, capture_output=True, timeout=240, check=False).returncode == 0
 
 
 def test_fuzz_damaged_ntfs_is_refused_or_soundly_changed(ntfs: Target, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from builders.changed_volumes import change, holds
 from builders.ntfs_volumes import mkntfs, mounted, need
+from byre.cli.main import main
 from byre.disks.opening import open_disk
 from byre.disks.scratch import ScratchDisk, open_scratch
 from byre.errors import ByreError, CorruptImageError, StorageError
@@ -87,8 +88,8 @@ def test_a_helper_killed_at_any_message_is_an_error(
             assert error.found == "signal 9" and error.hint is not None
             assert not (tmp_path / "out.img").exists()
             failed += 1
-        else:  # it had said everything by then
-            assert number > count // 2 and holds(tmp_path / "out.img") == whole
+        else:  # it had said everything by then: how far it runs ahead is the pipe's matter
+            assert holds(tmp_path / "out.img") == whole
     assert failed > 2
     assert volume.read_bytes() == before
 
@@ -194,3 +195,25 @@ def test_a_helper_that_writes_everywhere_stays_in_the_volume(
         finally:
             work.close()
     assert ranges and min(low for low, _ in ranges) >= start and max(high for _, high in ranges) <= start + size
+
+
+DONE = "say(b'E', json.dumps({'ok': True, 'confined': 'no'}).encode())\ntake(1<<20)"
+LYING = {
+    "did nothing": READ + SAY + DONE,
+    "spoilt the volume": READ + SAY + "say(b'W', struct.pack('<Q', 4<<20)+b'w'*65536)\n" * 3 + DONE,
+}
+
+
+@pytest.mark.parametrize("program", LYING)
+@pytest.mark.parametrize("words", [("rm", "/many/*"), ("put", "new.txt", "/new.txt")])
+def test_what_a_lying_helper_made_is_never_published(
+    words: tuple[str, ...], program: str, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "ntfs_helper.py"
+    helper.write_text(LYING[program])
+    monkeypatch.setattr(ntfs_writer, "HELPER", helper)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.txt").write_bytes(b"new")
+    before = volume.read_bytes()
+    assert main([words[0], str(volume), *words[1:], "-o", "out.img"]) == 65
+    assert volume.read_bytes() == before and not (tmp_path / "out.img").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.hive import Node, build_hive
+from builders.hive import Node, build_hive, build_repeating
 from builders.hive_invariants import HIVEX, Tree
 from byre.errors import CorruptImageError, MissingError, UsageError
 from byre.lite.hive_cells import Cells
@@ -165,3 +165,11 @@ def test_damaged_hives_are_refused_or_stay_readable(image: bytes) -> None:
             continue
         open_hive(result, path="HIVE").key("ControlSet001")
     assert refused > 50
+
+
+def test_a_list_that_is_named_again_and_again_is_refused_and_not_read() -> None:
+    """4000 times 4000 subkeys: the editor asks no reader, which has seen none of it."""
+    image = build_repeating(4000)
+    with pytest.raises(CorruptImageError) as caught:
+        _edit(image, [MakeKey(r"Keys\new")])
+    assert "list of subkeys" in caught.value.what

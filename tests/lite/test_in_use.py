@@ -140,6 +140,7 @@ def test_fonts_that_windows_or_a_user_names_stay() -> None:
         ("MS Sans Serif 8,10,12,14,18,24 (VGA res)", {"ms sans serif"}),
         ("Modern (Plotter)", {"modern"}),
         ("", set()),
+        pytest.param("Fixedsys" + " 1" * 8000 + "x", {"fixedsys"}, id="what no face is long enough for"),
     ],
 )
 def test_faces_are_read_from_the_names_of_fonts(title: str, faces: set[str]) -> None:

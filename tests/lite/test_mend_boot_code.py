@@ -41,7 +41,7 @@ def _disk(path: Path, *entries: bytes, at: int, size: int = 8 << 20) -> Path:
     return path
 
 
-def _starts(disk: Path, seconds: float = 30) -> bytes:
+def _starts(disk: Path, seconds: float = 240) -> bytes:
     """What comes over the serial line until QEMU ends, or its time is up."""
     require_tool("qemu-system-x86_64")
     serial = disk.with_suffix(".serial")

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from builders import xp
 from builders.audited import Plant, facts_of
+from builders.cabinets import build_cabinet
 from builders.hive import Node
 from builders.memory_disks import memory_disk
 from builders.memory_files import MemoryFiles
 from byre.errors import ByreError
 from byre.lite.changes import Put
 from byre.lite.hive_editor import SetValue
-from byre.lite.mending import boot_files, portable
+from byre.lite.mending import boot_files, portable, sources
 from byre.lite.mending.autostart import plan as plan_autostart
 from byre.lite.mending.boot_code import MASTER_CODE
 from byre.lite.mending.boot_sector import mended_fields
@@ -147,3 +148,17 @@ def test_any_first_sector_is_planned_or_refused(sector: bytes, signed: bool, new
         assert isinstance(step.action, WriteSector)
         assert len(step.action.data) == 512
         assert step.action.offset + 512 <= len(data)
+
+
+def test_cabinets_beyond_what_is_kept_open_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile image has a dozen places for cabinets, each of which could be as large as memory is."""
+    places = [f"/WINDOWS/Driver Cache/i386/{name}.cab" for name in ("sp3", "driver")]
+    cabinets = {
+        path: build_cabinet({"a.sys": bytes(1000), f"of{index}.sys": b"MZ"}) for index, path in enumerate(places)
+    }
+    files = MemoryFiles(cabinets)
+    both = GuestSources(files, "/WINDOWS")
+    assert [both.find(f"of{index}.sys") is not None for index in range(2)] == [True, True]
+    monkeypatch.setattr(sources, "MAX_CABINETS", len(cabinets[places[0]]) + 10)
+    first = GuestSources(files, "/WINDOWS")
+    assert [first.find(f"of{index}.sys") is not None for index in range(2)] == [True, False]

@@ -20,7 +20,7 @@ from byre.filesystems.opening import OpenVolume, open_volumes
 from byre.lite import ntfs_writer
 from byre.lite.applying import apply_changes
 from byre.lite.changes import Remove
-from byre.lite.second_reader import compare_ntfs, list_ntfs
+from byre.lite.second_reader import Listing, compare_ntfs, list_ntfs
 from byre.lite.witnesses import asking
 
 pytestmark = pytest.mark.oracle
@@ -127,3 +127,23 @@ def test_a_volume_that_the_library_does_not_take_is_told(tmp_path: Path) -> None
                 list_ntfs(work, volume.partition)
         finally:
             work.close()
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [(b"N", b"")],
+        [(b"N", bytes(4))],
+        [(b"N", b"\1\0\0\0" + bytes(17))],
+        [(b"F", b"")],
+        [(b"F", bytes(24))],
+        [(b"N", b"\1\0\0\0" + bytes(18)), (b"F", bytes(24)), (b"F", bytes(24))],
+    ],
+)
+def test_a_listing_can_not_go_on_for_ever(messages: list[tuple[bytes, bytes]]) -> None:
+    """The program reads a hostile volume: what it sends may be anything, and each message is kept."""
+    listing = Listing()
+    for letter, data in messages[:-1]:
+        listing.take(letter, data)
+    with pytest.raises(CorruptImageError, match="said what it may not"):
+        listing.take(*messages[-1])

@@ -414,3 +414,10 @@ def test_a_copy_of_a_code_page_that_goes_leaves_the_code_page_installed() -> Non
     copy = f"{xp.SYSTEM32}/dllcache/c_437.nls"
     plan = plan_of(Choice(None, drop=(copy,)), Plant(write={copy: b"copy"}))
     assert plan.removed == (copy,) and [step.kind for step in plan.steps if step.kind == "code page"] == []
+
+
+def test_a_second_system_on_the_volume_keeps_programs_that_it_may_share() -> None:
+    other = {"/WINNT/system32/config/SYSTEM": b"regf", "/WINNT/system32/ntoskrnl.exe": b"MZ"}
+    alone, beside = _plan(), _plan(write=other)
+    assert alone.reasons == ()
+    assert {(each.part, each.path) for each in beside.reasons} == {("player", LIBRARY)}

@@ -76,7 +76,7 @@ def test_audit_boots_and_says_whether_it_was_right(tmp_path: Path) -> None:
     """The audit finds nothing to start, and the machine says so too; q35 has its own line."""
     image = message_disk(tmp_path, "Missing operating system")
     page, copy = tmp_path / "report.html", tmp_path / "report.json"
-    done = byre("audit", image, "--boot", "--report", page, "--report", copy, "--no-cache", status=2, timeout=120)
+    done = byre("audit", image, "--boot", "--report", page, "--report", copy, "--no-cache", status=2)
     assert "agrees" in done.stdout.split("boot test of")[1]
     assert "Missing operating system" in done.stdout
     (boot,) = json.loads(copy.read_text())["boots"]

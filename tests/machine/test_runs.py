@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from byre.errors import MissingError, StorageError
-from byre.machine.runs import claim, clean, find, private_folder, runs, scratch_folder, start_of
+from byre.machine.runs import GRACE_SECONDS, claim, clean, find, private_folder, runs, scratch_folder, start_of
 
 
 @pytest.fixture
@@ -87,6 +89,32 @@ def test_a_record_cannot_name_files_elsewhere_for_removal(base: Path, tmp_path: 
 def test_a_recycled_process_number_is_not_taken_for_the_machine(base: Path) -> None:
     crashed(base, overlay=base / "none", pid=os.getpid(), begun=start_of(os.getpid()) + 1)
     assert runs(base=base) == ()
+
+
+def test_a_machine_is_starting_until_its_owner_says_that_it_has_started(base: Path) -> None:
+    """QEMU's number is written down before that, so that whoever finds its owner dead can end it."""
+    taken = claim("xp", base=base)
+    states = []
+    for known in ({}, {"pid": os.getpid(), "begun": start_of(os.getpid())}, {"started": 1.0}):
+        taken.record(**known)
+        states.append(find("xp", base=base).state)
+    assert states == ["starting", "starting", "running"]
+    taken.release()
+
+
+def test_two_who_look_at_once_see_that_a_run_is_dead(base: Path) -> None:
+    crashed(base, overlay=base / "none", pid=999_999_999, begun=5)
+    with (base / "xp" / "owner.lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # as the other one does, for a moment
+        assert runs(base=base) == ()
+
+
+def test_a_folder_that_has_no_lock_yet_is_another_starts(base: Path) -> None:
+    (base / "xp").mkdir()
+    assert clean(base=base) == ()
+    old = time.time() - 2 * GRACE_SECONDS
+    os.utime(base / "xp", (old, old))
+    assert clean(base=base) == ("xp",)
 
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:

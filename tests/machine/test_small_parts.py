@@ -106,14 +106,14 @@ def test_what_qemu_says_comes_with_a_next_step(words: str, step: str) -> None:
 
 
 def test_a_qemu_that_stays_silent_is_an_error_within_the_time(tmp_path: Path) -> None:
-    process = start(["sleep", "30"], tmp_path)
-    began = time.monotonic()
+    process = start(["sleep", "86400"], tmp_path)
     try:
         with pytest.raises(QmpSilentError):
             process.connect(timeout=0.6)
+        assert process.process.poll() is None, "it was silent until the time was up"
     finally:
         process.end()
-    assert time.monotonic() - began < 10 and process.process.poll() is not None
+    assert process.process.poll() is not None
 
 
 def test_an_account_may_open_what_owner_group_and_mode_allow(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_frames_reach_the_other_guests_and_not_their_sender(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         guest = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         guest.bind(str(tmp_path / name / "net.sock"))
-        guest.settimeout(5)
+        guest.settimeout(60)
         guests.append(guest)
         relays.append(Relay(tmp_path / name))
     guests[0].sendto(b"frame", str(tmp_path / "one" / "relay.sock"))

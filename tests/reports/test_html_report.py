@@ -146,6 +146,7 @@ def browse(page: Path, listener: Listener, profile: Path, *options: str) -> str:
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",
+        "--disable-dev-shm-usage",  # what is shared memory in a container is too small, and guests' memory lies there
         "--no-first-run",
         "--disable-background-networking",
         "--disable-component-update",

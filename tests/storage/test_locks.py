@@ -48,7 +48,7 @@ def qemu_io_holding(path: Path, *options: str, format: str = "raw") -> Iterator[
     finally:
         process.stdin.write("quit\n")
         process.stdin.close()
-        process.wait(10)
+        process.wait(120)
         process.stdout.close()
 
 
@@ -68,14 +68,14 @@ def storage_daemon_holding(path: Path, folder: Path) -> Iterator[None]:
         ]
     )
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not socket.exists() or not locks.in_use(path):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
 
 
 def test_an_image_nobody_has_open_is_not_in_use(image: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from byre.windows.redaction import redact_text
+from effort import at_most
 
 SECRET = "Sw0rdf1sh"
 
@@ -54,7 +55,6 @@ def test_the_rest_of_the_text_stays() -> None:
     assert redact_text("get.exe http://u:p@host/a?b=c -o x") == "get.exe http://(hidden)@host/a?(hidden) -o x"
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "piece",
     [
@@ -75,5 +75,6 @@ def test_the_rest_of_the_text_stays() -> None:
     ],
 )
 def test_a_long_hostile_text_takes_no_long_time(piece: str) -> None:
-    told = redact_text(piece * (2_000_000 // len(piece)))
+    with at_most(seconds=20):
+        told = redact_text(piece * (2_000_000 // len(piece)))
     assert len(told) < 200_000

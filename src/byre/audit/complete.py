@@ -114,6 +114,10 @@ def _boot_sector(facts: Facts, index: int) -> Iterator[Finding | Unread]:
     if facts.kind == "nt5" and sector.signature and not (sector.heads and sector.sectors_per_track):
         said = f"{sector.heads} heads, {sector.sectors_per_track} sectors for each track"
         yield Finding("BOOT-004", where, said, "'A disk read error occurred' where the firmware is old")
+    elif facts.kind == "nt5" and sector.signature and sector.geometry is not None:
+        right = "{} and {}".format(*sector.geometry)
+        said = f"{sector.heads} heads, {sector.sectors_per_track} sectors for each track, where a BIOS has {right}"
+        yield Finding("BOOT-004", where, said, "'A disk read error occurred', or a black screen")
 
 
 def _no_system(facts: Facts) -> Iterator[Finding | Unread]:

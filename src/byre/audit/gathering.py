@@ -34,6 +34,7 @@ from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.volumes.boot_code import recognise_master, recognise_volume
+from byre.volumes.geometry import needs_geometry, right_geometry, table_geometries
 from byre.windows.fact import Fact, absent, attempt, unknown
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
@@ -211,11 +212,16 @@ def _master_boot_record(sector: bytes) -> MasterBootRecord:
     return MasterBootRecord(sector[510:512] == b"\x55\xaa", any(sector[:440]), recognise_master(sector))
 
 
-def boot_sector(sector: bytes) -> BootSector:
-    """The fields of a partition's first sector that NTFS and FAT have in common."""
+def boot_sector(sector: bytes, master: bytes = b"", disk_size: int = 0) -> BootSector:
+    """The fields of a partition's first sector that NTFS and FAT have in common. ``master``: the disk's first
+    sector, whose table tells a geometry as well."""
     sectors, heads, hidden = struct.unpack_from("<HHI", sector, 0x18)
     signed, code = sector[510:512] == b"\x55\xaa", any(sector[0x54:510])
-    return BootSector(signed, code, sectors, heads, hidden, recognise_volume(sector))
+    known = recognise_volume(sector)
+    right = None
+    if disk_size and heads and sectors and needs_geometry(known):
+        right = right_geometry(heads, sectors, disk_size, table_geometries(master))
+    return BootSector(signed, code, sectors, heads, hidden, known, right)
 
 
 def _volume(disk: Disk, volume: OpenVolume) -> VolumeState:
@@ -223,7 +229,11 @@ def _volume(disk: Disk, volume: OpenVolume) -> VolumeState:
     boot: Fact[BootSector] = absent()
     if part.start + 512 <= disk.size:
         boot = attempt(
-            lambda: boot_sector(disk.read(part.start, BOOT_AREA if part.start + BOOT_AREA <= disk.size else 512))
+            lambda: boot_sector(
+                disk.read(part.start, BOOT_AREA if part.start + BOOT_AREA <= disk.size else 512),
+                disk.read(0, 512) if part.role == "primary" else b"",
+                disk.size if part.role == "primary" else 0,
+            )
         )
     about = attempt(files.facts) if files is not None else None
     reason = str(volume.reason) if volume.reason else about.reason if about is not None else None

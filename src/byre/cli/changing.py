@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_write_options, open_image
@@ -17,7 +18,7 @@ from byre.reports.printable import shell_command
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from byre.disks.disk import Disk
+    from byre.disks.disk import Disk, SnapshotInfo
     from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
     from byre.disks.writer import Int64Array
@@ -108,13 +109,21 @@ def changing(args: argparse.Namespace) -> Iterator[tuple[Disk, ScratchDisk, Insp
             from byre.lite.saving import refuse_in_place
 
             if not args.dry_run:
-                refuse_in_place(disk)
-        folder = os.path.dirname(os.path.abspath(args.output or args.image))  # noqa: PTH100, PTH120
-        work = open_scratch(disk, folder)
+                refuse_in_place(disk, args.keep_as)
+        work = open_scratch(disk, scratch_folder(args.image, args.output))
         try:
             yield disk, work, Inspection(disk, name=args.image, partition=getattr(args, "partition", None))
         finally:
             work.close()
+
+
+def scratch_folder(image: str, output: str | None) -> str:
+    """Where the changes lie until they are published: beside the result, where room for it is needed anyhow. Without
+    one beside the image, or where that has no folder that can be written to, in the system's own for such files."""
+    import tempfile
+
+    beside = os.path.dirname(os.path.abspath(output or image))  # noqa: PTH100, PTH120
+    return beside if output or os.access(beside, os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def apply_plan(
@@ -148,11 +157,18 @@ def save(
         return Saved(args.output, None, applied)
     from byre.lite.saving import refuse_in_place, save_in_place
 
-    name = args.keep_as or f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    image = refuse_in_place(disk)
+    name = args.keep_as or _unused(f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", image.snapshots())
     total = sum(stop - start for start, stop in work.changes())
     with out.progress("writing", total) as bar:
-        kept = save_in_place(refuse_in_place(disk), work, name, left_out=left_out, advance=bar.advance)
+        kept = save_in_place(image, work, name, left_out=left_out, advance=bar.advance)
     return Saved(args.image, kept.name, applied)
+
+
+def _unused(name: str, snapshots: Sequence[SnapshotInfo]) -> str:
+    """A snapshot's name that isn't taken: two changes may fall into one second."""
+    taken = {each.name for each in snapshots}
+    return next(each for each in chain([name], (f"{name} ({number})" for number in count(2))) if each not in taken)
 
 
 def run_change(
@@ -160,21 +176,32 @@ def run_change(
     out: Output,
     verb: str,
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
+    *,
+    details: Sequence[str] = (),
 ) -> int:
-    """The whole of a simple verb: plan, apply, save, tell."""
+    """The whole of a simple verb: plan, apply, save, tell. ``details``, which ``plan`` may add to, are what a dry run
+    says besides: it knows files only."""
+    from byre.lite.applying import check_changes, refuse_sleeping
+    from byre.lite.outcome import prove_outcome
+
     check_destination(args)
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
+        refuse_sleeping(guest.volumes)
         if args.dry_run:
+            for volume, changes in steps:
+                check_changes(volume, changes)
             rows = [_said(change) for _, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
-            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
+            if details:
+                payload["edits"] = list(details)
+            said = [*details, *rows] or ["change nothing"]
+            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in said)))
             return 0
-        from byre.lite.applying import refuse_asleep
-
-        refuse_asleep(guest.volumes)
-        saved = save(args, disk, work, apply_plan(work, steps, out), out, verb=verb)
-    tell(args, out, verb, saved)
+        applied = apply_plan(work, steps, out)
+        prove_outcome(work, steps)
+        saved = save(args, disk, work, applied, out, verb=verb)
+    tell(args, out, verb, saved, {change.path for _, changes in steps for change in changes if _is_folder(change)})
     return 0
 
 
@@ -190,22 +217,33 @@ def byre_command(verb: str, *words: str) -> str:
     return shell_command(("byre", *verb.split(), *dashes, *words))
 
 
-def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:
+def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved, folders: Collection[str]) -> None:
+    """``folders``: which of what was written are folders."""
     payload = {"image": args.image, "dry_run": False, **saved.payload()}
-    removed, written = len(payload["removed"]), len(payload["written"])
+    removed, made = len(payload["removed"]), sum(path in folders for path in payload["written"])
+    written = len(payload["written"]) - made
     parts = []
     if removed:
-        parts.append(f"removed {_count(removed)}, {format_size(payload['freed'])}")
+        gone = f"{removed} files and folders" if verb == "rm" and args.recursive else _count(removed, "file")
+        parts.append(f"removed {gone}, {format_size(payload['freed'])}")
+    if made:
+        parts.append(f"made {_count(made, 'folder')}")
     if written:
-        parts.append(f"wrote {_count(written)}")
+        parts.append(f"wrote {_count(written, 'file')}")
     text = "; ".join(parts) or "nothing to change"
     if saved.snapshot is not None:
         out.notice(undo(args.image, saved.snapshot))
     out.result(verb, payload, lambda console: console.print(printable(f"{text}: {saved.path}")))
 
 
-def _count(number: int) -> str:
-    return "1 file" if number == 1 else f"{number} files"
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
+
+
+def _is_folder(change: Change) -> bool:
+    from byre.lite.changes import MakeFolder
+
+    return isinstance(change, MakeFolder)
 
 
 def _said(change: Change) -> str:

@@ -94,6 +94,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     check_destination(args)
     if args.report is not None:
         refuse_taken(args.report)
+        if args.output and Path(args.output).resolve() == args.report.resolve():
+            raise UsageError("the report and the result would have the same name", path=args.report)
     if args.compress and not args.output:
         raise UsageError("--compress belongs to -o")
     if args.compress:
@@ -195,7 +197,7 @@ class _Run:
 
     def _look(self) -> tuple[Facts, SlimGuest]:
         from byre.audit.gathering import gather
-        from byre.lite.applying import refuse_asleep, refuse_unsafe
+        from byre.lite.applying import refuse_sleeping, refuse_unsafe
         from byre.lite.slimming.drives import drives_of
         from byre.lite.slimming.guest import read_slim_guest
 
@@ -204,7 +206,7 @@ class _Run:
             raise UnsupportedError("has no installed Windows", path=self.args.image, hint="'byre rm' removes files.")
         volume = self._volume(facts.guest.volume)
         try:
-            refuse_asleep(self.inspection.volumes)
+            refuse_sleeping(self.inspection.volumes)
             refuse_unsafe(volume)
         except ByreError as error:
             if not self.args.dry_run:

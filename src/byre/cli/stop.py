@@ -23,6 +23,10 @@ EXAMPLES = """
   byre stop xp --patience 300
   byre stop xp --now             pulls the plug
 """
+START_SECONDS = 120.0
+"""How long a machine that is being started may take to be in its owner's hands."""
+END_SECONDS = 60.0
+"""How long a machine that was ended may take to write what it has to."""
 VERDICTS = """\
    0 it has shut down
    1 it was ended
@@ -44,9 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, out: Output) -> int:
     from byre.machine.qemu.process import monitor
-    from byre.machine.runs import find
 
-    found = find(args.name)
+    found = _started(args.name)
     how = "quit"
     with monitor(found.folder) as qmp:
         if not args.now and found.acpi:
@@ -57,9 +60,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if how == "asked" and not _gone(found, args.patience):
         how = "left" if found.keep else "quit"
     if how == "quit":
-        with monitor(found.folder) as qmp, contextlib.suppress(ByreError):
+        with contextlib.suppress(ByreError), monitor(found.folder) as qmp:  # it may have ended just now
             qmp.execute("quit")
-        if not _gone(found, 20):
+        if not _gone(found, END_SECONDS):
             raise StorageError(f"{found.name} doesn't end", hint=f"Its process is {found.pid}: kill {found.pid}.")
     sentence = {
         "asked": "has shut down",
@@ -69,6 +72,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
     payload = {"name": found.name, "ended": how}
     out.result("stop", payload, lambda console: console.print(f"{found.name} {sentence}"))
     return {"asked": 0, "quit": 1, "left": 2}[how]
+
+
+def _started(name: str) -> Run:
+    """The machine, once its owner has it in hand: one that quits before looks to its owner as if it had died, or as
+    if it couldn't take the state that it was to resume from."""
+    from byre.machine.runs import find
+
+    until = time.monotonic() + START_SECONDS
+    while (found := find(name)).state == "starting" and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
 
 
 def _gone(run: Run, patience: float) -> bool:

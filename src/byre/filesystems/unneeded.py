@@ -18,6 +18,7 @@ from byre.extents import Kind
 from byre.filesystems.base import Entry, FileSystem, VolumeFacts
 from byre.filesystems.opening import OpenVolume, open_volumes, read_partitions
 from byre.volumes.partition import whole
+from byre.volumes.types import PIECES
 
 EMPTIED = ("/pagefile.sys", "/hiberfil.sys")
 """Files whose contents no shut-down system needs: they keep their size and read as zeros."""
@@ -56,6 +57,7 @@ def find_unneeded(disk: Disk, *, what: str = "", checked_later: bool = False) ->
         if volume.filesystem is None or volume.filesystem.type not in JUDGED:
             continue
         judged = True
+        _refuse_piece(volume, name, what)
         facts = volume.filesystem.facts()
         _require_sound(volume, facts, name, what, checked_later=checked_later)
         for slice_ in volume.filesystem.free_extents():
@@ -72,6 +74,17 @@ def find_unneeded(disk: Disk, *, what: str = "", checked_later: bool = False) ->
             f"{what}has no file system whose free space Byre can tell", path=name, expected="NTFS, FAT or exFAT"
         )
     return Unneeded(_sorted(pieces), free, emptied, tuple(files))
+
+
+def _refuse_piece(volume: OpenVolume, name: str, what: str) -> None:
+    """What a volume in pieces calls free may be another volume's, even where each cluster is inside its partition."""
+    piece = PIECES.get(volume.partition.type)
+    if piece is not None:
+        raise UnsupportedError(
+            f"{what}partition {volume.partition.index}: free space can't be trusted: the partition is {piece}",
+            path=name,
+            found=f"type {volume.partition.type}",
+        )
 
 
 def _require_sound(volume: OpenVolume, facts: VolumeFacts, name: str, what: str, *, checked_later: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, UnsupportedError, UsageError
 from byre.extents import Kind
-from byre.filesystems.base import FileSystem
+from byre.filesystems.base import FileExtents, FileSystem
 from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
@@ -15,6 +15,7 @@ from byre.lite import fat_writer, ntfs_writer
 from byre.lite.changes import Applied, Change, Overwrite
 from byre.lite.guards import from_inside
 from byre.lite.ntfs_writer import Advance
+from byre.volumes.types import PIECES
 
 
 def _quiet(amount: int) -> None:
@@ -26,14 +27,15 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
     files = volume.filesystem
     if files is None and volume.reason is not None:
         raise volume.reason
-    if isinstance(files, NtfsFileSystem):
-        ntfs_writer.refuse_unsafe(files)
-    elif isinstance(files, FatFileSystem):
-        fat_writer.refuse_unsafe(files)
-    else:
+    if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
         raise UnsupportedError(
             f"{volume.type or 'unknown'} volumes are not changed by Byre", hint="NTFS and FAT are."
         )
+    _refuse_piece(volume, files.volume.name)
+    if isinstance(files, NtfsFileSystem):
+        ntfs_writer.refuse_unsafe(files)
+    else:
+        fat_writer.refuse_unsafe(files)
     report = files.check()
     if report.corruptions:
         first = next((each for each in report.problems if each.kind == "corruption"), None)
@@ -46,9 +48,20 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
     return files
 
 
-def refuse_asleep(volumes: Iterable[OpenVolume]) -> None:
-    """Raise UnsupportedError where a hibernated session lies on any volume of the disk, or that can't be told: the
-    system that sleeps there has all of them open, and goes on with what it remembers of them."""
+def _refuse_piece(volume: OpenVolume, name: str) -> None:
+    piece = PIECES.get(volume.partition.type)
+    if piece is not None:
+        raise UnsupportedError(
+            f"the partition is {piece}: it is not changed from outside",
+            path=name,
+            found=f"partition {volume.partition.index}, type {volume.partition.type}",
+            hint="Change it from inside the guest, or copy its files to a basic disk.",
+        )
+
+
+def refuse_sleeping(volumes: Iterable[OpenVolume]) -> None:
+    """UnsupportedError where a volume holds a hibernated session, or may, whichever is to be changed: the system that
+    sleeps there has the others open too, and goes on with what it remembers of them."""
     for volume in volumes:
         files = volume.filesystem
         if not isinstance(files, (NtfsFileSystem, FatFileSystem)):
@@ -57,9 +70,10 @@ def refuse_asleep(volumes: Iterable[OpenVolume]) -> None:
         if asleep is not False:
             said = "holds a hibernated session" if asleep else "may hold a hibernated session"
             raise UnsupportedError(
-                f"partition {volume.partition.index} {said}: no volume of the disk must be changed",
+                f"partition {volume.partition.index} {said}: no volume of the disk is changed",
                 path=files.volume.name,
-                hint=from_inside(files.volume.name),
+                hint=f"{from_inside(files.volume.name)} Or 'byre mend IMAGE hibernation --discard-session' gives up "
+                "what was open.",
             )
 
 
@@ -79,6 +93,7 @@ def apply_changes(
     rest = [change for change in changes if not isinstance(change, Overwrite)]
     if isinstance(files, NtfsFileSystem):
         script = ntfs_writer.make_script(files, rest)
+        ntfs_writer.refuse_full(files, script)
         done = ntfs_writer.apply_script(work, volume.partition, script, advance=advance)
     else:
         assert isinstance(files, FatFileSystem)
@@ -87,9 +102,33 @@ def apply_changes(
     return Applied(done.removed, written, done.freed, done.confined)
 
 
+def check_changes(volume: OpenVolume, changes: Sequence[Change]) -> None:
+    """Raise what ``apply_changes`` would raise, as far as that is known without reading what is put in: nothing is
+    written."""
+    files = refuse_unsafe(volume)
+    for change in changes:
+        if isinstance(change, Overwrite):
+            _overwritable(files, change)
+    rest = [change for change in changes if not isinstance(change, Overwrite)]
+    if isinstance(files, NtfsFileSystem):
+        ntfs_writer.refuse_full(files, ntfs_writer.make_script(files, rest))
+    else:
+        assert isinstance(files, FatFileSystem)
+        fat_writer.check(files, rest)
+
+
 def overwrite(work: ScratchDisk, files: FileSystem, change: Overwrite) -> None:
     """Put other bytes where a file's bytes lie. Raises UsageError for another size, UnsupportedError where its bytes
     aren't all on the disk as they are (resident, compressed, sparse)."""
+    extents = _overwritable(files, change)
+    for start, length, disk in zip(
+        extents["start"].tolist(), extents["length"].tolist(), extents["disk"].tolist(), strict=True
+    ):
+        work.write(disk, change.data[start : start + length])
+
+
+def _overwritable(files: FileSystem, change: Overwrite) -> FileExtents:
+    """Where the file's bytes lie, where all of them may be replaced."""
     entry = files.lookup(change.path)
     if entry.is_dir or entry.size != len(change.data):
         raise UsageError(
@@ -103,7 +142,4 @@ def overwrite(work: ScratchDisk, files: FileSystem, change: Overwrite) -> None:
         raise UnsupportedError(
             "its bytes don't lie on the disk as they are (compressed, sparse or never written)", path=change.path
         )
-    for start, length, disk in zip(
-        extents["start"].tolist(), extents["length"].tolist(), extents["disk"].tolist(), strict=True
-    ):
-        work.write(disk, change.data[start : start + length])
+    return extents

@@ -186,22 +186,22 @@ class _Editor:
             return known
         count, top = self._u32(cell, _SUBKEYS), self._u32(cell, _SUBKEY_LIST)
         found: list[int] = []
-        if count:
-            self._read_list(top, found)
+        if 0 < count <= len(self.cells.data) // KEY_NODE.size:
+            self._read_list(top, found, count)
         if len(found) != count:
             raise self._damaged("a list of subkeys is wrong", cell)
         return self._subkeys.setdefault(cell, _by_name(found, self._name))
 
-    def _read_list(self, listed: int, found: list[int], depth: int = 0) -> None:
+    def _read_list(self, listed: int, found: list[int], most: int, depth: int = 0) -> None:
         data = self.cells.read(listed)
         kind, count = data[:2], int.from_bytes(data[2:4], "little")
         step = {b"lf": 8, b"lh": 8, b"li": 4, b"ri": 4}.get(kind)
-        if step is None or 4 + count * step > len(data) or depth > 1:
+        if step is None or 4 + count * step > len(data) or depth > 1 or len(found) > most:
             raise self._damaged("a list of subkeys is damaged", listed)
         for at in range(4, 4 + count * step, step):
             below = int.from_bytes(data[at : at + 4], "little")
             if kind == b"ri":
-                self._read_list(below, found, depth + 1)
+                self._read_list(below, found, most, depth + 1)
             else:
                 found.append(below)
 

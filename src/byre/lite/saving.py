@@ -8,11 +8,11 @@ import numpy as np
 
 from byre.disks.disk import Disk, SnapshotInfo
 from byre.disks.qcow2.image import open_disk as open_qcow2
-from byre.disks.qcow2.snapshots import create_snapshot
+from byre.disks.qcow2.snapshots import create_snapshot, refuse_new_snapshot
 from byre.disks.qcow2.writing import WritableQcow2Disk
 from byre.disks.scratch import ScratchDisk
 from byre.disks.writer import Int64Array
-from byre.errors import StorageError, UnsupportedError
+from byre.errors import ByreError, InterruptedByUserError, UnsupportedError
 from byre.extents import Kind
 from byre.filesystems.ntfs.untouched import touched
 
@@ -24,8 +24,9 @@ def _quiet(amount: int) -> None:
     return None
 
 
-def refuse_in_place(disk: Disk) -> WritableQcow2Disk:
-    """The disk, where it can be changed in place behind a snapshot; UnsupportedError says why not, before any work.
+def refuse_in_place(disk: Disk, snapshot: str | None = None) -> WritableQcow2Disk:
+    """The disk, where it can be changed in place behind a snapshot, of that name if one is wanted; UnsupportedError,
+    ExistsError or UsageError say why not, before any work.
 
     Needs a qcow2 image of one's own clusters, opened for writing.
     """
@@ -41,6 +42,7 @@ def refuse_in_place(disk: Disk) -> WritableQcow2Disk:
             path=disk.storage.name,
             hint="Write a new image: -o OUT.qcow2.",
         )
+    refuse_new_snapshot(disk.header, disk.snapshots(), snapshot, path=disk.storage.name)
     return disk
 
 
@@ -58,11 +60,28 @@ def save_in_place(
     holds on to what they held.
 
     ``disk`` is stale afterwards and is only to be closed. Raises ExistsError where the snapshot's name is taken,
-    StorageError where it can't be written: the image then shows what it showed before, unless only the very last
-    flush failed; the error names the snapshot.
+    StorageError where it can't be written, InterruptedByUserError where the user stops it: the image then shows what
+    it showed before, unless only the very last flush was missing; the error names the snapshot.
     """
     refuse_in_place(disk)
-    kept = create_snapshot(disk.storage, snapshot).snapshot
+    kept: SnapshotInfo | None = None
+    try:
+        kept = create_snapshot(disk.storage, snapshot).snapshot
+        _switch(disk, work, left_out, advance)
+    except ByreError as error:
+        if kept is not None:
+            said = _way_back(kept.name)
+            error.hint = f"{error.hint} {said}" if error.hint else said
+        raise
+    except KeyboardInterrupt as interrupt:
+        what = "interrupted: the image shows what it showed before, or all of the change"
+        hint = _way_back(snapshot) if kept is not None else f"Its snapshot {snapshot!r} may have been taken by then."
+        raise InterruptedByUserError(what, path=disk.storage.name, hint=hint) from interrupt
+    return kept
+
+
+def _switch(disk: WritableQcow2Disk, work: ScratchDisk, left_out: Int64Array | None, advance: Advance) -> None:
+    """Write the changes beside the state that a snapshot just kept, and show them at once."""
     fresh = open_qcow2(disk.storage, disk.context)  # what was in memory of the tables has moved
     assert isinstance(fresh, WritableQcow2Disk)
     try:
@@ -76,14 +95,13 @@ def save_in_place(
         for start, stop in given_up:
             fresh.discard(start, stop - start)
         fresh.release()
-    except StorageError as error:
-        said = f"What the image was is its snapshot {kept.name!r}: revert to it, or delete it to have its room back."
-        error.hint = f"{error.hint} {said}" if error.hint else said
-        raise
     finally:
         if fresh.source.backing is not None:
             fresh.source.backing.close()  # its own; the image's storage is the caller's
-    return kept
+
+
+def _way_back(name: str) -> str:
+    return f"What the image was is its snapshot {name!r}: revert to it, or delete it to have its room back."
 
 
 def _stored_clusters(ranges: Int64Array | None, disk: WritableQcow2Disk) -> list[tuple[int, int]]:

@@ -32,23 +32,26 @@ _DOS = 2
 @dataclass(slots=True)
 class Listing:
     """What the other reader found, as tables in pieces. Filled message by message. ``heads``: of ``_NAME``;
-    ``texts``: their names in UTF-16, one after the other; ``files``: of ``_FILE``, each file once."""
+    ``texts``: their names in UTF-16, one after the other; ``files``: of ``_FILE``, each file once. ``count`` and
+    ``opened``: how many rows ``heads`` and ``files`` have."""
 
     heads: list[np.ndarray] = field(default_factory=list)
     texts: list[bytes] = field(default_factory=list)
     files: list[np.ndarray] = field(default_factory=list)
     count: int = 0
+    opened: int = 0
 
     def take(self, letter: bytes, data: bytes) -> None:
         """One message of the program; CorruptImageError where it isn't one."""
         if letter == b"F":
-            if len(data) % _FILE.itemsize:
+            self.opened += len(data) // _FILE.itemsize
+            if not data or len(data) % _FILE.itemsize or self.opened > self.count:  # each has a name
                 raise _nonsense("a listing of files")
             self.files.append(np.frombuffer(data, dtype=_FILE))
             return
         count = int.from_bytes(data[:4], "little")
         end = 4 + count * _NAME.itemsize
-        if len(data) < 4 or end > len(data):
+        if not count or end > len(data):
             raise _nonsense("a listing of names")
         heads = np.frombuffer(data[4:end], dtype=_NAME)
         if len(data) != end + 2 * int(heads["length"].sum()):

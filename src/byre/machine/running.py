@@ -28,6 +28,8 @@ from byre.storage.urls import is_url
 
 Say = Callable[[str], None]
 POLL_SECONDS = 0.25
+END_SECONDS = 60.0
+"""How long a QEMU that has closed its monitor may take to end: it may still be writing to a slow disk."""
 RETRY_SECONDS = 5.0
 """How often a machine that waits for room on the host's disk is tried again."""
 
@@ -119,7 +121,7 @@ class Running:
 
     def _ended(self, began: float) -> Ending:
         assert self.process is not None
-        if not self.process.ended(10) or self.process.process.returncode != 0:
+        if not self.process.ended(END_SECONDS) or self.process.process.returncode != 0:
             raise self.process.died()
         how = "asked" if self._asked_at is not None else "shutdown" if self._by_guest else "stopped"
         return Ending(how, time.monotonic() - began, self.resets)
@@ -243,6 +245,7 @@ class Running:
             relay = Relay(folder, owner=owner)
             self._closing.callback(relay.close)
         self._start(source, drive)
+        self.taken.record(started=time.time())
         # QEMU has them open by now: without names they go with QEMU's last breath, whatever ends that.
         for open_by_now in (overlay, iso):
             open_by_now.unlink(missing_ok=True)
@@ -304,7 +307,7 @@ class Running:
         stdin = sys.stdin.fileno() if self.wishes.console else None
         command = command_line(machine, drive, options)
         self.process = start(command, folder, user=self.user, stdin=stdin, dies_with_us=not self.wishes.keep)
-        self.taken.record(pid=self.process.pid, begun=start_of(self.process.pid), started=time.time())
+        self.taken.record(pid=self.process.pid, begun=start_of(self.process.pid))
         try:
             watch = self.process.connect()
             if options.network == "none" and machine.network.value != "none":

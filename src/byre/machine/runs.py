@@ -30,13 +30,16 @@ MAX_RECORD = 1 << 16
 MAX_SAME_NAME = 100
 MAX_SOCKET_PATH = 100
 """Of 108 bytes that the system takes, with room for the longest name of a socket."""
+GRACE_SECONDS = 60
+"""How old a folder without a lock must be to count as left behind: its owner takes the lock right after making it,
+but on a loaded host other processes may come between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One machine. ``started`` is seconds since 1970; ``state`` is ``running``, ``orphaned`` (QEMU runs, its owner
-    has died) or ``starting``. ``begun`` is the kernel's start time of QEMU's process, which tells it from a
-    later one of the same number."""
+    has died) or ``starting``: it has no ``started`` yet. ``begun`` is the kernel's start time of QEMU's process,
+    which tells it from a later one of the same number."""
 
     name: str
     folder: Path
@@ -199,10 +202,10 @@ def _all(base: Path) -> Iterator[Run]:
     for folder in folders:
         run = _read(folder)
         if not _is_free(folder / LOCK):
-            yield run if run.pid else replace(run, state="starting")
+            yield run if run.started else replace(run, state="starting")
         elif run.pid and start_of(run.pid) == run.begun and run.begun:
             yield replace(run, state="orphaned")
-        elif time.time() - _made(folder) > 2 or run.pid:  # a folder without a lock may be about to get it
+        elif time.time() - _made(folder) > GRACE_SECONDS or run.pid:  # it may be about to get its lock
             yield replace(run, state="dead")
 
 
@@ -228,12 +231,13 @@ def _read(folder: Path) -> Run:
 
 
 def _is_free(lock: Path) -> bool:
+    """Whether no owner holds it. Asked with a shared lock, so that two who ask don't take each other for one."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
     finally:

@@ -330,7 +330,10 @@ def _receive(client: socket.socket, length: int, deadline: float | None = None) 
     view = memoryview(buffer)
     while view:
         if deadline is not None:
-            client.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("it has taken too long")
+            client.settimeout(left)
         count = client.recv_into(view)
         if not count:
             raise EOFError("the client went away")

@@ -70,3 +70,10 @@ GPT_TYPES = {
     "aa31e02a-400f-11db-9590-000c2911d1b8": "VMware VMFS",
 }
 GPT_LDM = frozenset({"5808c8aa-7e8f-42e0-85d2-e1e90434cfb3", "af9b60a0-1431-4f62-bc68-3311714a69ad"})
+PIECES = {
+    **dict.fromkeys((f"{LDM:#04x}", *GPT_LDM), "a dynamic disk's, whose volumes may be mirrored or lie in pieces"),
+    **dict.fromkeys(("0x86", "0x87"), "a piece of a fault-tolerant set of Windows NT"),
+}
+"""Partition types whose bytes may not be a volume from start to end, with what such a partition is. A file system
+that begins there may count clusters which lie elsewhere as its own, or have a mirror that must stay the same: what is
+only read may be tried, nothing is written and nothing that it calls free is believed."""

@@ -8,18 +8,22 @@ from typing import Any
 
 import pytest
 
+from builders.nt_memory import NtMemory, Spec
 from builders.opened import kept_open
 from byre.errors import StorageError
 from byre.machine.qemu.qmp import Event
 from byre.machine.watch.probe import Probe
 from byre.machine.watch.ram import Ram
 
+UNPAGED = "CPU#0\nEIP=0000fff0 EFL=00000002 HLT=0\nCR0=60000010 CR2=0 CR3=00000000 CR4=00000000"
+
 
 class Monitor:
     """A machine whose screen is off, with events to tell."""
 
-    def __init__(self, *events: Event) -> None:
+    def __init__(self, *events: Event, registers: str = UNPAGED) -> None:
         self.waiting = deque(events)
+        self.registers = registers
         self.commands: list[str] = []
         self.status = "running"
 
@@ -32,7 +36,7 @@ class Monitor:
         return "aGVsbG8NCmxvZ2luOiA=" if command == "ringbuf-read" else None
 
     def human(self, line: str) -> str:
-        return "CPU#0\nEIP=0000fff0 EFL=00000002 HLT=0\nCR0=60000010 CR2=0 CR3=00000000 CR4=00000000"
+        return self.registers
 
     def next_event(self, timeout: float) -> Event | None:
         return self.waiting.popleft() if self.waiting else None
@@ -62,6 +66,20 @@ def test_an_end_is_kept(event: Event, ended: str | None, tmp_path: Path) -> None
     watched = probe(tmp_path, event)
     watched.look()
     assert watched.look().ended == ended
+
+
+def test_memory_is_searched_at_a_reset_though_it_was_a_moment_ago(tmp_path: Path) -> None:
+    """A machine that resets at its STOP shows the STOP in that moment only."""
+    memory = NtMemory(Spec(bug_check=(0xD1, 1, 2, 3, 4)))
+    watched = probe(tmp_path)
+    assert watched.look().stop is None
+    watched.ram = kept_open(Ram.open(memory.save(tmp_path / "later")))
+    registers = f"CPU#0\nEIP=0 EFL=00000002 HLT=0\nCR0=80000011 CR2=0 CR3={memory.root:08x} CR4=00000000"
+    resets = Monitor(Event("SHUTDOWN", 0, {"guest": True, "reason": "guest-reset"}), registers=registers)
+    watched.monitor = resets
+    stop = watched.look().stop
+    assert stop is not None
+    assert (stop.code, stop.parameters) == (0xD1, (1, 2, 3, 4))
 
 
 def test_a_full_host_is_an_error_and_no_verdict(tmp_path: Path) -> None:

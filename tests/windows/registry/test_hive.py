@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.hive import Node, build_hive, expand_sz
+from builders.hive import Node, build_hive, build_repeating, expand_sz
 from byre.errors import ByreError, CorruptImageError
 from byre.windows.registry import open_hive
 from byre.windows.registry.layout import filetime_to_rfc3339
@@ -119,6 +119,18 @@ def test_a_loop_of_keys_ends() -> None:
     looped = open_hive(bytes(image), path="x")
     assert len(list(looped.walk())) == 3
     assert any("loop" in problem.what for problem in looped.problems)
+
+
+def test_what_is_named_again_and_again_takes_no_more_than_the_hive_holds() -> None:
+    image = build_repeating(4000)
+    hive = open_hive(image, path="SYSTEM")
+    values, keys = hive.root.subkey("Values"), hive.root.subkey("Keys")
+    assert values is not None and keys is not None
+    for _ in range(2):
+        assert sum(len(value.data) for value in values.values()) < 2 * len(image)
+        assert len(keys.subkeys()) < len(image) // 80 + 16
+    assert {"more data than the hive holds" in each.what for each in hive.problems} == {True, False}
+    assert any("says 16000000 subkeys" in each.what for each in hive.problems)
 
 
 def test_years_that_do_not_exist_are_none() -> None:

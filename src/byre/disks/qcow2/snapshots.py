@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,18 +57,10 @@ def create_snapshot(storage: Storage, name: str, *, created: float | None = None
 
     Raises ExistsError where a snapshot has that name or that id, UnsupportedError where the format can't.
     """
-    encoded = _checked_name(storage, name)
+    encoded = _checked_name(storage.name, name)
     found = prepare(storage, "taking a snapshot")
-    _check_free_name(found, name)
     header = found.header
-    if len(found.roots.snapshots) >= MAX_SNAPSHOTS:
-        raise UnsupportedError("has as many snapshots as the format allows", path=storage.name, found=MAX_SNAPSHOTS)
-    if max_refcount(header.refcount_order) < 2:
-        raise UnsupportedError(
-            "can't have snapshots: its refcounts are one bit wide, so no cluster can be shared",
-            path=storage.name,
-            hint="Convert the image to one with wider refcounts (refcount_bits=16).",
-        )
+    refuse_new_snapshot(header, [each.info for each in found.roots.snapshots], name, path=storage.name)
     l1 = _disk_part(found.roots.active, header, header.size)
     change = RefcountChange(found, TableSet.of(l1))
     change.plan()
@@ -93,12 +86,28 @@ def create_snapshot(storage: Storage, name: str, *, created: float | None = None
     return SnapshotChange(snapshot.info)
 
 
+def refuse_new_snapshot(header: Header, snapshots: Sequence[SnapshotInfo], name: str | None, *, path: str) -> None:
+    """Raise what ``create_snapshot`` would for an image with these snapshots; ``name`` None: any that is free."""
+    if name is not None:
+        _checked_name(path, name)
+        _check_free_name(snapshots, name, path=path)
+    if len(snapshots) >= MAX_SNAPSHOTS:
+        raise UnsupportedError("has as many snapshots as the format allows", path=path, found=MAX_SNAPSHOTS)
+    if max_refcount(header.refcount_order) < 2:
+        raise UnsupportedError(
+            "can't have snapshots: its refcounts are one bit wide, so no cluster can be shared",
+            path=path,
+            hint="Convert the image to one with wider refcounts (refcount_bits=16).",
+        )
+
+
 def rename_snapshot(storage: Storage, snapshot_id: str, name: str) -> SnapshotChange:
     """Give the snapshot with this exact id another name."""
-    encoded = _checked_name(storage, name)
+    encoded = _checked_name(storage.name, name)
     found = prepare(storage, "renaming a snapshot")
     index = _index_of(found, snapshot_id)
-    _check_free_name(found, name, besides=index)
+    others = [*found.roots.snapshots[:index], *found.roots.snapshots[index + 1 :]]
+    _check_free_name([each.info for each in others], name, path=storage.name)
     renamed = replace(found.roots.snapshots[index], name=encoded)
     snapshots = (*found.roots.snapshots[:index], renamed, *found.roots.snapshots[index + 1 :])
     change = RefcountChange(found, TableSet.empty())
@@ -247,24 +256,24 @@ def _index_of(found: Survey, snapshot_id: str) -> int:
     raise CorruptImageError(f"the snapshot with id {snapshot_id!r} is gone", path=found.storage.name)
 
 
-def _checked_name(storage: Storage, name: str) -> bytes:
+def _checked_name(path: str, name: str) -> bytes:
     encoded = name.encode("utf-8", "surrogateescape")
     if not 0 < len(encoded) <= MAX_NAME_BYTES or b"\0" in encoded:
         raise UsageError(
             "a snapshot's name has 1 to 255 bytes, none of them NUL",
-            path=storage.name,
+            path=path,
             found=f"{len(encoded)} bytes",
         )
     return encoded
 
 
-def _check_free_name(found: Survey, name: str, *, besides: int | None = None) -> None:
-    for index, snapshot in enumerate(found.roots.snapshots):
-        if index != besides and name in (snapshot.info.name, snapshot.info.id):
+def _check_free_name(snapshots: Sequence[SnapshotInfo], name: str, *, path: str) -> None:
+    for each in snapshots:
+        if name in (each.name, each.id):
             raise ExistsError(
                 f"has a snapshot {name!r} already",
-                path=found.storage.name,
-                found=f"id {snapshot.info.id}, name {snapshot.info.name!r}",
+                path=path,
+                found=f"id {each.id}, name {each.name!r}",
                 hint="Choose another name, or delete that one first.",
             )
 

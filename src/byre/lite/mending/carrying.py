@@ -13,7 +13,7 @@ from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
 from byre.filesystems.opening import OpenVolume
-from byre.lite.applying import apply_changes, refuse_asleep, refuse_unsafe
+from byre.lite.applying import apply_changes, check_changes, refuse_sleeping
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
@@ -21,6 +21,7 @@ from byre.lite.mending.disk import plan_disk
 from byre.lite.mending.plan import Mend, Options, Patient, Plan, Refusal, Step, WriteSector
 from byre.lite.mending.sessions import plan_session
 from byre.lite.mending.sources import GuestSources
+from byre.lite.outcome import prove_outcome
 from byre.lite.registry_changes import hive_changes
 from byre.windows.inspection import Inspection
 
@@ -51,16 +52,16 @@ class Prepared:
     refusals: tuple[Refusal, ...]
     volumes: tuple[tuple[OpenVolume, tuple[Change, ...]], ...]
     sectors: tuple[WriteSector, ...]
-    disk: tuple[OpenVolume, ...] = ()
-    """Every volume, to be changed or not."""
+    every: tuple[OpenVolume, ...]
+    """All volumes of the disk, changed or not."""
 
     def refuse_unsafe(self) -> None:
-        """Raise where a volume may not be changed: dirty, hibernated (any of the disk), damaged."""
-        if any(changes for _, changes in self.volumes):
-            refuse_asleep(self.disk)
+        """Raise where a volume may not be changed, or not so: dirty, hibernated, damaged, full."""
+        if self.volumes:
+            refuse_sleeping(self.every)
         for volume, changes in self.volumes:
             if changes:
-                refuse_unsafe(volume)
+                check_changes(volume, changes)
 
 
 def prepare(
@@ -90,13 +91,16 @@ def prepare(
         source = GuestSources(volume.filesystem, root, drivers)
         patient = Patient(facts, volume.filesystem, active.filesystem, root, source, options)
         plans = {mend.name: mend.plan(patient) for mend in mends}
+        first = next((name for name in ("portable", "boot") if name in plans), None)
+        if drivers is not None and first is not None and not (source.used or plans[first].refusals):
+            plans[first] += Plan(notes=(source.of_no_use(drivers),))
     else:
         reason = "no installed Windows or ReactOS was found"
         remedy = "see 'byre inspect' and 'byre audit' for what can't be read"
         refusals = (Refusal("the system", reason, remedy),)
     if "boot" in plans:
         plans["boot"] = below + plans["boot"]
-    if session.steps:
+    if session.steps or session.refusals:
         plans["hibernation"] = session
     mendings = tuple(Mending(mend, _of(findings, mend), plans[mend.name]) for mend in mends)
     steps = [step for each in mendings for step in each.plan.steps]
@@ -126,10 +130,15 @@ def _mend_disk(work: ScratchDisk, options: Options) -> Plan:
 
 
 def _discard_session(work: ScratchDisk, options: Options, image: str) -> Plan:
-    """Written at once as well: as long as a session is there, its volume is not changed."""
-    roots = Inspection(work, name=image).roots
-    files = roots[0][0].filesystem if roots else None
-    plan = plan_session(files, options) if files is not None else Plan()
+    """Written at once as well: as long as a session is there, no volume of the disk is changed. Of other systems'
+    volumes too."""
+    inspection = Inspection(work, name=image)
+    own = inspection.roots[0][0] if inspection.roots else None
+    plan = Plan()
+    for volume in inspection.volumes:
+        if volume.filesystem is not None:
+            where = "" if volume is own else f" of partition {volume.partition.index}"
+            plan += plan_session(volume.filesystem, options, where=where)
     for step in plan.steps:
         assert isinstance(step.action, WriteSector)
         work.write(step.action.offset, step.action.data)
@@ -169,6 +178,7 @@ def carry_out(
     done = tuple(apply_changes(work, volume, changes, advance=advance) for volume, changes in prepared.volumes)
     for sector in prepared.sectors:
         work.write(sector.offset, sector.data)
+    prove_outcome(work, prepared.volumes)
     return done
 
 

@@ -38,6 +38,9 @@ def plan_disk(disk: Disk, options: Options) -> Plan:
     if table.scheme == "gpt":
         reason = "a GPT isn't started by these systems under a BIOS"
         return Plan((), (Refusal("the partition table", reason, "copy the volume to a disk with an MBR"),))
+    if table.dynamic:
+        reason = "a dynamic disk: its volumes needn't be the partitions that the table shows"
+        return Plan((), (Refusal("the partition table", reason, "copy the volume to a basic disk"),))
     plan = plan_code(sector, new=options.new_mbr)
     chosen = plan.steps[0].action.data if plan.steps and isinstance(plan.steps[0].action, WriteSector) else sector
     volumes = open_volumes(disk, table)

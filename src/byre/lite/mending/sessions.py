@@ -32,14 +32,15 @@ def plan_hibernation(patient: Patient) -> Plan:
     return plan_session(patient.files, patient.options)
 
 
-def plan_session(files: FileSystem, options: Options) -> Plan:
-    """The first bytes of hiberfil.sys zeroed, which is how Windows itself gives a session up."""
+def plan_session(files: FileSystem, options: Options, *, where: str = "") -> Plan:
+    """The first bytes of hiberfil.sys zeroed, which is how Windows itself gives a session up. ``where``: said of the
+    volume, for those besides the system's."""
     if not files.facts().hibernated:
         return Plan()
     if not options.discard_session:
         reason = "what was open in it would be lost"
         remedy = "start the guest and shut it down from inside; or --discard-session gives it up"
-        return Plan((), (Refusal("the hibernated session", reason, remedy),))
+        return Plan((), (Refusal(f"the hibernated session{where}", reason, remedy),))
     try:
         extents = files.extents(files.lookup("/hiberfil.sys"))
     except MissingError:
@@ -47,6 +48,7 @@ def plan_session(files: FileSystem, options: Options) -> Plan:
     first = extents[0] if len(extents) else None
     if first is None or first["kind"] != Kind.DATA or int(first["length"]) < _HEADER or int(first["disk"]) % SECTOR:
         reason = "the file's first bytes don't lie on the disk as they are"
-        return Plan((), (Refusal("the hibernated session", reason, "start the guest and shut it down from inside"),))
-    said = "/hiberfil.sys: its first 4096 bytes zeroed, the session is given up"
+        remedy = "start the guest and shut it down from inside"
+        return Plan((), (Refusal(f"the hibernated session{where}", reason, remedy),))
+    said = f"/hiberfil.sys{where}: its first 4096 bytes zeroed, the session is given up"
     return Plan((Step(said, WriteSector(int(first["disk"]), bytes(_HEADER))),))

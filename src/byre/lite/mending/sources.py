@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from byre.windows.hives import list_folder
 from byre.windows.inf import MAX_INF
 
 MAX_FILE = 64 << 20
-MAX_CABINET = 512 << 20
+MAX_CABINET = 192 << 20
 """Service pack 3's driver.cab has 60 MB."""
+MAX_CABINETS = 256 << 20
+"""All of a guest's that are kept open together."""
 _CABINETS = ("sp4.cab", "sp3.cab", "sp2.cab", "sp1.cab", "driver.cab", "reactos.cab")
 """Newest first: a service pack's driver goes with its kernel. ReactOS has one cabinet, on its media."""
 _MACHINES = ("amd64", "i386")
@@ -23,6 +26,7 @@ _MACHINES = ("amd64", "i386")
 _PACKAGES = re.compile(r"(?:mshdc|disk|iastorv|lsi_scsi|lsi_sas)\.inf_[\w.]+", re.IGNORECASE)
 """Folders of Vista's and 7's driver store that hold drivers of controllers and disks."""
 MAX_PACKAGES = 64
+MAX_LOOKED_AT, MAX_DEPTH, SHOWN_FOLDERS = 2000, 5, 4
 
 
 class GuestSources:
@@ -34,7 +38,10 @@ class GuestSources:
         self._root = root
         self._given = _host_files(drivers) if drivers is not None else {}
         self._cabinets: dict[str, Cabinet | None] = {}
+        self._room = MAX_CABINETS
         self._store: list[str] | None = None
+        self.used = False
+        """Whether anything was taken from ``--drivers``."""
 
     def given(self, name: str) -> bool:
         return any(_of_host(self._given, name))
@@ -48,6 +55,13 @@ class GuestSources:
                     if data:
                         yield path.name, data
 
+    def of_no_use(self, folder: Path) -> str:
+        """What is said of an owner's folder of which nothing was taken: mostly it is one too far up."""
+        said = f"nothing was taken from {folder}: no .inf in it is of a disk controller, and nothing else was missing"
+        below = sorted({str(path.parent) for path in _below(folder) if path.suffix.lower() in (".inf", ".in_")})
+        more = f" and {len(below) - SHOWN_FOLDERS} more" if len(below) > SHOWN_FOLDERS else ""
+        return f"{said}; .inf files lie in {', '.join(below[:SHOWN_FOLDERS])}{more}" if below else said
+
     def find(self, name: str) -> tuple[bytes, str] | None:
         """The file and where it was found. What the owner gave must be readable: what ``read_small_file`` raises."""
         for data, where in self._candidates(name):
@@ -56,7 +70,9 @@ class GuestSources:
         return None
 
     def _candidates(self, name: str) -> Iterator[tuple[bytes, str]]:
-        yield from _of_host(self._given, name)
+        for found in _of_host(self._given, name):
+            self.used |= bool(found[0])
+            yield found
         packed = name[:-1] + "_"
         root = self._root
         for machine in _MACHINES:
@@ -87,9 +103,10 @@ class GuestSources:
 
     def _of_cabinet(self, path: str, name: str) -> Iterator[tuple[bytes, str]]:
         if path not in self._cabinets:
-            data = self._read(path, MAX_CABINET)
+            data = self._read(path, min(MAX_CABINET, self._room))
             try:
                 self._cabinets[path] = None if data is None else open_cabinet(data, path=path)
+                self._room -= len(data or b"")
             except ByreError:
                 self._cabinets[path] = None  # a damaged cache has nothing to give; another place may
         cabinet = self._cabinets[path]
@@ -136,6 +153,19 @@ def _host_files(folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise StorageError(f"can't be read: {error.strerror}", path=folder) from error
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files in folders below the owner's, as many as are looked at for a hint; links aren't followed."""
+    count = 0
+    for here, folders, names in os.walk(folder):
+        deep = len(Path(here).relative_to(folder).parts) >= MAX_DEPTH
+        folders[:] = [] if deep else sorted(folders)
+        for name in names if here != str(folder) else ():
+            yield Path(here, name)
+        count += len(names) + len(folders)
+        if count > MAX_LOOKED_AT:
+            return
 
 
 def _of_host(found: dict[str, Path], name: str) -> Iterator[tuple[bytes, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from byre.audit.facts import Facts
 from byre.disks.disk import CheckReport
 from byre.errors import MissingError
-from byre.filesystems.base import Entry, FileExtents, FileSystem, FreeExtents, VolumeFacts
+from byre.filesystems.base import Entry, FileExtents, FileSystem, FreeExtents, Name, VolumeFacts
 from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
@@ -114,6 +114,12 @@ class AllDrives:
         for drive in self._drives.values() if path == "/" else ():
             for entry in drive.files.walk("/", deleted=deleted, system=system):
                 yield _placed(entry, drive.prefix)
+
+    def walk_names(self) -> Iterator[Name]:
+        yield from self._system.walk_names()
+        for drive in self._drives.values():
+            for name in drive.files.walk_names():
+                yield name._replace(path=drive.prefix + name.path)
 
     def read(self, entry: Entry, stream: str = "", offset: int = 0, length: int | None = None) -> bytes:
         files, own = self._of(entry)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
 from byre.errors import UnsupportedError
-from byre.filesystems.base import FileSystem
+from byre.filesystems.base import FileSystem, Name
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.registry_changes import hive_changes
@@ -16,7 +16,7 @@ from byre.lite.slimming.classes import class_roots
 from byre.lite.slimming.drives import AllDrives, Drive, letter_of, own_letter
 from byre.lite.slimming.evidence import read_evidence, read_places
 from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
-from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
+from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Shortcut, SlimPlan, Use
 from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, unmatched, with_dependents
 from byre.lite.slimming.programs import MODULES, Programs
 from byre.lite.slimming.registry import registry_steps
@@ -26,6 +26,7 @@ from byre.windows.hives import Hives, open_hives
 from byre.windows.paths import SystemPaths
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
+from byre.windows.roots import find_roots
 
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
@@ -45,7 +46,7 @@ class SlimGuest:
     """The system's own volume."""
     partition: int
     root: str
-    rows: tuple[Row, ...]
+    rows: tuple[Name, ...]
     """Every name on every drive."""
     paths: SystemPaths
     places: Places
@@ -56,6 +57,8 @@ class SlimGuest:
     verdicts: Mapping[str, Verdict]
     """Which files are in use, by the name of the judgement."""
     notes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Folders of other systems on the same volume."""
     drives: tuple[Drive, ...] = ()
 
     @property
@@ -74,11 +77,11 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         raise UnsupportedError("has no Windows whose needs can be told", path=facts.image, found=reason)
     everywhere = AllDrives(files, drives) if drives else files
     rows = []
-    for entry in everywhere.walk():
-        rows.append(Row(entry.path, entry.allocated, entry.is_dir and entry.reparse is None))
+    for entry in everywhere.walk_names():
+        rows.append(entry)
         if len(rows) > MAX_NAMES:
             raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
-    there = {row.path.lower(): row.path for row in rows if not row.is_dir}
+    there = {row.path.lower(): row.path for row in rows if not row.is_folder}
     hives = open_hives(files, guest.root)
     software = hives.get("SOFTWARE")
     if software is None:
@@ -89,9 +92,8 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     control_set = _control_set(facts, hives)
     uses = (*read_uses(facts, classes, paths, there, control_set), *starts)
     programs = {use.path.lower(): (use.what, use.path) for use in uses if use.path.lower().endswith(MODULES)}
-    for lower in _run_from_there(there, guest.root):
-        if lower.endswith((".exe", ".scr", ".cpl")):
-            programs.setdefault(lower, ("the program", there[lower]))
+    for lower in _run_from_there((each for each in there if each.endswith((".exe", ".scr", ".cpl"))), guest.root):
+        programs.setdefault(lower, ("the program", there[lower]))
     paging, far = _page_files(control_set, paths)
     evidence = read_evidence(facts, hives, control_set, there.keys())
     return SlimGuest(
@@ -112,14 +114,18 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         verdicts=judge_all(evidence),
         notes=(*notes, *unread, *_unknown_users(evidence), *far),
         drives=drives,
+        others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
 
 
-def _run_from_there(there: Mapping[str, str], root: str) -> Iterator[str]:
-    """The paths (lower case) that aren't second copies or waste, of every drive."""
-    yield from in_use((path for path in there if letter_of(path) is None), root)
-    for prefix in sorted({path[:2] for path in there if letter_of(path) is not None}):
-        yield from (prefix + path for path in in_use((each[2:] for each in there if each[:2] == prefix), root))
+def _run_from_there(paths: Iterable[str], root: str) -> Iterator[str]:
+    """Those of the paths (lower case), of every drive, that aren't second copies or waste, in order."""
+    by_drive: dict[str, list[str]] = {}
+    for path in paths:
+        prefix = "" if letter_of(path) is None else path[:2]
+        by_drive.setdefault(prefix, []).append(path[len(prefix) :])
+    for prefix in sorted(by_drive):
+        yield from (prefix + path for path in sorted(in_use(by_drive[prefix], root)))
 
 
 def _unknown_users(evidence: Evidence) -> Iterator[str]:
@@ -218,6 +224,7 @@ def plan_guest(
         shortcuts=guest.shortcuts,
         owned=owned,
         paths=guest.paths,
+        others=guest.others,
     )
     steps, notes = registry_steps(guest.files, guest.root, plan, guest.uses, guest.paths)
     told = {part.component.id for part in plan.parts}
@@ -250,23 +257,20 @@ def planned_changes(guest: SlimGuest, plan: SlimPlan, *, image: str) -> dict[int
     """The plan as changes of each volume that it touches, by the partition: names that go, and on the
     system's own hives with what registered them taken out."""
     changes: dict[int, list[Change]] = {}
-    for partition, files, removed, each in _by_drive(guest, plan):
-        refuse_files([Remove(path) for path in each], files, image=image)
+    for partition, files, removed in _by_drive(guest, plan):
         if removed:
             changes[partition] = [Remove(path) for path in removed]
+            refuse_files(changes[partition], files, image=image)
     edits = [step.edit for step in plan.steps]
     if edits:
         changes.setdefault(guest.partition, []).extend(hive_changes(guest.files, guest.root, edits, image=image))
     return changes
 
 
-def _by_drive(guest: SlimGuest, plan: SlimPlan) -> Iterator[tuple[int, FileSystem, list[str], list[str]]]:
-    """(partition, its file system, topmost paths that go, all files that go), the paths without a letter."""
+def _by_drive(guest: SlimGuest, plan: SlimPlan) -> Iterator[tuple[int, FileSystem, list[str]]]:
+    """(partition, its file system, topmost paths that go), the paths without a letter."""
     places: list[tuple[int, str | None, FileSystem]] = [(guest.partition, None, guest.files)]
     places += [(each.partition, each.letter, each.files) for each in guest.drives]
     for partition, letter, files in places:
         start = 2 if letter is not None else 0
-        removed, every = (
-            [path[start:] for path in paths if letter_of(path) == letter] for paths in (plan.removed, plan.files)
-        )
-        yield partition, files, removed, every
+        yield partition, files, [path[start:] for path in plan.removed if letter_of(path) == letter]

@@ -17,6 +17,9 @@ ALWAYS_CODE_PAGES = frozenset((437, 850, 1252, 10000, 20127, 20261, 28591))
 Latin-1, and T.61 (certificates). UTF-8 and UTF-7 have no file."""
 ALWAYS_LAYOUTS = frozenset(("kbdus.dll",))
 """What Windows falls back to."""
+MAX_TITLE = 512
+"""Characters of a font's title that are looked at: a face has 31 at most, and a collection names a few. What is taken
+off its end is looked for from every place in it, which takes seconds for a title as long as the registry allows."""
 _EAST_ASIAN = frozenset(("932", "936", "949", "950", "1361"))
 _OF_LANGUAGE: Mapping[int, tuple[int, ...]] = {
     0x01: (1256, 720, 864, 10004),
@@ -296,7 +299,7 @@ JUDGEMENTS: Mapping[str, Callable[[Evidence], Verdict]] = {
 def faces_of(title: str) -> Iterable[str]:
     """The faces that a value of SOFTWARE's ``Fonts`` names (``Batang & BatangChe (TrueType)``), in lower case. Sizes
     behind the name of a bitmap font are left out."""
-    plain = re.sub(r"\([^()]*\)\s*$", "", title.lower())
+    plain = re.sub(r"\([^()]*\)\s*$", "", title[:MAX_TITLE].lower())
     for part in plain.split("&"):
         name = re.sub(r"(?:\s+[0-9]+(?:,[0-9]+)*)+\s*$", "", part.strip()).strip()
         if name:

@@ -26,8 +26,8 @@ PROGRAMS = {"i386": ("qemu-system-x86_64", "qemu-system-i386"), "x86_64": ("qemu
 LOG_NAME = "qemu.log"
 SOCKETS = (QMP_SOCKET, WATCH_SOCKET, VNC_SOCKET, FRAMES_IN)
 MAX_QUOTE = 2_000
-START_SECONDS = 30.0
-"""How long QEMU may take to open its monitor; 0.1 to 0.5 s where it was measured, more on a loaded host."""
+START_SECONDS = 120.0
+"""How long QEMU may take to open its monitor: 0.1 to 0.5 s where it was measured, many times that on a busy host."""
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 FIRMWARES = (
@@ -98,7 +98,9 @@ class QemuProcess:
             if self.process.poll() is not None:
                 raise self.died()
             try:
-                self.watch = connect(self.folder / WATCH_SOCKET, timeout=0.5)
+                # Once somebody listens, its greeting is waited for: a QEMU that dies instead closes the connection.
+                left = max(0.5, until - time.monotonic())
+                self.watch = connect(self.folder / WATCH_SOCKET, timeout=min(left, 0.5), greeting=left)
             except (QmpClosedError, QmpSilentError) as error:
                 if time.monotonic() >= until:
                     raise QmpSilentError(
@@ -203,7 +205,7 @@ def _tied() -> Callable[[], None] | None:
     return tie
 
 
-def monitor(folder: Path, *, timeout: float = 5.0) -> QmpClient:
+def monitor(folder: Path, *, timeout: float = 30.0) -> QmpClient:
     """A connection for whoever isn't the owner: ``byre stop`` and the like."""
     return connect(folder / QMP_SOCKET, timeout=timeout)
 

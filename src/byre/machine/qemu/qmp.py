@@ -19,7 +19,8 @@ from typing import Any, Self
 
 from byre.errors import ByreError, StorageError, UnsupportedError
 
-COMMAND_SECONDS = 20.0
+COMMAND_SECONDS = 60.0
+"""How long an answer may take: milliseconds, but for a host that is loaded or swaps."""
 MAX_LINE = 64 << 20
 """The largest reply that is taken; QEMU's longest (its schema) are under 1 MiB."""
 MAX_EVENTS = 10_000
@@ -190,8 +191,9 @@ class QmpClient:
         return QmpClosedError("QEMU has closed its monitor", path=self.name, hint="'byre ps' shows what runs.")
 
 
-def connect(path: Path, *, timeout: float = COMMAND_SECONDS) -> QmpClient:
-    """Connect to a monitor's socket, waiting for it to appear for at most ``timeout`` seconds.
+def connect(path: Path, *, timeout: float = COMMAND_SECONDS, greeting: float | None = None) -> QmpClient:
+    """Connect to a monitor's socket, waiting for it to appear for at most ``timeout`` seconds, and for its greeting
+    for as long as ``greeting`` (None: what is left of ``timeout``).
 
     Raises QmpClosedError where nobody listens, QmpSilentError where nobody answers.
     """
@@ -211,7 +213,7 @@ def connect(path: Path, *, timeout: float = COMMAND_SECONDS) -> QmpClient:
             time.sleep(0.02)
     client = QmpClient(connection, name=str(path))
     try:
-        client.greet(max(0.1, until - time.monotonic()))
+        client.greet(max(0.1, until - time.monotonic()) if greeting is None else greeting)
     except BaseException:
         client.close()
         raise

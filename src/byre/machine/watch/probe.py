@@ -209,7 +209,10 @@ class Probe:
         """(the STOP, the processes, whether a kernel is alive) of what lies in memory now."""
         paged = [each for each in processors if each.mode != "none"]
         space = AddressSpace(self.ram, paged[0].page_table, paged[0].mode) if paged else None
-        if not any(first_process(kernel) for kernel in self._kernels) and seconds - self._searched >= _SEARCH_EVERY:
+        due = seconds - self._searched >= _SEARCH_EVERY
+        # Where the machine stands still for good, or for a reset that wipes all of it, there is no later search.
+        last = self._reset or self._ended is not None
+        if (due or last) and not any(first_process(kernel) for kernel in self._kernels):
             self._kernels = find_kernels(self.ram, space)
             self._searched = self.clock()
         stopped = next(((k, found) for k in self._kernels if (found := read_bug_check(k)) is not None), None)

@@ -31,6 +31,8 @@ from byre.windows.registry.logs import Replay, replay
 MAX_HIVE = 1 << 30
 """Larger files are refused: XP's hives stay under 200 MB, the largest seen on later systems are 400 MB."""
 MAX_PROBLEMS = 1000
+FEW, FEW_BYTES = 16, 1 << 16
+"""Subkeys or values, and bytes of data, that a key has whatever the others have: most have no more."""
 _U32 = struct.Struct("<I")
 _I32 = struct.Struct("<i")
 _VALUE_CELL = struct.Struct("<i2sHIIIH")
@@ -172,6 +174,24 @@ class Key(NamedTuple):
         return next((value for value in self.values() if capitals(value.name) == wanted), None)
 
 
+class _Share:
+    """What all keys of a hive may have together of something that the hive holds only so much of. Lists may overlap
+    and name the same cells again and again: a hive of a megabyte would else have more values than memory holds."""
+
+    def __init__(self, limit: int, few: int) -> None:
+        self._left, self._few = limit, few
+        self._taken: dict[int, int] = {}
+
+    def room(self, key: int) -> int:
+        """The most that the key in this cell may have; when it is asked again as much as it had."""
+        return max(self._few, self._taken.get(key, self._left))
+
+    def take(self, key: int, amount: int) -> None:
+        if amount > self._few and key not in self._taken:
+            self._taken[key] = amount
+            self._left -= amount
+
+
 class Hive:
     """A hive's bytes and the reading of them. Mutable: it gathers the problems that reading meets."""
 
@@ -181,6 +201,9 @@ class Hive:
         self.replayed = replayed
         self.problems: list[HiveProblem] = []
         self._bins = bytes(memoryview(data)[BINS_START:])
+        self._subkeys = _Share(len(self._bins) // _KEY_CELL.size, FEW)
+        self._values = _Share(len(self._bins) // _VALUE_CELL.size, FEW)
+        self._data = _Share(len(self._bins), FEW_BYTES)
 
     @property
     def bins(self) -> bytes:
@@ -273,7 +296,8 @@ class Hive:
         if not key.subkey_count:
             return ()
         cells: list[int] = []
-        whole = self._read_list(key.subkey_list, cells, key.subkey_count)
+        whole = self._read_list(key.subkey_list, cells, min(key.subkey_count, self._subkeys.room(key.cell)))
+        self._subkeys.take(key.cell, len(cells))
         found = [child for child in map(self.key_at, cells) if child is not None]
         if whole and len(found) == key.subkey_count:
             return tuple(found)
@@ -298,12 +322,18 @@ class Hive:
         count = min(key.value_count, len(listed) // 4)
         if count < key.value_count:
             self.report(key.cell, f"key {key.name!r} says {key.value_count} values, its list holds {count}")
+        if count > FEW:
+            count = self._granted(key, count)
         # The busiest loop of all reading of hives: tuples are made without Value's constructor, and data in a cell
         # of their own are cut out here.
         bins, end = self._bins, len(self._bins)
         new, unpack, size_at = tuple.__new__, _VALUE_CELL.unpack_from, _I32.unpack_from
         found: list[Value] = []
+        used, room = 0, self._data.room(key.cell)
         for cell in _words(listed, 0, count):
+            if used > room:
+                self.report(key.cell, f"the values of key {key.name!r} have more data than the hive holds")
+                break
             if cell + 24 > end or cell & 7:
                 self._report_value(cell, key)
                 continue
@@ -325,13 +355,24 @@ class Hive:
                 held = -size_at(bins, data_cell)[0]
                 if size + 4 <= held <= end - data_cell:
                     data = bins[data_cell + 4 : data_cell + 4 + size]
+                    used += size
                     found.append(new(Value, (name, kind, data, True)))
                     continue
             data = self._value_data(data_cell, size) if size else b""
+            used += len(data)
             if len(data) < size:
                 self.report(cell, f"the data of value {name!r} is cut off: {len(data)} of {size} bytes")
             found.append(Value(name, kind, data, len(data) == size))
+        self._data.take(key.cell, min(used, room))
         return tuple(found)
+
+    def _granted(self, key: Key, count: int) -> int:
+        """How many of so many values are read."""
+        granted = min(count, self._values.room(key.cell))
+        self._values.take(key.cell, granted)
+        if granted < count:
+            self.report(key.cell, f"key {key.name!r} says {count} values, for which the hive is too small")
+        return granted
 
     def _report_value(self, cell: int, key: Key) -> None:
         self.report(cell, f"a value of key {key.name!r} can't be read")
