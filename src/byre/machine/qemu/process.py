@@ -75,6 +75,10 @@ def find_firmware() -> Path:
     )
 
 
+class AcceleratorError(StorageError):
+    """QEMU has ended because it can't use its accelerator."""
+
+
 class QemuProcess:
     """A running QEMU. Mutable: it owns the process and the connection that its owner watches it by."""
 
@@ -123,7 +127,8 @@ class QemuProcess:
         status = self.process.poll()
         said = self.said()
         how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
-        return StorageError(f"QEMU has ended: {how}", found=said or "it said nothing", hint=advice(said))
+        kind = AcceleratorError if _ACCELERATOR.search(said) else StorageError
+        return kind(f"QEMU has ended: {how}", found=said or "it said nothing", hint=advice(said))
 
     def ended(self, timeout: float) -> bool:
         """Whether it has ended, waiting for at most ``timeout`` seconds."""
@@ -205,6 +210,10 @@ def monitor(folder: Path, *, timeout: float = 30.0) -> QmpClient:
     return connect(folder / QMP_SOCKET, timeout=timeout)
 
 
+_ACCELERATOR = re.compile(
+    r"(?:failed to initialize|could not access) (?:kvm|hvf|whpx)|invalid accelerator|\bkvm_\w+: |\bKVM_[A-Z_]+\b",
+    re.IGNORECASE,
+)
 _ADVICE = (
     (r"Could not access KVM kernel module|failed to initialize kvm", "Run it without KVM: --accel tcg."),
     (r"invalid accelerator", "This QEMU lacks that accelerator: --accel tcg."),
