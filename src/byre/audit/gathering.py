@@ -35,6 +35,7 @@ from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.volumes.boot_code import recognise_master, recognise_volume
 from byre.volumes.geometry import needs_geometry, right_geometry, table_geometries
+from byre.windows.boot_ini import MAX_TEXT, BootIni, arc_number, parse_boot_ini
 from byre.windows.fact import Fact, absent, attempt, unknown
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
@@ -50,7 +51,10 @@ MAX_PE = 64 << 20
 MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
-LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+LOADER_FILES = (
+    *("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/ntbootdd.sys"),
+    *("/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini"),
+)
 STAGES = ("container", "partitions", "file systems", "system", "libraries", "space", "programs")
 """What ``gather`` says it is at, in this order."""
 Progress = Callable[[str], None]
@@ -122,6 +126,8 @@ def gather_system(
 ) -> Facts:
     """``facts`` with those of the system below ``root`` added."""
     guest = read_guest(files, root, volume=volume)
+    if loader is not files:  # NTLDR and boot.ini on C:, Windows on D:
+        guest = replace(guest, boot_ini=_boot_ini(loader))
     hives = open_hives(files, root)
     system = read_system(hives, guest)
     logon, software = read_logon(hives), hives.get("SOFTWARE")
@@ -165,6 +171,14 @@ def gather_system(
     certificates = store_certificates(hives.get("SOFTWARE"))
     programs, census = census_of(files, root, scanners, certificates=certificates)
     return replace(whole, programs=programs, census=census)
+
+
+def _boot_ini(loader: FileSystem) -> Fact[BootIni]:
+    try:
+        entry = loader.lookup("/boot.ini")
+    except ByreError:
+        return absent()
+    return attempt(lambda: parse_boot_ini(loader.read(entry, length=MAX_TEXT)))
 
 
 def _read_start(files: FileSystem, root: str, guest: Guest, plan: Sequence[boot_path.Step]) -> dict[str, FileFacts]:
@@ -211,7 +225,14 @@ def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
         chosen = guest.boot_ini.value.chosen if guest.boot_ini.value else None
         if chosen and chosen.arc:
             wanted = str(PurePosixPath("/", chosen.arc.folder.replace("\\", "/").lstrip("/"))).lower()
-            return sorted(roots, key=lambda pair: pair[1].lower() != wanted)
+            number = chosen.arc.partition
+            return sorted(
+                roots,
+                key=lambda pair: (
+                    pair[1].lower() != wanted,
+                    arc_number(found.table, pair[0].partition.index) != number,
+                ),
+            )
     return roots
 
 
