@@ -136,6 +136,11 @@ def test_all_that_is_disabled_comes_back_as_it_was(kind: str, tmp_path: Path, re
     back = [word for each in ALL for word in ("--enable", each)]
     assert not _plan(_mend(off, *back, "-o", on))["refused"]
     assert _starts(on) == before
+    for each in (f"{STARTUP}/updater.lnk", "/WINDOWS/Tasks/nightly.job", f"{TASKS}/Acme Updates/Check now"):
+        first, second = (byre_json("stat", where, each) for where in (image, on))
+        same = {"image": "", "id": 0, "changed": "", "extents": []}  # resident bytes move within their record
+        assert {**first, **same} == {**second, **same}, each
+        assert kind == "on_fat" or first["id"] == second["id"]
     assert _plan(_mend(on))["notes"] == ["nothing that Byre disabled is kept here"]
     (volume,) = json.loads(byre("diff", image, on, "--json", status=None).stdout)["volumes"]
     assert {row["path"] for row in volume["files"] if row["kind"] in ("added", "removed")} == set()

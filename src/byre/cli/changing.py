@@ -247,7 +247,7 @@ def _is_folder(change: Change) -> bool:
 
 
 def _said(change: Change) -> str:
-    from byre.lite.changes import MakeFolder, Put, Remove
+    from byre.lite.changes import MakeFolder, Move, Put, Remove
 
     if isinstance(change, Remove):
         return printable(f"remove {change.path}")
@@ -255,4 +255,6 @@ def _said(change: Change) -> str:
         return printable(f"make the folder {change.path}")
     if isinstance(change, Put):
         return printable(f"write {change.path}, {format_size(change.content.size)}")
+    if isinstance(change, Move):
+        return printable(f"move {change.path} to {change.target}")
     return printable(f"change {change.path} in place, {format_size(len(change.data))}")

@@ -10,7 +10,7 @@ from byre.errors import ByreError
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.capitals import capitals
 from byre.filesystems.paths import split_path
-from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
+from byre.lite.changes import Change, MakeFolder, Move, Remove
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
 from byre.lite.mending.plan import Patient, Plan, Refusal, Step
 from byre.lite.mending.portable import SERVICES, dword, text
@@ -56,7 +56,6 @@ _LOGON = ("shell", "userinit", "uihost")
 _MONITORS = ("bj language monitor", "local port", "pjl language monitor", "standard tcp/ip port", "usb monitor")
 """What a clean Windows XP prints through."""
 _TASK_CACHE = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache"
-MAX_MOVED = 16 << 20
 MAX_KEPT = 2000
 
 
@@ -235,7 +234,7 @@ def _moved_file(patient: Patient, path: str, shown: str, row: Autostart) -> Plan
         entry = patient.files.lookup(path)
     except ByreError as error:
         return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
-    moved = _move(patient, entry, f"{FOLDER}{entry.path}", shown)
+    moved = _move(entry, f"{FOLDER}{entry.path}")
     if row.triggers or row.enabled is not None:
         note = "the Task Scheduler of Vista and later will name the task as damaged until it is enabled again"
         moved += Plan(notes=(note,)) if moved.steps else Plan()
@@ -256,20 +255,12 @@ def _runs_without_file(patient: Patient, path: str) -> bool:
     return task.value("Actions") is not None
 
 
-def _move(patient: Patient, entry: Entry, target: str, shown: str) -> Plan:
-    """A file to another place of the same volume, its folders made: as a new file, so with the permissions there."""
-    try:
-        data = patient.files.read(entry, length=MAX_MOVED + 1)
-    except ByreError as error:
-        return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
-    if len(data) > MAX_MOVED:
-        remedy = "copy it out (byre cp) and remove it (byre rm)"
-        return Plan((), (Refusal(shown, f"it is larger than {MAX_MOVED} bytes", remedy),))
+def _move(entry: Entry, target: str) -> Plan:
+    """A file to another place of the same volume, its folders made: it stays the same file."""
     said = f"{entry.path}: moved to {target}"
     names = split_path(target)
     folders: list[Change] = [MakeFolder("/" + "/".join(names[:depth])) for depth in range(1, len(names))]
-    moved: tuple[Change, ...] = (Put(target, Content.of(data)), Remove(entry.path))
-    return Plan(tuple(Step(said, step) for step in (*folders, *moved)))
+    return Plan(tuple(Step(said, step) for step in (*folders, Move(entry.path, target))))
 
 
 def _service(patient: Patient, name: str, done: set[tuple[str, str, str]]) -> Plan:
@@ -374,7 +365,7 @@ def _file_back(patient: Patient, row: Kept) -> Plan:
     try:
         patient.files.lookup(target)
     except ByreError:
-        return _move(patient, patient.files.lookup(row.kept), target, row.shown)
+        return _move(patient.files.lookup(row.kept), target)
     remedy = f"look at both (byre cat), then remove one: byre rm IMAGE '{target}'"
     return Plan((), (Refusal(row.shown, f"{target} is there again", remedy),))
 
