@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from builders.changed_volumes import change, holds
@@ -23,6 +24,7 @@ from byre.filesystems.opening import open_volumes
 from byre.lite import ntfs_program
 from byre.lite.applying import apply_changes
 from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
+from byre.lite.witnesses import asking
 
 pytestmark = pytest.mark.oracle
 
@@ -259,3 +261,16 @@ def test_the_sealed_program_reaches_nothing_outside(how: str, works: str) -> Non
         [sys.executable, "-c", SEALED, module, how], capture_output=True, text=True, timeout=60, check=True
     )
     assert set(done.stdout.split()) == set(works.split())
+
+
+def test_a_second_reader_that_goes_on_for_ever_is_not_waited_for_once_the_proof_has_failed(
+    volume: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    helper = tmp_path / "ntfs_helper.py"
+    helper.write_text(READ + SAY + "while 1: say(b'R', struct.pack('<QI', 0, 4096)); take(4096 + 5)")
+    monkeypatch.setattr(ntfs_program, "HELPER", helper)
+    everything = np.array([[0, volume.stat().st_size]], dtype=np.int64)
+    with open_disk(volume, format="raw") as disk, pytest.raises(StorageError, match="the proof's own"):
+        volumes = open_volumes(disk)
+        with asking(disk, [*volumes, *volumes], everything, [0]):
+            raise StorageError("the proof's own")

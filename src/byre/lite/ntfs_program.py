@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from byre.disks.disk import Disk
 from byre.errors import CorruptImageError, StorageError
@@ -30,6 +31,13 @@ SILENCE = 120
 """Seconds without a message after which the program is given up."""
 
 
+Started: TypeAlias = Callable[[Callable[[], None]], None]
+
+
+def _unheard(end: Callable[[], None]) -> None:
+    return None
+
+
 def run_program(
     disk: Disk,
     partition: Partition,
@@ -39,9 +47,11 @@ def run_program(
     advance: Advance = quiet,
     write: Callable[[int, memoryview], None] | None = None,
     found: Callable[[bytes, bytes], None] | None = None,
+    started: Started = _unheard,
 ) -> dict[str, object]:
     """Start the program on one volume and answer it until it ends; what it says then. ``write`` takes its writes
-    (offset on the disk, bytes), ``found`` its listing (message, rows): without them it may do neither."""
+    (offset on the disk, bytes), ``found`` its listing (message, rows): without them it may do neither. ``started``
+    hears how to end it from another thread, which is CorruptImageError here."""
     length = min(partition.length, disk.size - partition.start)
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-B", str(HELPER)],
@@ -55,6 +65,7 @@ def run_program(
     )
     assert process.stdin is not None and process.stdout is not None
     try:
+        started(process.kill)
         server = _Server(process, disk, partition.start, length, contents, advance, write, found)
         server.send(b"S", json.dumps({"size": length, **head}).encode())
         return server.serve()
