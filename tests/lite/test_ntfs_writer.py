@@ -17,7 +17,7 @@ from byre.disks.scratch import open_scratch
 from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import open_volumes
-from byre.lite import ntfs_writer
+from byre.lite import ntfs_program, ntfs_writer
 from byre.lite.changes import Change, Content, MakeFolder, Move, Overwrite, Put, Remove
 from oracles import run_tool
 
@@ -256,13 +256,13 @@ def test_a_killed_helper_is_an_error_and_the_image_stays(
     rich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = rich.read_bytes()
-    serve = ntfs_writer._Server.serve
+    serve = ntfs_program._Server.serve
 
-    def killed(self: ntfs_writer._Server) -> dict[str, object]:
+    def killed(self: ntfs_program._Server) -> dict[str, object]:
         os.kill(self.process.pid, signal.SIGKILL)
         return serve(self)
 
-    monkeypatch.setattr(ntfs_writer._Server, "serve", killed)
+    monkeypatch.setattr(ntfs_program._Server, "serve", killed)
     with pytest.raises(CorruptImageError) as caught:
         change(rich, [Remove("/linked")], tmp_path / "out.img")
     assert "signal 9" in str(caught.value)

@@ -7,7 +7,7 @@ the writes doesn't matter.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from byre.errors import UnsupportedError, UsageError
 from byre.filesystems.base import Entry
 from byre.filesystems.fat.filesystem import ROOT_ID, FatFileSystem
 from byre.filesystems.fat.table import END, FREE
+from byre.lite.advance import Advance, quiet
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Move, Put, Remove
 from byre.lite.fat_folder import Folder, dots, slots_needed, with_content
 from byre.lite.guards import from_inside
@@ -28,7 +29,6 @@ PIECE = 1 << 20
 MAX_FILE = (1 << 32) - 1
 NEAR = 1 << 16
 """Clusters behind the last one given that are looked at before all others: a table may have 268 million."""
-Advance = Callable[[int], None]
 
 
 def refuse_unsafe(files: FatFileSystem) -> None:
@@ -44,9 +44,7 @@ def refuse_unsafe(files: FatFileSystem) -> None:
         )
 
 
-def apply(
-    work: ScratchDisk, files: FatFileSystem, changes: Iterable[Change], *, advance: Advance = lambda amount: None
-) -> Applied:
+def apply(work: ScratchDisk, files: FatFileSystem, changes: Iterable[Change], *, advance: Advance = quiet) -> Applied:
     """Make the changes. Raises MissingError for what isn't there, UsageError for what can't be, UnsupportedError
     where the volume is full; the scratch disk is then to be thrown away."""
     writer = _Writer(work, files)
@@ -79,7 +77,7 @@ class _Writer:
 
     # Changes
 
-    def make(self, changes: Iterable[Change], advance: Advance = lambda amount: None) -> None:
+    def make(self, changes: Iterable[Change], advance: Advance = quiet) -> None:
         for change in changes:
             if isinstance(change, Remove):
                 self.remove(change.path)

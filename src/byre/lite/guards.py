@@ -71,9 +71,10 @@ deleted, and set to nothing."""
 
 def refuse_files(changes: Iterable[Change], files: FileSystem, *, image: str) -> None:
     """UnsupportedError where a change would touch a file that guards a logon or a licence. Nothing is changed."""
+    linked: dict[int, list[str]] = {}
     for change in chain.from_iterable(_parts(each) for each in changes):
         path, entry = _real(files, change.path)
-        for name in _touched(change, path, entry, files):
+        for name in _touched(change, path, entry, files, linked):
             lower = name.lower()
             if _NEVER.fullmatch(lower):
                 raise _refusal("what guards a logon or a licence", image, name)
@@ -115,8 +116,11 @@ def _real(files: FileSystem, path: str) -> tuple[str, Entry | None]:
     return "/" + "/".join(names), None
 
 
-def _touched(change: Change, path: str, entry: Entry | None, files: FileSystem) -> Iterable[str]:
-    """Every name that a change is about: those below a folder, and the other names of a file that is written."""
+def _touched(
+    change: Change, path: str, entry: Entry | None, files: FileSystem, linked: dict[int, list[str]]
+) -> Iterable[str]:
+    """Every name that a change is about: those below a folder, and the other names of a file that is written.
+    ``linked``: the names of all files that have several, by their ids; filled here, once for all changes."""
     yield path
     if entry is None:
         return
@@ -125,9 +129,11 @@ def _touched(change: Change, path: str, entry: Entry | None, files: FileSystem) 
             for below in files.walk(entry):
                 yield below.path
     elif entry.links > 1:
-        for other in files.walk("/"):
-            if other.id == entry.id:
-                yield other.path
+        if not linked:
+            for other in files.walk("/"):
+                if other.links > 1:
+                    linked.setdefault(other.id, []).append(other.path)
+        yield from linked.get(entry.id, ())
 
 
 def _protected_ids(files: FileSystem, root: str, names: tuple[str, ...]) -> set[int]:

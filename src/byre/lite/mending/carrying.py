@@ -15,6 +15,7 @@ from byre.disks.scratch import ScratchDisk
 from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
+from byre.lite.advance import Advance, quiet
 from byre.lite.applying import apply_changes, check_changes, refuse_sleeping
 from byre.lite.changes import Applied, Change, MakeFolder, Move, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
@@ -173,9 +174,7 @@ def _by_volume(
     return tuple((each, changes) for each, changes in rows if changes)
 
 
-def carry_out(
-    work: ScratchDisk, prepared: Prepared, *, advance: Callable[[int], None] = lambda amount: None
-) -> tuple[Applied, ...]:
+def carry_out(work: ScratchDisk, prepared: Prepared, *, advance: Advance = quiet) -> tuple[Applied, ...]:
     """Make the changes on the scratch disk; on any error it is to be thrown away. Sectors come last: they may lie in
     a file of a volume, which is then as it was planned."""
     prepared.refuse_unsafe()
