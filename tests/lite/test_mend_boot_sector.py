@@ -391,6 +391,20 @@ def test_a_boot_sector_of_another_file_system_is_left_alone(tmp_path: Path) -> N
     assert mended(data) == ([], ())
 
 
+@pytest.mark.parametrize(
+    ("offset", "magic"), [(3, b"-FVE-FS-"), (0, b"LUKS\xba\xbe"), (0x438, b"\x53\xef"), (3, b"EXFAT   ")]
+)
+def test_what_replaced_ntfs_is_not_replaced_by_its_old_copy(tmp_path: Path, offset: int, magic: bytes) -> None:
+    """BitLocker encrypts a volume in place, and a new file system leaves what it doesn't use: the copy in the last
+    sector may still be sound, and the MFT where it says."""
+    data = ntfs(tmp_path)
+    put(data, START, bytes(512))
+    put(data, START + offset, magic)
+    before = bytes(data)
+    assert mended(data) == ([], ()) and data == before
+    assert mended(data, Options(new_vbr=True)) == ([], ()) and data == before
+
+
 def test_a_partition_that_lies_beyond_the_disk_is_left_alone(tmp_path: Path) -> None:
     data = ntfs(tmp_path)[: START + 100]
     data = data[: len(data) // 512 * 512]

@@ -34,6 +34,7 @@ _LOADS = (
     ("Windows 8", BOOTMGR),
 )
 """(what ``volumes.boot_code`` calls a code, what it loads)."""
+_KINDS = ("ntfs", "fat12", "fat16", "fat32")
 _NEW = "--new-vbr writes Byre's code, which loads {}"
 
 
@@ -89,6 +90,9 @@ def plan_boot_sector(
         return Plan()
     sector = disk.read(part.start, SECTOR)
     where = f"boot sector of partition {part.index}"
+    if volume is not None and volume.detected is not None and volume.detected.type not in _KINDS:
+        # A copy at its end is that of what was there before: an encrypted volume couldn't be opened with it any more.
+        return Plan(notes=(f"{where}: it belongs to {volume.detected.name}, and is left alone",))
     fields = parse_fields(sector, part.length)
     whole = fields is not None and sector[510:] == SIGNATURE and has_code(sector)
     if not whole:
