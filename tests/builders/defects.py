@@ -150,6 +150,7 @@ add(
 )
 add("hidden sectors off by one", Plant(facts=boot_sector(hidden=62)), "BOOT-003", "A disk read error")
 add("no heads", Plant(facts=boot_sector(heads=0)), "BOOT-004")
+add("another machine's heads", Plant(facts=boot_sector(heads=240, geometry=(255, 63))), "BOOT-004")
 add("another disk signature", Plant(facts=table(id="0x12345678")), "BOOT-023")
 add("no system", Plant(facts=lambda facts: replace(facts, guest=None)), "BOOT-005", "nothing to start")
 # The loader

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from byre.disks.disk import CheckReport
 from byre.errors import CorruptImageError, MissingError
-from byre.filesystems.base import Entry, FileExtents, FreeExtents, VolumeFacts, no_extents
+from byre.filesystems.base import Entry, FileExtents, FreeExtents, Name, VolumeFacts, name_of, no_extents
 from byre.volumes.problems import Problems
 
 
@@ -47,7 +47,12 @@ class MemoryFiles:
         return [self._entry(key) for key in sorted(self._names) if key.rpartition("/")[0] == parent]
 
     def walk(self, where: str | Entry = "/", *, deleted: bool = False, system: bool = False) -> Iterator[Entry]:
-        return (self._entry(key) for key in sorted(self._names))
+        top = where.path if isinstance(where, Entry) else where
+        below = top.lower().rstrip("/") + "/"
+        return (self._entry(key) for key in sorted(self._names) if key.startswith(below))
+
+    def walk_names(self) -> Iterator[Name]:
+        return map(name_of, self.walk())
 
     def read(self, entry: Entry, stream: str = "", offset: int = 0, length: int | None = None) -> bytes:
         key = entry.path.lower()

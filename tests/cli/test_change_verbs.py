@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +13,11 @@ import pytest
 
 import byre as package
 from builders.qemu import assert_sound
-from byre.cli.changing import scratch_folder
+from builders.small_guests import fat_guest
+from byre.cli.changing import _unused, scratch_folder
+from byre.cli.put import _content
+from byre.disks.opening import open_disk
+from byre.errors import StorageError
 from oracles import run_tool
 from programs import byre, byre_json
 
@@ -146,3 +153,120 @@ def test_a_bad_line_of_an_import_is_named(image: Path, tmp_path: Path) -> None:
     bad.write_text('REGEDIT4\n\n[HKEY_LOCAL_MACHINE\\SOFTWARE\\X]\n"a"=nonsense\n')
     done = byre("reg", image, "import", bad, "-o", tmp_path / "out.qcow2", status=64)
     assert "line 4" in done.stderr and not (tmp_path / "out.qcow2").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (r"C:\CON", 64),
+        (r"C:\WINDOWS\aux.txt", 64),
+        (r"C:\com1.tar.gz", 64),
+        ("C:\\LPT\u00b2", 64),
+        (r"C:\NUL .x", 64),
+        (r"C:\stream:name", 64),
+        (r"C:\question?", 64),
+        (r"C:\dot.", 64),
+        ("C:\\" + "y" * 256, 64),
+        (r"C:\$Extend\x", 64),
+        (r"C:\$MFT", 64),
+        (r"C:\boot.ini\x", 64),
+        (r"C:\Nowhere\x", 66),
+    ],
+)
+def test_what_can_t_be_put_is_refused_with_and_without_dry_run(
+    path: str, status: int, image: Path, tmp_path: Path
+) -> None:
+    out, source = tmp_path / "out.qcow2", tmp_path / "file"
+    source.write_bytes(b"x")
+    byre("put", image, source, path, "-o", out, status=status)
+    assert not out.exists()
+    byre("put", image, source, path, "--dry-run", status=status)
+
+
+def test_names_that_only_look_like_devices_are_taken(image: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in ("console", "com10", "xcon", "nul-x", "lpt0.txt", "auxiliary.c"):
+        (folder / name).write_bytes(b"x")
+    said = byre("put", image, folder, r"C:\Tools", "-o", tmp_path / "out.qcow2").stdout
+    assert said.startswith("made 1 folder; wrote 6 files: ")
+    said = byre("rm", tmp_path / "out.qcow2", r"C:\Tools", "-r", "--in-place").stdout
+    assert said.startswith("removed 7 files and folders, ")
+
+
+def test_a_dry_run_says_that_there_is_no_room(image: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(300 << 20)
+    for words in (("--dry-run",), ("-o", tmp_path / "out.qcow2")):
+        said = byre("put", image, large, r"C:\large", *words, status=69).stderr
+        assert "has no room" in said and "bytes free" in said
+    small, fat = tmp_path / "small", fat_guest(tmp_path / "fat.img", {"/WINDOWS/x": b"x"}, bits=16, size=16 << 20)
+    small.write_bytes(b"x")
+    assert "no room" in byre("put", fat, large, r"C:\large", "--partition", "1", "--dry-run", status=69).stderr
+    byre("put", fat, small, r"C:\aux", "--partition", "1", "--dry-run", status=64)
+    byre("put", fat, small, r"C:\nowhere\x", "--partition", "1", "--dry-run", status=66)
+    byre("put", fat, small, r"C:\x", "--partition", "1", "--dry-run")
+
+
+def test_rm_of_what_must_stay_is_refused_by_a_dry_run_too(image: Path) -> None:
+    byre("rm", image, "C:\\", "-r", "--dry-run", status=64)
+    byre("rm", image, r"C:\$Extend", "-r", "--dry-run", status=64)
+
+
+def test_a_link_is_named_and_a_source_that_changes_ends_the_verb(image: Path, tmp_path: Path) -> None:
+    source, link = tmp_path / "file", tmp_path / "link"
+    source.write_bytes(b"x" * 4096)
+    link.symlink_to(source)
+    assert "what it points to" in byre("put", image, link, r"C:\x", "-n", status=64).stderr
+    content = _content(source)
+    assert content.read(0, 4096) == b"x" * 4096
+    source.write_bytes(b"y" * 4096)
+    os.utime(source, ns=(0, 7))
+    with pytest.raises(StorageError):
+        content.read(0, 1)
+    source.write_bytes(b"y" * 8192)
+    with pytest.raises(StorageError):
+        content.read(0, 4096)
+
+
+def test_a_dry_run_of_reg_names_every_edit(image: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.reg"
+    top = "HKEY_LOCAL_MACHINE\\SOFTWARE"
+    file.write_text(f'REGEDIT4\n[{top}\\New]\n"a"="b"\n"c"=hex(99):00\n"d"=-\n[-{top}\\Old]\n')
+    said = byre("reg", image, "import", file, "--dry-run").stdout.splitlines()
+    new = "HKEY_LOCAL_MACHINE\\SOFTWARE\\New"
+    assert said[:5] == [
+        f"would make {new}",
+        f"would set {new}: a, SZ, 4 bytes",
+        f"would set {new}: c, type 0x99, 1 bytes",
+        f"would delete {new}: d, if it is there",
+        "would delete HKEY_LOCAL_MACHINE\\SOFTWARE\\Old and all below it, if it is there",
+    ]
+    assert len(byre_json("reg", image, "import", file, "--dry-run")["edits"]) == 5
+    assert "edits" not in byre_json("rm", image, r"C:\pagefile.sys", "--dry-run")
+
+
+@pytest.mark.parametrize("name", ["-dash", "it's $HOME", "with 'quotes' and \\"])
+def test_the_command_that_goes_back_is_one_for_a_shell(name: str, image: Path) -> None:
+    before = image_content(image)
+    said = byre("rm", image, r"C:\pagefile.sys", "--in-place", f"--keep-as={name}").stderr
+    words = shlex.split(said.split("go back with: ")[1])
+    assert words[0] == "byre" and image_content(image) != before
+    byre(*words[1:])
+    assert image_content(image) == before
+
+
+def test_two_changes_within_a_second_have_snapshots_of_their_own(image: Path) -> None:
+    with open_disk(image) as disk:
+        taken = disk.describe().snapshots
+    assert _unused("other", taken) == "other"
+    assert _unused("clean", taken) == "clean (2)"
+
+
+def image_content(image: Path) -> str:
+    with open_disk(image) as disk:
+        digest = hashlib.sha256()
+        for offset in range(0, disk.size, 1 << 20):
+            digest.update(disk.read(offset, min(1 << 20, disk.size - offset)))
+        return digest.hexdigest()

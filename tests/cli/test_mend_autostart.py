@@ -29,7 +29,9 @@ USER_RUN = r"HKU\operator\Software\Microsoft\Windows\CurrentVersion\Run"
 BHO = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Explorer\Browser Helper Objects"
 CLSID = "{11111111-2222-3333-4444-555555555555}"
 LINK = b"L\0\0\0" + bytes(range(200))
-ALL = ("ctfmon", "ctfmon.exe", "updater.lnk", CLSID, "service:wuauserv", "nightly.job", "AppInit_DLLs")
+ALL = ("ctfmon", "ctfmon.exe", "updater.lnk", CLSID, "service:wuauserv", "nightly.job", "AppInit_DLLs", "Check now")
+TASKS = "/WINDOWS/system32/Tasks"
+CACHE = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache"
 
 
 def _text(text: str) -> bytes:
@@ -41,6 +43,15 @@ JOB = (bytes([0, 5, 1, 0]) + bytes(16) + bytes([70, 0]) + bytes(48)) + b"".join(
 )
 
 
+def _xml(enabled: str = "true") -> bytes:
+    """A task of Vista's kind with two actions: two rows, one file."""
+    return f"""<?xml version="1.0" encoding="UTF-16"?>
+<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
+  <Triggers><LogonTrigger/></Triggers><Settings><Enabled>{enabled}</Enabled></Settings>
+  <Actions><Exec><Command>C:\\one.exe</Command></Exec><Exec><Command>C:\\two.exe</Command></Exec></Actions>
+</Task>""".encode("utf-16")
+
+
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Much that starts by itself, on NTFS."""
@@ -48,9 +59,22 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Put(f"{STARTUP}/updater.lnk", Content.of(LINK)),
         MakeFolder("/WINDOWS/Tasks"),
         Put("/WINDOWS/Tasks/nightly.job", Content.of(JOB)),
+        MakeFolder(TASKS),
+        MakeFolder(f"{TASKS}/Acme Updates"),
+        Put(f"{TASKS}/Acme Updates/Check now", Content.of(_xml())),
+        Put(f"{TASKS}/Switched off", Content.of(_xml("false"))),
+        Put(f"{TASKS}/Damaged", Content.of(b"<Task")),
+        Put(f"{TASKS}/Of Windows 8", Content.of(_xml())),
     ]
     nt = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Windows"
-    edits = [MakeKey(rf"{BHO}\{CLSID}"), SetValue(nt, "AppInit_DLLs", 1, _text("evil.dll"))]
+    edits = [
+        MakeKey(rf"{BHO}\{CLSID}"),
+        SetValue(nt, "AppInit_DLLs", 1, _text("evil.dll")),
+        SetValue(rf"{CACHE}\Tree\Of Windows 8", "Id", 1, _text(CLSID)),
+        SetValue(rf"{CACHE}\Tasks\{CLSID}", "Actions", 3, b"\3\0"),
+        SetValue(rf"{CACHE}\Tree\Acme Updates\Check now", "Id", 1, _text("{0}")),
+        SetValue(rf"{CACHE}\Tasks\{{0}}", "Triggers", 3, b"\0"),
+    ]
     return planted(tmp_path_factory.mktemp("busy") / "busy.qcow2", changes, edits)
 
 
@@ -64,6 +88,7 @@ def on_fat(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **xp.clean_files(),
         f"{STARTUP}/updater.lnk": LINK,
         f"{xp.ROOT}/Tasks/nightly.job": JOB,
+        f"{TASKS}/Acme Updates/Check now": _xml(),
         f"{xp.ROOT}/system32/config/SOFTWARE": build_hive(software),
     }
     return fat_guest(tmp_path_factory.mktemp("fat") / "guest.img", files)
@@ -99,7 +124,10 @@ def test_all_that_is_disabled_comes_back_as_it_was(kind: str, tmp_path: Path, re
         ("browser-helper", CLSID),
         ("task", "nightly.job"),
         ("appinit", "AppInit_DLLs"),
+        ("task", "Check now"),
     }
+    byre("cp", off, f"C:\\Byre-disabled{TASKS}/Acme Updates/Check now", tmp_path)
+    assert (tmp_path / "Check now").read_bytes() == _xml()
     byre("cp", off, f"C:\\Byre-disabled{STARTUP}/updater.lnk", tmp_path)
     assert (tmp_path / "updater.lnk").read_bytes() == LINK
     listed = _plan(_mend(off))["notes"]
@@ -147,3 +175,16 @@ def test_nothing_disabled_is_said_so_and_unknown_names_are_refused(busy: Path) -
     assert "nothing that Byre disabled" in byre("mend", busy, "autostart").stdout
     plan = _plan(_mend(busy, "--enable", "nobody", "--dry-run", status=1))
     assert "lists what was disabled" in plan["refused"][0]["remedy"]
+
+
+def test_xml_tasks_that_are_off_or_not_only_in_their_file(busy: Path, tmp_path: Path) -> None:
+    row = _plan(_mend(busy, "--autostart", "Switched off", "--dry-run"))
+    assert row["steps"] == [] and "switched off already" in row["notes"][0]
+    (refused,) = _plan(_mend(busy, "--autostart", "Of Windows 8", "--dry-run", status=1))["refused"]
+    assert "registry" in refused["reason"] and "schtasks" in refused["remedy"]
+    out = tmp_path / "out.qcow2"
+    place = f"{TASKS}/Acme Updates/Check now"
+    named = [word for each in ("task:Check now", place, "Damaged") for word in ("--autostart", each)]
+    done = _plan(_mend(busy, *named, "-o", out))
+    assert len(done["steps"]) == 2 and "damaged" in done["notes"][0]
+    assert {name for kind, name in _starts(out) if kind == "task"} == {"nightly.job", "Switched off", "Of Windows 8"}

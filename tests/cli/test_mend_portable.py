@@ -207,6 +207,15 @@ def test_a_driver_that_this_kernel_can_t_load_is_refused(data: bytes, reason: st
     assert not any("acmestor" in step for step in row["steps"])
 
 
+def test_a_folder_of_no_use_is_told_with_those_below_it(given: Path, tmp_path: Path) -> None:
+    row = _mend(SPECIMEN, "portable", "--drivers", tmp_path, "--dry-run")
+    assert "nothing was taken from" in row["notes"][-1] and row["notes"][-1].endswith(f".inf files lie in {given}")
+    (given / "acmestor.inf").unlink()
+    row = _mend(SPECIMEN, "boot", "--drivers", given, "--dry-run")
+    assert row["notes"][-1].endswith("nothing else was missing")
+    byre("mend", SPECIMEN, "intelppm", "--drivers", given, "--dry-run", status=64)
+
+
 def test_what_a_driver_imports_is_brought_along(given: Path, tmp_path: Path) -> None:
     (given / "acmestor.sys").write_bytes(driver("acmestor.sys", storport_sys=["StorPortInitialize"]))
     port = build_pe(PeSpec(name="storport.sys", exports={"StorPortInitialize": None}, subsystem=1))
@@ -219,7 +228,7 @@ def test_what_a_driver_imports_is_brought_along(given: Path, tmp_path: Path) -> 
 def test_a_hal_that_does_not_suit_is_told_by_name(tmp_path: Path) -> None:
     hal = build_pe(PeSpec(name="hal.dll", dll=True, strings={"OriginalFilename": "halmps.dll"}))
     image = _guest(tmp_path / "mps.img", "5.1", xp.system_hive(), {f"{xp.ROOT}/system32/hal.dll": hal})
-    row = _mend(image, "hal", "--dry-run", status=1)
+    row = _mend(image, "hal", status=1)
     assert "MPS multiprocessor" in row["notes"][0]
     assert any("exchanges no HAL" in each["reason"] for each in row["refused"])
     (listed,) = [each for each in byre_json("mend", image)["mends"] if each["name"] == "hal"]

@@ -85,3 +85,34 @@ def test_current_user_is_the_one_that_is_named(tmp_path: Path) -> None:
     assert "--user" in said
     said = byre("reg", SPECIMEN, "import", tmp_path / "x.reg", "--user", "nobody", "-n", status=66).stderr
     assert "operator" in said
+
+
+def test_version_4_is_read_in_the_guest_s_own_code_page(tmp_path: Path) -> None:
+    japanese, file, out = tmp_path / "ja.qcow2", tmp_path / "x.reg", tmp_path / "out.qcow2"
+    code_page = r"HKLM\SYSTEM\CurrentControlSet\Control\Nls\CodePage"
+    byre("reg", SPECIMEN, "set", code_page, "ACP", "932", "-o", japanese)
+    line = '[HKEY_LOCAL_MACHINE\\SOFTWARE\\Acme]\r\n"表"="C:\\\\ソフト\\\\"\r\n'
+    file.write_bytes(f"REGEDIT4\r\n\r\n{line}".encode("cp932"))
+    byre("reg", japanese, "import", file, "-o", out)
+    hive = _hive(out, SOFTWARE, tmp_path)
+    listed = run_tool(require_tool("hivexregedit"), "--unsafe-printable-strings", "--export", hive, r"\Acme")
+    assert '"表"=str(1):"C:\\ソフト\\"' in listed
+    # Half of a letter, in a guest of another code page: nothing is written, and what would help is said.
+    said = byre("reg", SPECIMEN, "import", file, "--code-page", "949", "-n", status=64).stderr
+    assert "line 4" in said and "--code-page" in said
+    byre("reg", SPECIMEN, "import", file, "--code-page", "932", "-o", tmp_path / "same.qcow2")
+    assert byre_json("reg", tmp_path / "same.qcow2", r"HKLM\SOFTWARE\Acme")["values"][0]["name"] == "表"
+    byre("reg", japanese, "delete", code_page, "ACP", "-o", tmp_path / "unknown.qcow2")
+    said = byre("reg", tmp_path / "unknown.qcow2", "import", file, "-n", status=69).stderr
+    assert "--code-page" in said
+    file.write_bytes(b'REGEDIT4\n[HKEY_LOCAL_MACHINE\\SOFTWARE\\Acme]\n@="plain"\n')
+    byre("reg", tmp_path / "unknown.qcow2", "import", file, "-n")
+    byre("reg", SPECIMEN, "import", file, "--code-page", "7", "-n", status=69)
+
+
+def test_utf_8_that_is_read_in_the_guest_s_code_page_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "x.reg"
+    file.write_text('REGEDIT4\n[HKEY_LOCAL_MACHINE\\SOFTWARE\\Acme]\n@="é"\n', encoding="utf-8")
+    assert "65001" in byre("reg", SPECIMEN, "import", file, "-n").stderr
+    byre("reg", SPECIMEN, "import", file, "--code-page", "65001", "-o", tmp_path / "out.qcow2")
+    assert byre_json("reg", tmp_path / "out.qcow2", r"HKLM\SOFTWARE\Acme")["values"][0]["data"] == "é"

@@ -105,6 +105,23 @@ def _dirty(work: ScratchDisk) -> None:
     work.write(flags, bytes([work.read(flags, 1)[0] | 1]))
 
 
+def _rename_folder(work: ScratchDisk) -> None:
+    """In its own record and in its folder's index, so that both tell the same."""
+    old, new = (bytes([len(name)]) + b"\0" + name.encode("utf-16-le") for name in ("Instrument", "Instrumens"))
+    found = 0
+    for table in work.extents():
+        for row in table[(table["kind"] != Kind.ZERO) & (table["kind"] != Kind.UNALLOCATED)]:
+            data = work.read(int(row["start"]), int(row["length"]))
+            for space in range(4):
+                said = old[:1] + bytes([space]) + old[2:]
+                at = data.find(said)
+                while at >= 0:
+                    work.write(int(row["start"]) + at, new[:1] + bytes([space]) + new[2:])
+                    found += 1
+                    at = data.find(said, at + 1)
+    assert found >= 2
+
+
 SPOILT: dict[str, Spoil] = {
     "a byte of a kept file": _content(KEPT, 600),
     "the last byte of a kept file": lambda work: _content(KEPT, _files(work).lookup(KEPT).size - 1)(work),
@@ -117,6 +134,7 @@ SPOILT: dict[str, Spoil] = {
     "an extra folder": _more(MakeFolder("/WINDOWS/extra")),
     "a file that is gone": _more(Remove("/WINDOWS/system32/shlwapi.dll")),
     "an empty folder that is gone": _more(Remove("/WINDOWS/Temp")),
+    "another name of a folder": _rename_folder,
     "a kept file written over": _more(Put(KEPT, Content.of(b"MZ"))),
     "an MFT record": lambda work: work.write(_record(work, KEPT), b"BAAD"),
     "a cluster in use that is called free": _free_used_cluster,

@@ -14,6 +14,7 @@ from builders.memory_disks import memory_disk
 from builders.opened import kept_open
 from byre.errors import CorruptImageError, MissingError
 from byre.filesystems import FileSystem, open_filesystem
+from byre.filesystems.base import name_of
 from byre.filesystems.fat.table import Chains
 from oracles import run_tool
 
@@ -39,6 +40,7 @@ def test_every_file_that_mtools_wrote_is_there(fat: tuple[Path, dict[str, bytes]
     image, written, _ = fat
     fs = open_image(image)
     found = {entry.path: fs.read(entry) for entry in fs.walk() if not entry.is_dir}
+    assert list(fs.walk_names()) == [name_of(entry) for entry in fs.walk()]
     assert found == written
     assert not fs.problems
 

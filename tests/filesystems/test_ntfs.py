@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from builders.opened import kept_open
 from byre.errors import CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
 from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_filesystem
+from byre.filesystems.base import Name
 from byre.filesystems.ntfs import NtfsFileSystem
 from byre.filesystems.ntfs.logfile import parse_log
 from byre.filesystems.ntfs.lznt1 import decompress
@@ -382,6 +383,17 @@ def test_a_directory_that_is_its_own_ancestor_is_told_and_the_walk_ends(rich_ntf
     assert any(path.startswith("/$OrphanFiles/") and path.endswith("/bottom") for path in paths)
 
 
+def _as_names(entries: Iterable[Entry]) -> list[Name]:
+    return [Name(each.path, each.allocated, each.is_dir, each.reparse is not None, each.id) for each in entries]
+
+
+def test_names_alone_are_those_of_the_walk(rich: Manifest) -> None:
+    fs = open_ntfs(rich.image)
+    found = list(fs.walk_names())
+    assert found == _as_names(fs.walk())
+    assert {each.is_folder for each in found} == {True, False} and any(each.is_link for each in found)
+
+
 def test_a_file_whose_directory_is_gone_is_an_orphan(rich_ntfs: Manifest) -> None:
     data = bytearray(rich_ntfs.image.read_bytes())
     fs = open_filesystem(memory_disk(data))
@@ -391,6 +403,7 @@ def test_a_file_whose_directory_is_gone_is_an_orphan(rich_ntfs: Manifest) -> Non
     data[at + 6] = 99
     fs = open_filesystem(memory_disk(data))
     found = {entry.path: entry for entry in fs.walk()}
+    assert list(fs.walk_names()) == _as_names(fs.walk())
     assert fs.read(found["/$OrphanFiles/UPPER.TXT"]) == b"UPPER.TXT"
     assert fs.problems.codes == ("ntfs.orphan",)
 

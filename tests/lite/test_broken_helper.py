@@ -88,8 +88,8 @@ def test_a_helper_killed_at_any_message_is_an_error(
             assert error.found == "signal 9" and error.hint is not None
             assert not (tmp_path / "out.img").exists()
             failed += 1
-        else:  # it had said everything by then
-            assert number > count // 2 and holds(tmp_path / "out.img") == whole
+        else:  # it had said everything by then: how far it runs ahead is the pipe's matter
+            assert holds(tmp_path / "out.img") == whole
     assert failed > 2
     assert volume.read_bytes() == before
 

@@ -65,6 +65,14 @@ def test_the_newest_section_that_is_not_newer_than_the_guest_counts(
     assert driver.class_guid == "{4D36E96A-E325-11CE-BFC1-08002BE10318}"
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-be-sig", "utf-8-sig"])
+def test_an_inf_is_read_in_every_encoding_that_windows_takes(encoding: str) -> None:
+    text = INF.replace("{decorations}", "").replace("{file}", "acme.sys").lstrip().replace("\n", "\r\n")
+    data = b"\xfe\xff" + text.encode("utf-16-be") if encoding == "utf-16-be-sig" else text.encode(encoding)
+    (driver,) = read_given("acme.inf", data, version=(5, 1), architecture="x86")
+    assert isinstance(driver, GivenDriver) and driver.file == "acme.sys"
+
+
 @pytest.mark.parametrize("architecture", ["x64", "unknown"])
 def test_what_is_for_another_processor_is_said(architecture: str) -> None:
     assert "names no controller" in str(_read(", NTx86", (5, 1), architecture))

@@ -468,6 +468,59 @@ def test_fields_alone_change_the_copy_only_where_it_was_the_same(tmp_path: Path)
         assert data[copy : copy + 512] == (data[START : START + 512] if same else old)
 
 
+def _of_another_machine(data: bytearray, heads: int, sectors: int, *, table: bytes) -> bytearray:
+    """Code like Windows', which goes by the fields, and fields of another machine's BIOS."""
+    code = (b"\xcd\x13" + bytes(range(1, 200)) + b"NTLDR").ljust(510 - 0x5A, b"\x90")
+    put(data, START + 0x5A, code)
+    struct.pack_into("<HH", data, START + 0x18, sectors, heads)
+    put(data, last_sector(data), bytes(data[START : START + 512]))
+    put(data, 0x1BE + 5, table)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("heads", "sectors", "table", "said"),
+    [
+        (240, 63, b"\xfe\xff\xff", "64 heads instead of 240"),
+        (15, 63, b"\xef\xff\xff", "64 heads instead of 15"),
+        (0x8000, 63, b"\0\0\0", "64 heads instead of 32768"),
+        (64, 32, b"\xfe\xff\xff", "63 sectors a track instead of 32"),
+        (8, 17, b"\xfe\xff\xff", "64 heads instead of 8, 63 sectors a track instead of 17"),
+    ],
+)
+def test_heads_that_no_bios_has_in_mind_are_corrected(
+    tmp_path: Path, heads: int, sectors: int, table: bytes, said: str
+) -> None:
+    data = _of_another_machine(ntfs(tmp_path), heads, sectors, table=table)
+    facts = boot_sector(bytes(data[START : START + 8192]), bytes(data[:512]), len(data))
+    assert facts.geometry == (64, 63)
+    steps, refused = mended(data)
+    assert (steps[0], len(steps), refused) == (f"boot sector of partition 1: {said}", 2, ())
+    assert struct.unpack_from("<HH", data, START + 0x18) == (63, 64)
+    assert data[last_sector(data) : last_sector(data) + 512] == data[START : START + 512]
+    assert boot_sector(bytes(data[START : START + 8192]), bytes(data[:512]), len(data)).geometry is None
+
+
+@pytest.mark.parametrize(("heads", "table"), [(240, b"\xef\xff\xff"), (255, b"\xfe\xff\xff")])
+def test_heads_that_the_partition_table_has_too_stay_and_are_told(tmp_path: Path, heads: int, table: bytes) -> None:
+    data = _of_another_machine(ntfs(tmp_path), heads, 63, table=table)
+    plan = plan_disk(memory_disk(bytes(data)), Options())
+    assert plan.steps == ()
+    assert f"{heads} heads" in plan.notes[0] and "64 and 63" in plan.notes[0]
+    assert boot_sector(bytes(data[START : START + 8192]), bytes(data[:512]), len(data)).geometry is None
+
+
+@pytest.mark.parametrize("code", [b"", b"\xcd\x13BOOTMGR", b"\xcd\x13 something else"])
+def test_code_that_does_not_go_by_the_fields_keeps_them(tmp_path: Path, code: bytes) -> None:
+    data = ntfs(tmp_path)
+    if code:
+        put(data, START + 0x5A, code.ljust(510 - 0x5A, b"\x90") + b"\x55\xaa" + bytes(8192 - 512))
+    struct.pack_into("<H", data, START + 0x1A, 240)
+    put(data, last_sector(data), bytes(data[START : START + 512]))
+    plan = plan_disk(memory_disk(bytes(data)), Options())
+    assert (plan.steps, plan.notes) == ((), ())
+
+
 def test_a_fat_volume_without_the_word_gets_its_fields_too(tmp_path: Path) -> None:
     data = fat(tmp_path, "fat16")
     put(data, START + 0x36, b"        ")

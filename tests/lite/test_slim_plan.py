@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import pytest
 
 from byre.errors import UsageError
+from byre.filesystems.base import Name
 from byre.lite.slimming.plan import (
     Choice,
-    Row,
     SlimPlan,
     Use,
     owned_rows,
@@ -34,17 +34,17 @@ TEMP = _component("temp", "{root}/Temp/**", profile="safe")
 UPDATES = _component("updates", "{root}/$NtUninstall*", "{root}/$NtUninstall*/**", profile="lean")
 ALL = (GAMES, PRINTING, TEMP, UPDATES)
 ROWS = (
-    Row("/WINDOWS", 0, True),
-    Row("/WINDOWS/Temp", 0, True),
-    Row("/WINDOWS/Temp/deep", 0, True),
-    Row("/WINDOWS/Temp/deep/x.tmp", 8192),
-    Row("/WINDOWS/$NtUninstallKB1$", 0, True),
-    Row("/WINDOWS/$NtUninstallKB1$/old.dll", 4096),
-    Row("/WINDOWS/system32/SOL.EXE", 100),
-    Row("/WINDOWS/system32/cards.dll", 50),
-    Row("/WINDOWS/system32/dllcache/sol.exe", 100),
-    Row("/WINDOWS/system32/dllcache/kept.exe", 100),
-    Row("/WINDOWS/system32/spoolsv.exe", 10),
+    Name("/WINDOWS", 0, True),
+    Name("/WINDOWS/Temp", 0, True),
+    Name("/WINDOWS/Temp/deep", 0, True),
+    Name("/WINDOWS/Temp/deep/x.tmp", 8192),
+    Name("/WINDOWS/$NtUninstallKB1$", 0, True),
+    Name("/WINDOWS/$NtUninstallKB1$/old.dll", 4096),
+    Name("/WINDOWS/system32/SOL.EXE", 100),
+    Name("/WINDOWS/system32/cards.dll", 50),
+    Name("/WINDOWS/system32/dllcache/sol.exe", 100),
+    Name("/WINDOWS/system32/dllcache/kept.exe", 100),
+    Name("/WINDOWS/system32/spoolsv.exe", 10),
 )
 
 
@@ -81,16 +81,16 @@ def test_the_second_copy_in_dllcache_goes_along() -> None:
 
 
 def test_the_second_copy_stays_with_another_file_of_its_name() -> None:
-    def gone(*more: Row) -> set[str]:
+    def gone(*more: Name) -> set[str]:
         rows = (*ROWS, *more)
         listed = (*ALL, _component("app", "{programs}/App/**"))
         plan = plan_slim(Choice(None, drop=("app", "temp")), listed, rows, PLACES, (), _nothing)
         return {path for path in plan.files if "dllcache" in path}
 
     copy = "/WINDOWS/system32/dllcache/kept.exe"
-    assert gone(Row("/Program Files/App/kept.exe", 1)) == {copy}
-    assert gone(Row("/Program Files/App/kept.exe", 1), Row("/WINDOWS/system32/kept.exe", 1)) == set()
-    assert gone(Row("/WINDOWS/Temp/kept.exe", 1)) == set()
+    assert gone(Name("/Program Files/App/kept.exe", 1)) == {copy}
+    assert gone(Name("/Program Files/App/kept.exe", 1), Name("/WINDOWS/system32/kept.exe", 1)) == set()
+    assert gone(Name("/WINDOWS/Temp/kept.exe", 1)) == set()
 
 
 def test_what_is_kept_wins() -> None:
@@ -182,7 +182,7 @@ def test_a_broken_chain_stops_the_plan_with_the_guests_own_spelling() -> None:
 
 def test_what_lies_outside_stays_where_another_system_may_need_it() -> None:
     shared = _component("player", "{programs}/Player/*", "{system32}/player.dll")
-    rows = (*ROWS, Row("/Program Files/Player/player.exe", 5), Row("/WINDOWS/system32/player.dll", 5))
+    rows = (*ROWS, Name("/Program Files/Player/player.exe", 5), Name("/WINDOWS/system32/player.dll", 5))
 
     def plan(give_way: bool, others: tuple[str, ...]) -> SlimPlan:
         choice = Choice("lite", give_way=give_way)

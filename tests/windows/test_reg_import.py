@@ -29,7 +29,15 @@ TEXT = """Windows Registry Editor Version 5.00
 
 
 def _rows(text: str) -> list[RegLine]:
-    return list(parse_reg(text, path="x.reg"))
+    return list(parse_reg(text, lambda: 1252, path="x.reg"))
+
+
+def _unasked() -> int:
+    raise AssertionError("the code page doesn't matter here")
+
+
+def _decoded(raw: bytes) -> str:
+    return decode_reg(raw, _unasked, path="x.reg")
 
 
 def test_every_form_of_a_line() -> None:
@@ -53,7 +61,62 @@ def test_version_4_strings_in_hexadecimal_are_one_byte_a_letter() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
 def test_the_mark_says_the_encoding(encoding: str) -> None:
-    assert decode_reg("Größe".encode(encoding)) == "Größe"
+    assert _decoded("Größe".encode(encoding)) == "Größe"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        (1252, "Größe €\x81"),
+        (1251, "Программы"),
+        (1253, "Πρόγραμμα"),
+        (874, "โปรแกรม"),
+        (932, "表示\\ソフト能ｱｲｳ"),  # 5C is the second byte of three of these letters
+        (936, "珅程序€"),
+        (949, "프로그램"),
+        (950, "許功蓋程式"),
+        (1361, "프로그램"),
+        (65001, "Größe 表"),
+    ],
+)
+def test_version_4_is_in_the_guest_s_code_page(page: int, text: str) -> None:
+    codec = {936: "gbk", 1361: "johab", 65001: "utf-8"}.get(page, f"cp{page}")
+    special = {(936, "€"): b"\x80", (1252, "\x81"): b"\x81"}
+    letters = [special.get((page, letter)) or letter.encode(codec) for letter in text]
+    quoted = b"".join(b"\\\\" if letter == b"\\" else letter for letter in letters)
+    raw = b"".join(letters)
+    listed = (raw + b"\0").hex(",").encode()
+    file = b"REGEDIT4\r\n\r\n[HKEY_LOCAL_MACHINE\\SOFTWARE\\" + raw + b"]\r\n"
+    file += b'"' + quoted + b'"="' + quoted + b'"\r\n"hex"=hex(2):' + listed + b"\r\n"
+    rows = list(parse_reg(decode_reg(file, lambda: page, path="x.reg"), lambda: page, path="x.reg"))
+    assert rows[0].key == f"HKEY_LOCAL_MACHINE\\SOFTWARE\\{text}"
+    assert [row.name for row in rows[1:]] == [text, "hex"]
+    assert {row.data for row in rows[1:]} == {(text + "\0").encode("utf-16-le")}
+
+
+@pytest.mark.parametrize(("page", "byte"), [(932, b"\x81\xff"), (936, b"\xff"), (950, b"\x81"), (65001, b"\xff")])
+def test_half_a_letter_is_named_and_nothing_is_made_of_it(page: int, byte: bytes) -> None:
+    file = b'REGEDIT4\n[HKEY_LOCAL_MACHINE\\X]\n"a"="' + byte + b'"\n'
+    with pytest.raises(UsageError) as caught:
+        decode_reg(file, lambda: page, path="x.reg")
+    assert "line 3" in str(caught.value) and str(page) in str(caught.value)
+    listed = 'REGEDIT4\n[HKEY_LOCAL_MACHINE\\X]\n"a"=hex(7):' + byte.hex(",") + "\n"
+    with pytest.raises(UsageError, match="line 3"):
+        list(parse_reg(listed, lambda: page, path="x.reg"))
+
+
+def test_version_5_without_a_mark_is_utf_8_where_it_can_be() -> None:
+    text = 'Windows Registry Editor Version 5.00\n[HKEY_LOCAL_MACHINE\\é]\n"p"=hex(2):e9,00,00,00\n'
+    assert _decoded(text.encode()) == text
+    assert decode_reg(text.encode("cp1252"), lambda: 1252, path="x.reg") == text
+    assert decode_reg(text.encode(), lambda: 1252, path="x.reg", sure=True) != text
+    assert list(parse_reg(text, _unasked, path="x.reg"))[1].data == "é\0".encode("utf-16-le")
+
+
+def test_utf_16_keeps_half_pairs_and_is_not_cut_off() -> None:
+    assert _decoded("\ufeffa\ud800".encode("utf-16-le", "surrogatepass")) == "a\ud800"
+    with pytest.raises(UsageError):
+        _decoded("\ufeffa".encode("utf-16-le") + b"x")
 
 
 MORE = """\ufeff
@@ -76,7 +139,7 @@ three"\r
 
 
 def test_comments_spaces_and_strings_over_lines() -> None:
-    first, *rows = _rows(decode_reg(MORE.encode()))
+    first, *rows = _rows(_decoded(MORE.encode()))
     assert (first.key, first.line) == ("HKEY_LOCAL_MACHINE\\SOFTWARE\\A [b] c", 4)
     assert {row.name: (row.type, row.data, row.line) for row in rows} == {
         "dw": (4, b"\x0a\0\0\0", 5),

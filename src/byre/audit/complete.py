@@ -10,6 +10,7 @@ from byre.audit.complete_rules import RULES as RULES
 from byre.audit.facts import BrokenImport, Facts, FileFacts
 from byre.audit.finding import Finding, Stage, Unread
 from byre.audit.platforms import Platform
+from byre.windows.boot_ini import arc_number
 from byre.windows.guest import Guest
 from byre.windows.services import Service
 
@@ -114,6 +115,10 @@ def _boot_sector(facts: Facts, index: int) -> Iterator[Finding | Unread]:
     if facts.kind == "nt5" and sector.signature and not (sector.heads and sector.sectors_per_track):
         said = f"{sector.heads} heads, {sector.sectors_per_track} sectors for each track"
         yield Finding("BOOT-004", where, said, "'A disk read error occurred' where the firmware is old")
+    elif facts.kind == "nt5" and sector.signature and sector.geometry is not None:
+        right = "{} and {}".format(*sector.geometry)
+        said = f"{sector.heads} heads, {sector.sectors_per_track} sectors for each track, where a BIOS has {right}"
+        yield Finding("BOOT-004", where, said, "'A disk read error occurred', or a black screen")
 
 
 def _no_system(facts: Facts) -> Iterator[Finding | Unread]:
@@ -155,7 +160,7 @@ def _loader_files(facts: Facts) -> Iterator[Finding | Unread]:
 def _boot_ini(facts: Facts, guest: Guest) -> Iterator[Finding | Unread]:
     file = facts.loader.get("/boot.ini")
     if file is not None and file.state == "missing":
-        usual = guest.root.lower() == "/windows" and _arc_number(facts, guest.volume) == 1
+        usual = guest.root.lower() == "/windows" and arc_number(facts.table, guest.volume) == 1
         said = "'Invalid BOOT.INI file', and then C:\\WINDOWS is tried" + ("" if usual else ", which isn't here")
         stage = None if usual else Stage.LOADER
         yield Finding("BOOT-007", "/boot.ini", "isn't there", said, stage, None if usual else "critical")
@@ -173,19 +178,12 @@ def _boot_ini(facts: Facts, guest: Guest) -> Iterator[Finding | Unread]:
     if chosen.arc is None:
         return
     folder = "/" + chosen.arc.folder.replace("\\", "/").strip("/")
-    number = _arc_number(facts, guest.volume)
+    number = arc_number(facts.table, guest.volume)
     if folder.lower() != guest.root.lower():
         yield Finding("BOOT-008", "/boot.ini", f"{chosen.path}: there is no such system", said, Stage.LOADER)
     elif number is not None and chosen.arc.partition != number:
         evidence = f"{chosen.path}: the system is on partition({number})"
         yield Finding("BOOT-008", "/boot.ini", evidence, said, Stage.LOADER)
-
-
-def _arc_number(facts: Facts, index: int) -> int | None:
-    """The number that an ARC path gives a partition: primaries first, then logical ones, extended ones not."""
-    rows = facts.table.partitions
-    order = [part.index for role in ("primary", "logical") for part in rows if part.role == role]
-    return order.index(index) + 1 if index in order else None
 
 
 def _system_hive(facts: Facts) -> Iterator[Finding | Unread]:

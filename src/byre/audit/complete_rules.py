@@ -64,11 +64,12 @@ RULES = (
     ),
     _boot(
         4,
-        "The boot sector states a disk geometry",
+        "The boot sector states the disk's geometry",
         "medium",
-        "sectors for each track and heads at 0x18 and 0x1A",
-        "NT 5's boot code divides by them when the firmware lacks extended reads",
-        "Microsoft KB 314057 (unchecked: the Heads value in the BIOS parameter block)",
+        "sectors for each track and heads at 0x18 and 0x1A: not 0, and where Windows' code loads NTLDR, what a BIOS "
+        "gives a disk of this size or what the partition table says",
+        "NT 5's boot code divides by them where CHS reaches, and the BIOS takes the result by its own geometry",
+        "Microsoft KB 314057 (unchecked: the Heads value in the BIOS parameter block); the source of SeaBIOS",
         "'NTLDR is missing', or 'A disk read error occurred'",
         "byre mend IMAGE boot, or set them to what the target's firmware reports, usually 63 and 255",
         _NT5,

@@ -64,6 +64,8 @@ class BootSector:
     heads: int
     hidden: int
     boot_code: BootCode | None = None
+    geometry: tuple[int, int] | None = None
+    """(heads, sectors of a track) that should be there, where its code needs them and others clearly are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.volumes.boot_code import recognise_master, recognise_volume
+from byre.volumes.geometry import needs_geometry, right_geometry, table_geometries
+from byre.windows.boot_ini import MAX_TEXT, BootIni, arc_number, parse_boot_ini
 from byre.windows.fact import Fact, absent, attempt, unknown
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
@@ -120,6 +122,8 @@ def gather_system(
 ) -> Facts:
     """``facts`` with those of the system below ``root`` added."""
     guest = read_guest(files, root, volume=volume)
+    if loader is not files:  # NTLDR and boot.ini on C:, Windows on D:
+        guest = replace(guest, boot_ini=_boot_ini(loader))
     hives = open_hives(files, root)
     system = read_system(hives, guest)
     logon = read_logon(hives)
@@ -152,7 +156,11 @@ def gather_system(
         protection=_protection(files, hives, root, system.value, logon.value),
         imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
-        lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
+        lost_classes=lost_classes(
+            hives.get("SOFTWARE"), SystemPaths(root, logon.value.drive if logon.value else "C"), survey.paths
+        )
+        if survey.complete
+        else (),
         space=use_of_space(files, root) if counting else (),
     )
     if scanners is None:
@@ -161,6 +169,14 @@ def gather_system(
     certificates = store_certificates(hives.get("SOFTWARE"))
     programs, census = census_of(files, root, scanners, certificates=certificates)
     return replace(whole, programs=programs, census=census)
+
+
+def _boot_ini(loader: FileSystem) -> Fact[BootIni]:
+    try:
+        entry = loader.lookup("/boot.ini")
+    except ByreError:
+        return absent()
+    return attempt(lambda: parse_boot_ini(loader.read(entry, length=MAX_TEXT)))
 
 
 def _read_start(files: FileSystem, root: str, guest: Guest, plan: Sequence[boot_path.Step]) -> dict[str, FileFacts]:
@@ -203,7 +219,14 @@ def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
         chosen = guest.boot_ini.value.chosen if guest.boot_ini.value else None
         if chosen and chosen.arc:
             wanted = str(PurePosixPath("/", chosen.arc.folder.replace("\\", "/").lstrip("/"))).lower()
-            return sorted(roots, key=lambda pair: pair[1].lower() != wanted)
+            number = chosen.arc.partition
+            return sorted(
+                roots,
+                key=lambda pair: (
+                    pair[1].lower() != wanted,
+                    arc_number(found.table, pair[0].partition.index) != number,
+                ),
+            )
     return roots
 
 
@@ -211,11 +234,16 @@ def _master_boot_record(sector: bytes) -> MasterBootRecord:
     return MasterBootRecord(sector[510:512] == b"\x55\xaa", any(sector[:440]), recognise_master(sector))
 
 
-def boot_sector(sector: bytes) -> BootSector:
-    """The fields of a partition's first sector that NTFS and FAT have in common."""
+def boot_sector(sector: bytes, master: bytes = b"", disk_size: int = 0) -> BootSector:
+    """The fields of a partition's first sector that NTFS and FAT have in common. ``master``: the disk's first
+    sector, whose table tells a geometry as well."""
     sectors, heads, hidden = struct.unpack_from("<HHI", sector, 0x18)
     signed, code = sector[510:512] == b"\x55\xaa", any(sector[0x54:510])
-    return BootSector(signed, code, sectors, heads, hidden, recognise_volume(sector))
+    known = recognise_volume(sector)
+    right = None
+    if disk_size and heads and sectors and needs_geometry(known):
+        right = right_geometry(heads, sectors, disk_size, table_geometries(master))
+    return BootSector(signed, code, sectors, heads, hidden, known, right)
 
 
 def _volume(disk: Disk, volume: OpenVolume) -> VolumeState:
@@ -223,7 +251,11 @@ def _volume(disk: Disk, volume: OpenVolume) -> VolumeState:
     boot: Fact[BootSector] = absent()
     if part.start + 512 <= disk.size:
         boot = attempt(
-            lambda: boot_sector(disk.read(part.start, BOOT_AREA if part.start + BOOT_AREA <= disk.size else 512))
+            lambda: boot_sector(
+                disk.read(part.start, BOOT_AREA if part.start + BOOT_AREA <= disk.size else 512),
+                disk.read(0, 512) if part.role == "primary" else b"",
+                disk.size if part.role == "primary" else 0,
+            )
         )
     about = attempt(files.facts) if files is not None else None
     reason = str(volume.reason) if volume.reason else about.reason if about is not None else None

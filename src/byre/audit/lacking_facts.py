@@ -33,9 +33,9 @@ SECOND_COPIES = (
 
 
 def in_use(paths: Iterable[str], root: str) -> list[str]:
-    """The paths (lower case) that aren't second copies or waiting to be installed, in order."""
+    """The paths (lower case) that aren't second copies or waiting to be installed."""
     kept = tuple(each.replace("{root}", root.lower()) for each in SECOND_COPIES)
-    return sorted(path for path in paths if not path.startswith(kept))
+    return [path for path in paths if not path.startswith(kept)]
 
 
 def broken_programs(resolver: Resolver, paths: Iterable[str], done: Collection[str]) -> tuple[BrokenProgram, ...]:
@@ -44,7 +44,7 @@ def broken_programs(resolver: Resolver, paths: Iterable[str], done: Collection[s
     ``done``: those in lower case whose closure has been followed already.
     """
     found: list[BrokenProgram] = []
-    programs = [path for path in paths if path.endswith((".exe", ".scr", ".cpl")) and path not in done]
+    programs = sorted(path for path in paths if path.endswith((".exe", ".scr", ".cpl")) and path not in done)
     for path in programs[:MAX_PROGRAMS]:
         seen = set()
         for node, need in resolver.closure(path).missing:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from byre.audit.facts import Count
 from byre.errors import ByreError
-from byre.filesystems.base import Entry, FileSystem
+from byre.filesystems.base import Entry, FileSystem, Name
 from byre.windows.waste import KINDS, WasteFinder
 
 MAX_ENTRIES = 500_000
@@ -79,14 +79,17 @@ def survey_volume(files: FileSystem, root: str, *, counting: bool = True) -> Sur
     find = _Finder(root)
     complete = True
     try:
-        for number, entry in enumerate(files.walk()):
+        walk: Iterable[Entry | Name] = files.walk() if counting else files.walk_names()
+        for number, entry in enumerate(walk):
             if number >= MAX_ENTRIES:
                 complete = False
                 break
             if entry.is_dir:
                 continue
             paths.append(entry.path.lower())
-            for kind in find.kinds(entry) if counting else ():
+            if isinstance(entry, Name):
+                continue
+            for kind in find.kinds(entry):
                 row = totals.setdefault(kind, [0, 0])
                 row[0] += 1
                 row[1] += entry.size

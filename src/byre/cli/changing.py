@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from byre.cli.options import add_write_options, open_image
 from byre.cli.output import Output, printable
-from byre.errors import ByreError, ExistsError, UsageError
+from byre.errors import ExistsError, UsageError
 from byre.reports.printable import shell_command
 from byre.units import format_size
 
 if TYPE_CHECKING:
-    from byre.disks.disk import Disk
+    from byre.disks.disk import Disk, SnapshotInfo
     from byre.disks.formats import Format
     from byre.disks.scratch import ScratchDisk
     from byre.disks.writer import Int64Array
@@ -156,11 +157,18 @@ def save(
         return Saved(args.output, None, applied)
     from byre.lite.saving import refuse_in_place, save_in_place
 
-    name = args.keep_as or f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    image = refuse_in_place(disk)
+    name = args.keep_as or _unused(f"before {verb} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", image.snapshots())
     total = sum(stop - start for start, stop in work.changes())
     with out.progress("writing", total) as bar:
-        kept = save_in_place(refuse_in_place(disk), work, name, left_out=left_out, advance=bar.advance)
+        kept = save_in_place(image, work, name, left_out=left_out, advance=bar.advance)
     return Saved(args.image, kept.name, applied)
+
+
+def _unused(name: str, snapshots: Sequence[SnapshotInfo]) -> str:
+    """A snapshot's name that isn't taken: two changes may fall into one second."""
+    taken = {each.name for each in snapshots}
+    return next(each for each in chain([name], (f"{name} ({number})" for number in count(2))) if each not in taken)
 
 
 def run_change(
@@ -168,41 +176,40 @@ def run_change(
     out: Output,
     verb: str,
     plan: Callable[[Inspection], list[tuple[OpenVolume, list[Change]]]],
+    *,
+    details: Sequence[str] = (),
 ) -> int:
-    """The whole of a simple verb: plan, apply, save, tell."""
-    from byre.lite.applying import refuse_sleeping
+    """The whole of a simple verb: plan, apply, save, tell. ``details``, which ``plan`` may add to, are what a dry run
+    says besides: it knows files only."""
+    from byre.lite.applying import check_changes, refuse_sleeping
     from byre.lite.outcome import prove_outcome
 
     check_destination(args)
     with changing(args) as (disk, work, guest):
         steps = plan(guest)
+        refuse_sleeping(guest.volumes)
         if args.dry_run:
-            obstacle = _obstacle(guest, steps)
-            if obstacle is not None:
-                out.notice(f"this would be refused now: {obstacle.what}")
-            rows = [_said(change) for _, changes in steps for change in changes]
+            for volume, changes in steps:
+                check_changes(volume, changes)
+            rows = [_said(change, _drive(guest, volume)) for volume, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
-            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in rows)))
+            if details:
+                payload["edits"] = list(details)
+            said = [*details, *rows] or ["change nothing"]
+            out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in said)))
             return 0
-        refuse_sleeping(guest.volumes)
-        applied = apply_plan(work, steps, out)
+        done = apply_plan(work, steps, out)
         prove_outcome(work, steps)
+        applied = tuple(_placed(each, _drive(guest, volume)) for (volume, _), each in zip(steps, done, strict=True))
         saved = save(args, disk, work, applied, out, verb=verb)
-    tell(args, out, verb, saved)
+        folders = {
+            _drive(guest, volume) + change.path
+            for volume, changes in steps
+            for change in changes
+            if _is_folder(change)
+        }
+    tell(args, out, verb, saved, folders)
     return 0
-
-
-def _obstacle(guest: Inspection, steps: Sequence[tuple[OpenVolume, Sequence[Change]]]) -> ByreError | None:
-    """Why nothing may be changed now, if anything keeps it from being."""
-    from byre.lite.applying import refuse_sleeping, refuse_unsafe
-
-    try:
-        for volume, _ in steps:
-            refuse_unsafe(volume)
-        refuse_sleeping(guest.volumes)
-    except ByreError as error:
-        return error
-    return None
 
 
 def undo(image: str, snapshot: str) -> str:
@@ -217,31 +224,56 @@ def byre_command(verb: str, *words: str) -> str:
     return shell_command(("byre", *verb.split(), *dashes, *words))
 
 
-def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved) -> None:
+def tell(args: argparse.Namespace, out: Output, verb: str, saved: Saved, folders: Collection[str]) -> None:
+    """``folders``: which of what was written are folders."""
     payload = {"image": args.image, "dry_run": False, **saved.payload()}
-    removed, written = len(payload["removed"]), len(payload["written"])
+    removed, made = len(payload["removed"]), sum(path in folders for path in payload["written"])
+    written = len(payload["written"]) - made
     parts = []
     if removed:
-        parts.append(f"removed {_count(removed)}, {format_size(payload['freed'])}")
+        gone = f"{removed} files and folders" if verb == "rm" and args.recursive else _count(removed, "file")
+        parts.append(f"removed {gone}, {format_size(payload['freed'])}")
+    if made:
+        parts.append(f"made {_count(made, 'folder')}")
     if written:
-        parts.append(f"wrote {_count(written)}")
+        parts.append(f"wrote {_count(written, 'file')}")
     text = "; ".join(parts) or "nothing to change"
     if saved.snapshot is not None:
         out.notice(undo(args.image, saved.snapshot))
     out.result(verb, payload, lambda console: console.print(printable(f"{text}: {saved.path}")))
 
 
-def _count(number: int) -> str:
-    return "1 file" if number == 1 else f"{number} files"
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
-def _said(change: Change) -> str:
+def _is_folder(change: Change) -> bool:
+    from byre.lite.changes import MakeFolder
+
+    return isinstance(change, MakeFolder)
+
+
+def _drive(guest: Inspection, volume: OpenVolume) -> str:
+    """What goes before a path that isn't on the system's own drive: its letter, or its partition."""
+    if not guest.roots or any(volume is each for each, _ in guest.roots[:1]):
+        return ""
+    letter = next((each for each, where in guest.drives.items() if where is volume), None)
+    return f"{letter}:" if letter is not None else f"partition {volume.partition.index}:"
+
+
+def _placed(applied: Applied, drive: str) -> Applied:
+    removed, written = (tuple(drive + path for path in paths) for paths in (applied.removed, applied.written))
+    return replace(applied, removed=removed, written=written)
+
+
+def _said(change: Change, drive: str) -> str:
     from byre.lite.changes import MakeFolder, Put, Remove
 
+    path = drive + change.path
     if isinstance(change, Remove):
-        return printable(f"remove {change.path}")
+        return printable(f"remove {path}")
     if isinstance(change, MakeFolder):
-        return printable(f"make the folder {change.path}")
+        return printable(f"make the folder {path}")
     if isinstance(change, Put):
-        return printable(f"write {change.path}, {format_size(change.content.size)}")
-    return printable(f"change {change.path} in place, {format_size(len(change.data))}")
+        return printable(f"write {path}, {format_size(change.content.size)}")
+    return printable(f"change {path} in place, {format_size(len(change.data))}")

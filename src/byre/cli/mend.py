@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     )
     with changing(args) as (disk, work, _):
         prepared = _prepare(args, out, work, mends, options)
-        if not args.what or args.dry_run or _lists_kept(args):
+        if not args.what or args.dry_run or _only_tells(args):
             return _tell(args, out, prepared, None, None)
         if not any(each.plan.steps for each in prepared.mendings):
             return _tell(args, out, prepared, None, left_over(work, prepared, image=args.image))
@@ -109,16 +109,18 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 def _check(args: argparse.Namespace, names: set[str]) -> None:
     """UsageError for what doesn't go together, before any work."""
-    if args.what and not _lists_kept(args):
+    if args.what and not _only_tells(args):
         check_destination(args)
     elif args.output or args.in_place:
         raise UsageError("say what to mend", hint="'all', or some of what 'byre mend IMAGE' lists.")
     named = args.autostart or args.enable
-    if bool(named) != ("autostart" in names) and not _lists_kept(args):
+    if bool(named) != ("autostart" in names) and not _only_tells(args):
         raise UsageError(
             "the mend autostart and --autostart NAME, or --enable NAME, belong together",
             hint="byre mend IMAGE autostart --autostart NAME --in-place; without a name it lists what was disabled.",
         )
+    if args.drivers and not names & {"portable", "boot"}:
+        raise UsageError("--drivers belongs to portable and boot")
     options = {
         "discard-session": (args.discard_session, "hibernation"),
         "new-mbr": (args.new_mbr, "boot"),
@@ -129,9 +131,11 @@ def _check(args: argparse.Namespace, names: set[str]) -> None:
             raise UsageError(f"--{option} belongs to {name}")
 
 
-def _lists_kept(args: argparse.Namespace) -> bool:
-    """``byre mend IMAGE autostart``: what Byre disabled is only listed."""
-    return args.what == ["autostart"] and not (args.autostart or args.enable or args.output or args.in_place)
+def _only_tells(args: argparse.Namespace) -> bool:
+    """``byre mend IMAGE autostart`` lists what Byre disabled, ``byre mend IMAGE hal`` tells of the HAL: neither needs
+    to know where a result would go."""
+    telling = bool(args.what) and set(args.what) <= {"autostart", "hal"}
+    return telling and not (args.autostart or args.enable or args.output or args.in_place)
 
 
 def _prepare(

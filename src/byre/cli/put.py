@@ -70,8 +70,10 @@ def _changes(args: argparse.Namespace, guest: Inspection, out: Output) -> Iterat
         for depth in range(1, len(names)):
             yield MakeFolder("/" + "/".join(names[:depth]))
     target = "/" + "/".join(names)
-    if source.is_symlink() or not source.exists():
-        raise MissingError("isn't there, or is a link", path=source)
+    if source.is_symlink():
+        raise UsageError("is a link, which is never followed", path=source, hint="Name what it points to.")
+    if not source.exists():
+        raise MissingError("there is no such file or folder", path=source)
     if source.is_file():
         yield Put(target, _content(source))
         return
@@ -102,17 +104,27 @@ def _walk(source: Path, out: Output) -> Iterator[tuple[Path, str]]:
 
 
 def _content(path: Path) -> Content:
+    """The file as it is now. What changes it before all is read ends the verb: half of each is neither."""
     from byre.lite.changes import Content
+
+    def state(status: os.stat_result) -> tuple[int, int, int, int]:
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def read(offset: int, length: int) -> bytes:
         try:
             with path.open("rb") as file:
                 file.seek(offset)
-                return file.read(length)
+                data = file.read(length)
+                unchanged = state(os.fstat(file.fileno())) == before
         except OSError as error:
             raise StorageError(f"can't be read: {error.strerror}", path=path) from error
+        if not unchanged or len(data) != length:
+            raise StorageError("changed while it was read", path=path, hint="Try again when nothing writes to it.")
+        return data
 
     try:
-        return Content(os.stat(path).st_size, read)  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116
     except OSError as error:
         raise StorageError(f"can't be read: {error.strerror}", path=path) from error
+    before = state(status)
+    return Content(status.st_size, read)

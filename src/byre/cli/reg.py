@@ -61,6 +61,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"with set: the value's type, one of {', '.join(TYPES)}; default sz",
     )
     parser.add_argument("--user", metavar="NAME", help="whose HKEY_CURRENT_USER is meant: the profile folder's name")
+    parser.add_argument(
+        "--code-page",
+        type=int,
+        metavar="N",
+        help="with import: what a file without UTF-16 or a mark is written in; default: the guest's ANSI code page "
+        "(932, 1252, …; 65001 is UTF-8)",
+    )
     parser.add_argument("--partition", type=int, metavar="N", help="the system on this partition")
     parser.add_argument("-r", "--recursive", action="store_true", help="with everything below the key")
     add_destination(
@@ -73,8 +80,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     if args.key in ACTIONS and args.words:
         return run_edit(args, out)
-    if args.words or args.in_place or args.dry_run:
-        raise UsageError("only set, delete and import take more words or --in-place", hint="See 'byre reg --help'.")
+    if args.words or args.in_place or args.dry_run or args.code_page is not None:
+        what = "only set, delete and import take more words, --in-place or --code-page"
+        raise UsageError(what, hint="See 'byre reg --help'.")
     regedit = _wants_export(args, out)
     hive = bare_hive(args.image)
     if hive is not None:

@@ -86,6 +86,26 @@ class Entry(NamedTuple):
     streams: tuple[Stream, ...] = ()
     reparse: Reparse | None = None
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether a walk goes into it: a link to a directory is none."""
+        return self.is_dir and self.reparse is None
+
+
+class Name(NamedTuple):
+    """What a look at many files needs of an Entry, made in a third of the time. ``allocated`` in bytes;
+    ``is_link``: it has a reparse point."""
+
+    path: str
+    allocated: int
+    is_dir: bool = False
+    is_link: bool = False
+    id: int = 0
+
+    @property
+    def is_folder(self) -> bool:
+        return self.is_dir and not self.is_link
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeFacts:
@@ -135,6 +155,10 @@ class FileSystem(Protocol):
         still be seen; ``system`` the file system's own metadata files."""
         ...
 
+    def walk_names(self) -> Iterator[Name]:
+        """What ``walk`` comes by from the root, in the same order."""
+        ...
+
     def read(self, entry: Entry, stream: str = "", offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of a stream; short at its end. More than ``MAX_READ`` is a UsageError."""
         ...
@@ -155,6 +179,10 @@ class FileSystem(Protocol):
     def check(self) -> CheckReport:
         """Compare the file system's structures with each other: slower than a walk; changes nothing."""
         ...
+
+
+def name_of(entry: Entry) -> Name:
+    return Name(entry.path, entry.allocated, entry.is_dir, entry.reparse is not None, entry.id)
 
 
 def no_extents(rows: int = 0) -> FileExtents:

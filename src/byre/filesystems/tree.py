@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from byre.errors import ByreError, CorruptImageError, MissingError, UsageError
 from byre.extents import Kind
-from byre.filesystems.base import MAX_READ, Entry, FileExtents
+from byre.filesystems.base import MAX_READ, Entry, FileExtents, Name, name_of
 from byre.filesystems.capitals import capitals
 from byre.filesystems.paths import MAX_PATH, split_path
 from byre.volumes.partition import VolumeDisk
@@ -88,6 +88,9 @@ class TreeFileSystem:
                 self.problems.add(f"{self.type}.too-deep", what, hides_names=True)
             else:
                 waiting.append(iter(self._rows(row, deleted)))
+
+    def walk_names(self) -> Iterator[Name]:
+        return map(name_of, self.walk())
 
     def _claim(self, folder: Entry, seen: set[int]) -> bool:
         """Add a directory's blocks to those seen; False at the first that is there already. What came before it

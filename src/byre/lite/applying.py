@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from byre.disks.disk import CheckReport
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, UnsupportedError, UsageError
 from byre.extents import Kind
-from byre.filesystems.base import FileSystem
+from byre.filesystems.base import FileExtents, FileSystem
 from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_writer, ntfs_writer
 from byre.lite.changes import Applied, Change, Overwrite
+from byre.lite.guards import from_inside
 from byre.lite.ntfs_writer import Advance
 from byre.volumes.types import PIECES
 
@@ -21,8 +23,15 @@ def _quiet(amount: int) -> None:
     return None
 
 
-def refuse_unsafe(volume: OpenVolume) -> FileSystem:
-    """The volume's file system, where it may be changed; UnsupportedError with what to do where it may not."""
+def changeable(volume: OpenVolume) -> bool:
+    """Whether it is of a kind that Byre changes at all."""
+    known = isinstance(volume.filesystem, (NtfsFileSystem, FatFileSystem))
+    return known and volume.partition.type not in PIECES
+
+
+def refuse_unsafe(volume: OpenVolume, report: CheckReport | None = None) -> FileSystem:
+    """The volume's file system, where it may be changed; UnsupportedError with what to do where it may not.
+    ``report``: what its own check says, where that has been asked already."""
     files = volume.filesystem
     if files is None and volume.reason is not None:
         raise volume.reason
@@ -35,11 +44,11 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
         ntfs_writer.refuse_unsafe(files)
     else:
         fat_writer.refuse_unsafe(files)
-    report = files.check()
+    report = report or files.check()
     if report.corruptions:
         first = next((each for each in report.problems if each.kind == "corruption"), None)
         raise CorruptImageError(
-            "the file system is damaged, so nothing in it is changed",
+            f"the file system of partition {volume.partition.index} is damaged, so nothing is changed",
             path=files.volume.name,
             found=f"{report.corruptions} problems" + (f", first: {first.message}" if first else ""),
             hint="Let the guest repair it (chkdsk /f), then try again.",
@@ -71,8 +80,8 @@ def refuse_sleeping(volumes: Iterable[OpenVolume]) -> None:
             raise UnsupportedError(
                 f"partition {volume.partition.index} {said}: no volume of the disk is changed",
                 path=files.volume.name,
-                hint="Start that system and shut it down from inside; or 'byre mend IMAGE hibernation "
-                "--discard-session' gives up what was open.",
+                hint=f"{from_inside(files.volume.name)} Or 'byre mend IMAGE hibernation --discard-session' gives up "
+                "what was open.",
             )
 
 
@@ -92,6 +101,7 @@ def apply_changes(
     rest = [change for change in changes if not isinstance(change, Overwrite)]
     if isinstance(files, NtfsFileSystem):
         script = ntfs_writer.make_script(files, rest)
+        ntfs_writer.refuse_full(files, script)
         done = ntfs_writer.apply_script(work, volume.partition, script, advance=advance)
     else:
         assert isinstance(files, FatFileSystem)
@@ -100,9 +110,33 @@ def apply_changes(
     return Applied(done.removed, written, done.freed, done.confined)
 
 
+def check_changes(volume: OpenVolume, changes: Sequence[Change]) -> None:
+    """Raise what ``apply_changes`` would raise, as far as that is known without reading what is put in: nothing is
+    written."""
+    files = refuse_unsafe(volume)
+    for change in changes:
+        if isinstance(change, Overwrite):
+            _overwritable(files, change)
+    rest = [change for change in changes if not isinstance(change, Overwrite)]
+    if isinstance(files, NtfsFileSystem):
+        ntfs_writer.refuse_full(files, ntfs_writer.make_script(files, rest))
+    else:
+        assert isinstance(files, FatFileSystem)
+        fat_writer.check(files, rest)
+
+
 def overwrite(work: ScratchDisk, files: FileSystem, change: Overwrite) -> None:
     """Put other bytes where a file's bytes lie. Raises UsageError for another size, UnsupportedError where its bytes
     aren't all on the disk as they are (resident, compressed, sparse)."""
+    extents = _overwritable(files, change)
+    for start, length, disk in zip(
+        extents["start"].tolist(), extents["length"].tolist(), extents["disk"].tolist(), strict=True
+    ):
+        work.write(disk, change.data[start : start + length])
+
+
+def _overwritable(files: FileSystem, change: Overwrite) -> FileExtents:
+    """Where the file's bytes lie, where all of them may be replaced."""
     entry = files.lookup(change.path)
     if entry.is_dir or entry.size != len(change.data):
         raise UsageError(
@@ -116,7 +150,4 @@ def overwrite(work: ScratchDisk, files: FileSystem, change: Overwrite) -> None:
         raise UnsupportedError(
             "its bytes don't lie on the disk as they are (compressed, sparse or never written)", path=change.path
         )
-    for start, length, disk in zip(
-        extents["start"].tolist(), extents["length"].tolist(), extents["disk"].tolist(), strict=True
-    ):
-        work.write(disk, change.data[start : start + length])
+    return extents

@@ -18,11 +18,10 @@ from byre.errors import UnsupportedError, UsageError
 from byre.filesystems.base import Entry
 from byre.filesystems.fat.filesystem import ROOT_ID, FatFileSystem
 from byre.filesystems.fat.table import END, FREE
-from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
-from byre.lite.fat_folder import MAX_NAME, Folder, dots, slots_needed, with_content
+from byre.lite.fat_folder import Folder, dots, slots_needed, with_content
 from byre.lite.guards import from_inside
-from byre.lite.planned_names import Made, PlannedNames, Where, where
+from byre.lite.planned_names import Made, PlannedNames, Where, new_name, where
 from byre.units import ceil_div
 
 PIECE = 1 << 20
@@ -49,22 +48,21 @@ def apply(
     """Make the changes. Raises MissingError for what isn't there, UsageError for what can't be, UnsupportedError
     where the volume is full; the scratch disk is then to be thrown away."""
     writer = _Writer(work, files)
-    for change in changes:
-        if isinstance(change, Remove):
-            writer.remove(change.path)
-        elif isinstance(change, MakeFolder):
-            writer.make_folder(change.path)
-        elif isinstance(change, Put):
-            writer.put(change.path, change.content)
-        advance(1)
-    writer.finish()
+    writer.make(changes, advance)
+    writer.finish(work)
     return Applied(tuple(writer.removed), tuple(writer.written), writer.freed)
 
 
-class _Writer:
-    """One volume being changed. Mutable: folders and the table stay in memory until ``finish``."""
+def check(files: FatFileSystem, changes: Iterable[Change]) -> None:
+    """Raise what ``apply`` would, but for what reading the contents may bring; nothing is read or written of them."""
+    _Writer(None, files).make(changes)
 
-    def __init__(self, work: ScratchDisk, files: FatFileSystem) -> None:
+
+class _Writer:
+    """One volume being changed. Mutable: folders and the table stay in memory until ``finish``. ``work``: where the
+    contents of files go; nowhere without."""
+
+    def __init__(self, work: ScratchDisk | None, files: FatFileSystem) -> None:
         self.work = work
         self.files = files
         self.boot = files.boot
@@ -78,6 +76,16 @@ class _Writer:
         self._hint = 2
 
     # Changes
+
+    def make(self, changes: Iterable[Change], advance: Advance = lambda amount: None) -> None:
+        for change in changes:
+            if isinstance(change, Remove):
+                self.remove(change.path)
+            elif isinstance(change, MakeFolder):
+                self.make_folder(change.path)
+            elif isinstance(change, Put):
+                self.put(change.path, change.content)
+            advance(1)
 
     def remove(self, path: str) -> None:
         entry = self.names.existing(path)
@@ -108,7 +116,7 @@ class _Writer:
             if not there.is_dir:
                 raise UsageError("a file of that name is there", path=self.files.volume.name, found=there.path)
             return
-        name = _name(path, self.files)
+        name = new_name(path, self.files.volume.name)
         place = self.names.folder(path)
         above = self._folder(place)
         clusters = self._allocate(1)
@@ -135,13 +143,15 @@ class _Writer:
         if isinstance(there, Entry):
             self._release(self._first_cluster(folder.entry(folder.position(there.id))))
         clusters = self._allocate(ceil_div(content.size, self.boot.cluster_size))
-        self._fill(clusters, content)
+        if self.work is not None:
+            self._fill(self.work, clusters, content)
         first = int(clusters[0]) if len(clusters) else 0
         if isinstance(there, Entry):
             offset = folder.position(there.id)
             folder.put(offset, with_content(folder.entry(offset), first, content.size))
         else:
-            self._add_name(folder, _name(path, self.files), cluster=first, size=content.size, folder=False)
+            name = new_name(path, self.files.volume.name)
+            self._add_name(folder, name, cluster=first, size=content.size, folder=False)
             self.names.make(path, place, is_dir=False, operation=0)
         self.written.append(there.path if there is not None else path)
 
@@ -208,7 +218,7 @@ class _Writer:
         """The offset in the volume of a cluster."""
         return self.boot.data_offset + (cluster - 2) * self.boot.cluster_size
 
-    def _fill(self, clusters: npt.NDArray[np.int64], content: Content) -> None:
+    def _fill(self, work: ScratchDisk, clusters: npt.NDArray[np.int64], content: Content) -> None:
         size = self.boot.cluster_size
         edges = [0, *(np.flatnonzero(np.diff(clusters) != 1) + 1).tolist(), len(clusters)] if len(clusters) else [0]
         for low, high in pairwise(edges):
@@ -220,7 +230,7 @@ class _Writer:
                 if len(data) != wanted:
                     raise UsageError("a file that is put in became shorter", found=len(data), expected=wanted)
                 place = self._place(int(clusters[low])) + offset - begin
-                self.work.write(self.start + place, data.ljust(length, b"\0"))
+                work.write(self.start + place, data.ljust(length, b"\0"))
 
     def _folder(self, place: Entry | Made) -> Folder:
         """A folder's bytes: of one that is new, and of one that was touched before, as they are by now."""
@@ -243,21 +253,21 @@ class _Writer:
 
     # The end
 
-    def finish(self) -> None:
+    def finish(self, work: ScratchDisk) -> None:
         """Write folders, tables and the free count."""
         for folder in self._folders.values():
             for offset in sorted(folder.changed):
                 start, place, _ = next(row for row in reversed(folder.rows) if row[0] <= offset)
-                self.work.write(self.start + place + offset - start, folder.entry(offset))
+                work.write(self.start + place + offset - start, folder.entry(offset))
         changed = np.flatnonzero(self.next != self.files.chains.next)
         if not len(changed):
             return
         for copy in range(self.boot.fats):
-            self._write_table(self.boot.fat_offset + copy * self.boot.fat_size, changed)
+            self._write_table(work, self.boot.fat_offset + copy * self.boot.fat_size, changed)
         if self.boot.fsinfo_offset is not None:
-            self._write_free_count(self.boot.fsinfo_offset)
+            self._write_free_count(work, self.boot.fsinfo_offset)
 
-    def _write_table(self, offset: int, changed: npt.NDArray[np.int64]) -> None:
+    def _write_table(self, work: ScratchDisk, offset: int, changed: npt.NDArray[np.int64]) -> None:
         """The changed entries of one copy; the others, and FAT32's upper four bits, stay what they are."""
         width = {"fat12": 3, "fat16": 4, "fat32": 8}[self.boot.kind]  # half-bytes
         data = bytearray(self.files.volume.read(offset, (len(self.next) * width + 1) // 2))
@@ -275,14 +285,14 @@ class _Writer:
             wide[changed] = np.where(values == END, 0x0FFFFFFF, values).astype(np.uint32) | upper
         for at in range(0, len(data), 512):
             if data[at : at + 512] != before[at : at + 512]:
-                self.work.write(self.start + offset + at, data[at : at + 512])
+                work.write(self.start + offset + at, data[at : at + 512])
 
-    def _write_free_count(self, offset: int) -> None:
+    def _write_free_count(self, work: ScratchDisk, offset: int) -> None:
         sector = bytearray(self.files.volume.read(offset, 512))
         if sector[:4] == b"RRaA" and sector[484:488] == b"rrAa":
             free = int(np.count_nonzero(self.next[2:] == FREE))
             struct.pack_into("<II", sector, 488, free, min(self._hint, len(self.next) - 1))
-            self.work.write(self.start + offset, sector)
+            work.write(self.start + offset, sector)
 
 
 def _set12(data: bytearray, cluster: int, value: int) -> None:
@@ -298,12 +308,3 @@ def _halves(entries: bytes) -> tuple[bytes, bytes]:
 
 def _above(entry: Entry) -> str:
     return entry.path[: -len(entry.name) - 1] or "/"
-
-
-def _name(path: str, files: FatFileSystem) -> str:
-    name = split_path(path)[-1] if split_path(path) else ""
-    units = len(name.encode("utf-16-le", "surrogatepass")) // 2
-    bad = set('\\/:*?"<>|') & set(name) or any(ord(letter) < 32 for letter in name)
-    if not name or units > MAX_NAME or bad or name[-1] in " .":
-        raise UsageError("not a name that Windows can use", path=files.volume.name, found=repr(name))
-    return name

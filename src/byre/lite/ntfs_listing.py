@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 DATA = 0x80
 REFERENCE_MASK = (1 << 48) - 1
@@ -79,12 +80,11 @@ class Listing:
                 self._send(b"N")
         self._send(b"N")
         self._check_layout()
-        for reference in sorted(self.found, key=lambda each: each & REFERENCE_MASK):
-            self.rows.append(ROW_OF_FILE.pack(reference, *self._data(reference)))
-            if len(self.rows) >= MANY:
-                self._send(b"F")
-                self._watch()
-        self._send(b"F")
+        references = sorted(self.found, key=REFERENCE_MASK.__and__)
+        for start in range(0, len(references), MANY):
+            self.rows.extend(self._files(references[start : start + MANY]))
+            self._send(b"F")
+            self._watch()
 
     def _name(self, _: int, name: int, length: int, kind: int, position: int, reference: int, what: int) -> int:
         """One name of a folder. What a callback raises is lost, so nothing here does but by running out of memory."""
@@ -101,30 +101,37 @@ class Listing:
                 self.folders.append(reference)
         return 0
 
-    def _data(self, reference: int) -> tuple[int, int]:
-        """Size and first cluster of a file's unnamed stream, all of whose runs could be decoded."""
-        inode = self.session.open(0, reference)
-        try:
-            attribute = self.library.ntfs_attr_open(inode, DATA, None, 0)
-            if not attribute:
-                return -1, -1
-            try:
-                first = self.library.ntfs_attr_vcn_to_lcn(attribute, 0)
-                if first == UNREADABLE or (
-                    first >= HOLE
-                    and self.library.ntfs_attr_map_whole_runlist(attribute)  # that of a resident one isn't
-                ):
-                    number = reference & REFERENCE_MASK
-                    raise OSError(ctypes.get_errno() or errno.EIO, f"MFT record {number} has broken runs")
-                return ctypes.c_int64.from_address(attribute + SIZE_IN_ATTRIBUTE).value, first
-            finally:
-                self.library.ntfs_attr_close(attribute)
-        finally:
-            self.session.close(0, inode)
+    def _files(self, references: list[int]) -> Iterator[bytes]:
+        """Rows of size and first cluster of files' unnamed streams, all of whose runs could be decoded."""
+        library, volume = self.library, ctypes.c_void_p(self.session.handle)
+        open_inode, close_inode = library.ntfs_inode_open, library.ntfs_inode_close
+        open_attribute, close_attribute = library.ntfs_attr_open, library.ntfs_attr_close
+        first_cluster, decode = library.ntfs_attr_vcn_to_lcn, library.ntfs_attr_map_whole_runlist
+        size_at, pack = ctypes.c_int64.from_address, ROW_OF_FILE.pack
+        for reference in references:
+            inode = open_inode(volume, reference)
+            if not inode:
+                self._give_up(reference, "can't be opened")
+            attribute = open_attribute(inode, DATA, None, 0)
+            size = first = -1
+            if attribute:
+                first = first_cluster(attribute, 0)
+                # Those of a resident one aren't decoded.
+                if first == UNREADABLE or (first >= HOLE and decode(attribute)):
+                    self._give_up(reference, "has broken runs")
+                size = size_at(attribute + SIZE_IN_ATTRIBUTE).value
+                close_attribute(attribute)
+            if close_inode(inode):
+                self._give_up(reference, "can't be closed")
+            yield pack(reference, size, first)
+
+    def _give_up(self, reference: int, said: str) -> NoReturn:
+        raise OSError(ctypes.get_errno() or errno.EIO, f"MFT record {reference & REFERENCE_MASK} {said}")
 
     def _check_layout(self) -> None:
         """The one field that is taken out of the library's own structures has to be where it is looked for."""
-        if self._data(UPCASE)[0] != SIZE_OF_UPCASE:
+        _, size, _ = ROW_OF_FILE.unpack(next(self._files([UPCASE])))
+        if size != SIZE_OF_UPCASE:
             raise OSError(errno.ENOTSUP, "this libntfs-3g keeps a file's size elsewhere")
 
     def _send(self, letter: bytes) -> None:

@@ -23,17 +23,21 @@ from byre.errors import CorruptImageError, StorageError, UnsupportedError, Usage
 from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
-from byre.filesystems.paths import split_path
 from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
 from byre.lite.guards import from_inside
-from byre.lite.planned_names import Made, PlannedNames
+from byre.lite.planned_names import Made, PlannedNames, new_name
+from byre.units import ceil_div
 from byre.volumes.partition import Partition
 
 HELPER = Path(__file__).with_name("ntfs_helper.py")
+HEAD = struct.Struct("<cI")
+"""Of a message: its letter, and how many bytes follow."""
 MAX_READ = 1 << 20
 MAX_WRITE = 1 << 20
 SILENCE = 120
 """Seconds without a message after which the program is given up."""
+RESIDENT = 1024
+"""No larger file can lie within its MFT record of the usual size."""
 FIRST_USER_RECORD = 24
 """MFT records below are the file system's own."""
 Advance = Callable[[int], None]
@@ -54,6 +58,8 @@ class Script:
     removed: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     freed: int = 0
+    replaced: int = 0
+    """Bytes allocated to what files held that get other content."""
 
 
 def refuse_unsafe(files: NtfsFileSystem) -> None:
@@ -148,6 +154,7 @@ def _put(script: Script, files: NtfsFileSystem, change: Put) -> None:
     if there is not None:
         _refuse_put_over(there, files)
         operation["inode"] = there.id
+        script.replaced += there.allocated
     else:
         folder = _add_name(script, files, change.path, operation)
         like = _sibling(script, files, folder) if isinstance(folder, Entry) else None
@@ -160,8 +167,10 @@ def _put(script: Script, files: NtfsFileSystem, change: Put) -> None:
 
 def _add_name(script: Script, files: NtfsFileSystem, path: str, operation: Operation) -> Entry | Made:
     """Say in the operation which name it makes, and where; returns the folder."""
-    name = _new_name(files, path)
+    name = new_name(path, files.volume.name)
     folder = script.names.folder(path)
+    if isinstance(folder, Entry) and folder.path != "/":
+        _refuse_system(folder, files)
     operation["folder"] = [folder.operation] if isinstance(folder, Made) else folder.id
     operation["name"] = name
     script.names.make(path, folder, is_dir=operation["do"] == "folder", operation=len(script.operations))
@@ -186,13 +195,18 @@ def _sibling(script: Script, files: NtfsFileSystem, folder: Entry) -> int | None
     return None
 
 
-def _new_name(files: NtfsFileSystem, path: str) -> str:
-    names = split_path(path)
-    name = names[-1] if names else ""
-    bad = set('\\/:*?"<>|') & set(name) or any(ord(letter) < 32 for letter in name)
-    if not name or len(name.encode("utf-16-le", "surrogatepass")) > 510 or bad or name[-1] in " .":
-        raise UsageError("not a name that Windows can use", path=files.volume.name, found=repr(name))
-    return name
+def refuse_full(files: NtfsFileSystem, script: Script) -> None:
+    """UnsupportedError where what is put in needs more clusters than there are, whatever the library does."""
+    cluster = files.boot.cluster_size
+    needed = sum(ceil_div(content.size, cluster) * cluster for content in script.contents if content.size > RESIDENT)
+    free = files.facts().free
+    if free is not None and needed > free + script.freed + script.replaced:
+        raise UnsupportedError(
+            "the guest's volume has no room for it",
+            path=files.volume.name,
+            found=f"{free} bytes free",
+            expected=f"{needed}",
+        )
 
 
 def apply_script(
@@ -229,6 +243,7 @@ def run_helper(
         env={"LC_ALL": "C"},
         cwd="/",
         close_fds=True,
+        pipesize=MAX_READ,
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -267,6 +282,8 @@ class _Server:
         self.advance = advance
         self.done = 0
         self._buffer = b""
+        self._answer = bytearray(HEAD.size + MAX_READ)
+        """Bytes of the volume on their way: one place for all of them."""
         self._ready = select.poll()  # select() can't wait for a descriptor above 1023
         self._ready.register(self.output, select.POLLIN)
         self._writable = select.poll()
@@ -299,7 +316,10 @@ class _Server:
         offset, size = struct.unpack("<QI", data)
         if size > MAX_READ or offset + size > self.length:
             raise self._nonsense(f"a read of {size} bytes at {offset}")
-        self.send(b"D", self.disk.read(self.start + offset, size))
+        HEAD.pack_into(self._answer, 0, b"D", size)
+        whole = memoryview(self._answer)[: HEAD.size + size]
+        self.disk.read_into(self.start + offset, whole[HEAD.size :])
+        self._send_all(whole)
 
     def _content(self, data: bytes) -> None:
         if len(data) != 16:
@@ -331,17 +351,16 @@ class _Server:
         return end
 
     def _message(self) -> tuple[bytes, bytes]:
-        head = self._take(5)
-        (size,) = struct.unpack("<I", head[1:])
+        letter, size = HEAD.unpack(self._take(HEAD.size))
         if size > MAX_WRITE + 8:
             raise self._nonsense(f"a message of {size} bytes")
-        return head[:1], self._take(size)
+        return letter, self._take(size)
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
             if not self._ready.poll(SILENCE * 1000):
                 raise self._silent()
-            piece = self.output.read1(1 << 20)  # type: ignore[attr-defined]
+            piece = self.output.read1(1 << 16)  # type: ignore[attr-defined]
             if not piece:
                 raise self._died()
             self._buffer += piece
@@ -349,8 +368,11 @@ class _Server:
         return taken
 
     def send(self, letter: bytes, data: bytes) -> None:
-        """One message to it. The pipe doesn't block: what doesn't read must not hold us up for ever."""
-        rest = memoryview(letter + struct.pack("<I", len(data)) + data)
+        """One message to it."""
+        self._send_all(memoryview(HEAD.pack(letter, len(data)) + data))
+
+    def _send_all(self, rest: memoryview) -> None:
+        """The pipe doesn't block: what doesn't read must not hold us up for ever."""
         while rest:
             try:
                 rest = rest[os.write(self.input.fileno(), rest) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,6 +16,11 @@ from byre.filesystems.tree import TreeFileSystem
 Files: TypeAlias = NtfsFileSystem | TreeFileSystem
 Where: TypeAlias = str | int
 """A folder: the exact path of one of the volume's, the number of one that is new."""
+MAX_NAME = 255
+"""UTF-16 units."""
+_DEVICES = re.compile(
+    r"(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[1-9\xb9\xb2\xb3]) *(?:\..*)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,21 @@ class PlannedNames:
     @property
     def _name(self) -> str:
         return self.files.volume.name
+
+
+def new_name(path: str, volume: str) -> str:
+    """The last name of a path, where Windows can use it for something new. Raises UsageError.
+
+    Source: Microsoft's "Naming Files, Paths, and Namespaces".
+    """
+    names = split_path(path)
+    name = names[-1] if names else ""
+    bad = set('\\/:*?"<>|') & set(name) or any(ord(letter) < 32 for letter in name)
+    if not name or len(name.encode("utf-16-le", "surrogatepass")) > 2 * MAX_NAME or bad or name[-1] in " .":
+        raise UsageError("not a name that Windows can use", path=volume, found=repr(name))
+    if _DEVICES.fullmatch(name):
+        raise UsageError("Windows takes that name for a device, with any ending", path=volume, found=repr(name))
+    return name
 
 
 def where(folder: Entry | Made) -> Where:

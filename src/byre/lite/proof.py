@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from byre.audit.judging import Report, judge
 from byre.audit.platforms import platform_named
 from byre.disks.scratch import ScratchDisk
 from byre.disks.writer import Int64Array
-from byre.errors import CorruptImageError, UnsupportedError
+from byre.errors import ByreError, CorruptImageError, UnsupportedError
 from byre.extents import Kind
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.ntfs.untouched import Untouched, touched
@@ -204,14 +205,20 @@ class _Comparison:
         skipped = self.skipped
         untouched = Untouched(self.old, self.new, self.apart)
         untouched.learn()
-        entries = list(self.old.walk())
-        self.gone = self._planned_to_go(entries)
+        asked = self._asked()
+        settled = untouched.settle([*asked, *self._written()], sample=SAMPLE)
+        self.same = settled.streams
+        entries = list(settled.walk(self.old))
+        self.gone = _with_all_below({each.path for each in asked}, entries)
         was = {entry.path: entry for entry in entries if entry.path not in skipped or entry.path in self.gone}
+        folders = {entry.id: entry.path for entry in entries if entry.is_dir}
         stride = max(1, len(was) // SAMPLE)
         written: set[str] = set()
-        for number, entry in enumerate(self.new.walk()):
+        for number, entry in enumerate(settled.walk(self.new)):
             if entry.path in skipped and entry.path not in self.gone:
                 continue
+            if folders.get(entry.id, entry.path) != entry.path:
+                raise _failed(self.name, f"{entry.path} was {folders[entry.id]}")
             old, lower = was.pop(entry.path, None), entry.path.lower()
             if entry.path in self.gone and lower not in self.made:
                 raise _failed(self.name, f"{entry.path} is still there")
@@ -233,14 +240,16 @@ class _Comparison:
         lost = sum(not entry.is_dir for entry in was.values())
         return Compared(self.same, self.read, len(written), lost)
 
-    def _planned_to_go(self, entries: Sequence[Entry]) -> set[str]:
-        """Paths that the plan removes, with all below them: as the plan says it, whatever the writer says it did."""
-        asked = {self.old.lookup(each.path).path for each in self.planned.changes if isinstance(each, Remove)}
-        gone: set[str] = set()
-        for entry in entries:  # a folder comes before what it holds
-            if entry.path in asked or entry.path[: -len(entry.name) - 1] in gone:
-                gone.add(entry.path)
-        return gone
+    def _asked(self) -> list[Entry]:
+        """What the plan removes: as the plan says it, whatever the writer says it did."""
+        return [self.old.lookup(each.path) for each in self.planned.changes if isinstance(each, Remove)]
+
+    def _written(self) -> Iterator[Entry]:
+        """What the plan writes, as either state has it."""
+        for files in (self.old, self.new):
+            for path in self.made | self.contents.keys():
+                with suppress(ByreError):
+                    yield files.lookup(path)
 
     def _compare(self, old: Entry, new: Entry, *, known: bool, rewritten: bool) -> None:
         """Every stream of a file that is in both; ``known``: nothing of it can differ."""
@@ -272,6 +281,14 @@ class _Comparison:
             return False
         held = second[second["kind"] != Kind.ZERO]
         return not touched(self.apart, held["disk"], held["disk"] + held["stored"]).any()
+
+
+def _with_all_below(asked: set[str], entries: Sequence[Entry]) -> set[str]:
+    gone: set[str] = set()
+    for entry in entries:  # a folder comes before what it holds
+        if entry.path in asked or entry.path[: -len(entry.name) - 1] in gone:
+            gone.add(entry.path)
+    return gone
 
 
 def _described(entry: Entry) -> tuple[object, ...]:

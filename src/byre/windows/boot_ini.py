@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from byre.volumes.partition import PartitionTable
+
 MAX_TEXT = 1 << 20
 _ARC = re.compile(
     r"(?P<bus>multi|scsi|signature)\((?P<adapter>[0-9a-f]{1,8})\)"
@@ -77,6 +79,13 @@ def parse_arc(text: str) -> ArcPath | None:
         partition=int(match["partition"]),
         folder=match["path"] or "\\",
     )
+
+
+def arc_number(table: PartitionTable, index: int) -> int | None:
+    """The number that an ARC path gives a partition: primaries first, then logical ones, extended ones not."""
+    rows = table.partitions
+    order = [part.index for role in ("primary", "logical") for part in rows if part.role == role]
+    return order.index(index) + 1 if index in order else None
 
 
 def parse_boot_ini(data: bytes) -> BootIni:

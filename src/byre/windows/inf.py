@@ -48,9 +48,12 @@ class SourceFile:
 
 
 def parse_inf(data: bytes) -> Inf:
-    """The sections of an .inf file in ANSI or UTF-16. Never fails; what isn't understood is left out."""
-    if data[:2] == b"\xff\xfe":
-        text = data[2:MAX_INF].decode("utf-16-le", "replace")
+    """The sections of an .inf file in ANSI, UTF-16 or UTF-8, by its mark. Never fails; what isn't understood is left
+    out."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = data[:MAX_INF].decode("utf-16", "replace")
+    elif data[:3] == b"\xef\xbb\xbf":
+        text = data[3:MAX_INF].decode("utf-8", "replace")
     else:
         text = data[:MAX_INF].decode("cp1252", "replace")
     raw: dict[str, list[str]] = {}

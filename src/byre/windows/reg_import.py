@@ -7,10 +7,11 @@ system's ANSI code page, hex data of strings in it). Source: Microsoft KB 310516
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from byre.errors import UsageError
+from byre.windows.ansi import UTF_8, decode_ansi
 from byre.windows.registry.layout import ValueType
 
 VERSION_5, VERSION_4 = "Windows Registry Editor Version 5.00", "REGEDIT4"
@@ -25,7 +26,9 @@ _HEX = re.compile(
 )
 _CONTINUED = re.compile(r"\\[ \t]*(?:;[^\n]*)?\r?\n")
 _REST = re.compile(r"[ \t]*(?:;[^\n]*|\r?)(?=\n|\Z)")
-_WIDE = (ValueType.EXPAND_SZ, ValueType.MULTI_SZ)
+_TEXTS = (ValueType.SZ, ValueType.EXPAND_SZ, ValueType.MULTI_SZ)
+Page = Callable[[], int]
+"""Which ANSI code page: asked only where it matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +42,36 @@ class RegLine:
     line: int = 0
 
 
-def decode_reg(raw: bytes) -> str:
-    """The text of a .reg file: UTF-16 or UTF-8 by its mark, else UTF-8, else Windows-1252."""
+def decode_reg(raw: bytes, page: Page, *, path: str, sure: bool = False) -> str:
+    """The text of a .reg file: UTF-16 or UTF-8 by its mark, else the code page; version 5.00 without a mark is
+    UTF-8 where it can be, unless ``sure`` says that it is in that code page. Raises UsageError."""
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return raw.decode("utf-16", "replace")
+        try:
+            return raw.decode("utf-16", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise UsageError("ends within a letter of UTF-16", path=path, found=error.start) from error
+    if raw.startswith(b"\xef\xbb\xbf"):
+        return decode_ansi(raw[3:], UTF_8, path=path)
+    if raw.isascii():
+        return raw.decode("ascii")
+    if not raw.lstrip().startswith((VERSION_4.encode(), VERSION_5.encode())):
+        return raw.decode("utf-8" if is_utf8(raw) else "latin-1")  # none: its first line will be named
+    if not sure and not raw.lstrip().startswith(VERSION_4.encode()) and is_utf8(raw):
+        return raw.decode("utf-8")
+    return decode_ansi(raw, page(), path=path)
+
+
+def is_utf8(raw: bytes) -> bool:
     try:
-        return raw.decode("utf-8-sig")
+        raw.decode("utf-8")
     except UnicodeDecodeError:
-        return raw.decode("cp1252", "replace")
+        return False
+    return True
 
 
-def parse_reg(text: str, *, path: str) -> Iterator[RegLine]:
-    """What the file asks for, in its order. Raises UsageError with the line that can't be read.
+def parse_reg(text: str, page: Page, *, path: str) -> Iterator[RegLine]:
+    """What the file asks for, in its order. Raises UsageError with the line that can't be read. ``page`` is that of
+    version 4's strings in hexadecimal.
 
     Strings may go on over lines, as regedit writes those that have line ends; a comment may follow what a line says.
     """
@@ -79,7 +100,7 @@ def parse_reg(text: str, *, path: str) -> Iterator[RegLine]:
             yield RegLine(inner.removeprefix("-"), None, data=b"" if key else None, line=number)
             at += len(line)
             continue
-        row, at = _value(lines, key, at, number, wide=head == VERSION_5)
+        row, at = _value(lines, key, at, number, page if head == VERSION_4 else None)
         yield row
 
 
@@ -101,8 +122,8 @@ class _Lines:
         return UsageError(what, path=self.path, found=f"line {self.number(at)}: {line[:60]!r}")
 
 
-def _value(lines: _Lines, key: str | None, at: int, number: int, *, wide: bool) -> tuple[RegLine, int]:
-    """The value that begins at ``at``, and where it ends."""
+def _value(lines: _Lines, key: str | None, at: int, number: int, page: Page | None) -> tuple[RegLine, int]:
+    """The value that begins at ``at``, and where it ends. ``page``: strings in hexadecimal are in it."""
     text = lines.text
     named = _NAME.match(text, at)
     if named is None:
@@ -120,8 +141,8 @@ def _value(lines: _Lines, key: str | None, at: int, number: int, *, wide: bool) 
     elif (listed := _HEX.match(text, start)) is not None:
         kind = int(listed[1], 16) if listed[1] else ValueType.BINARY
         data = _bytes(lines, at, listed[2])
-        if not wide and kind in _WIDE:
-            data = data.decode("cp1252", "replace").encode("utf-16-le")
+        if page is not None and kind in _TEXTS:
+            data = _widened(lines, at, data, page)
         row, end = RegLine(key, name, kind, data, number), listed.end()
     else:
         raise lines.bad(at)
@@ -140,6 +161,14 @@ def _bytes(lines: _Lines, at: int, listed: str) -> bytes:
         return bytes.fromhex("".join(f"{part:0>2}" for part in parts))
     except ValueError as error:
         raise lines.bad(at) from error
+
+
+def _widened(lines: _Lines, at: int, data: bytes, page: Page) -> bytes:
+    number = 1252 if data.isascii() else page()
+    try:
+        return decode_ansi(data, number, path=lines.path).encode("utf-16-le", "surrogatepass")
+    except UsageError as error:
+        raise lines.bad(at, f"no text in code page {number}") from error
 
 
 def _unquoted(text: str) -> str:

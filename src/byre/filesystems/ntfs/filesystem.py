@@ -10,16 +10,19 @@ from threading import RLock
 import numpy as np
 
 from byre.disks.disk import CheckReport
+from byre.disks.writer import BoolArray
 from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.filesystems.base import (
     SPARSE,
     Entry,
     FileExtents,
     FreeExtents,
+    Name,
     Reparse,
     VolumeFacts,
     free_from_bits,
     join_free,
+    name_of,
 )
 from byre.filesystems.hibernation import is_hibernated
 from byre.filesystems.ntfs.allocation import owned_runs
@@ -99,13 +102,25 @@ class NtfsFileSystem:
             raise UsageError("not a directory", path=self.volume.name, found=folder.path)
         return self.tree.children(folder.id & REFERENCE_MASK, folder.path, system=False)
 
-    def walk(self, where: str | Entry = "/", *, deleted: bool = False, system: bool = False) -> Iterator[Entry]:
+    def walk(
+        self,
+        where: str | Entry = "/",
+        *,
+        deleted: bool = False,
+        system: bool = False,
+        left_out: BoolArray | None = None,
+    ) -> Iterator[Entry]:
+        """As every file system's. ``left_out`` says of each MFT record whether its file doesn't matter."""
         folder = self.lookup(where) if isinstance(where, str) else where
-        yield from self.tree.walk(folder.id & REFERENCE_MASK, folder.path, system=system)
+        yield from self.tree.walk(folder.id & REFERENCE_MASK, folder.path, system=system, left_out=left_out)
         if folder.id & REFERENCE_MASK == ROOT:
             yield from self.tree.orphans()
             if deleted:
                 yield from self.tree.deleted()
+
+    def walk_names(self) -> Iterator[Name]:
+        yield from self.tree.walk_names()
+        yield from map(name_of, self.tree.orphans())
 
     # Bytes
 
@@ -139,7 +154,7 @@ class NtfsFileSystem:
         record = self.mft.record(number)
         if record.sequence != entry.id >> 48:
             raise MissingError("the file is no longer in its MFT record", path=self.volume.name, found=entry.path)
-        attributes = self._attributes_of(record)
+        attributes = self.attributes_of(record)
         found = self._map(attributes, DATA, name)
         if found is None and name:
             folded = self.tree.index.fold(name)
@@ -155,9 +170,10 @@ class NtfsFileSystem:
 
     def attributes(self, number: int) -> list[Attribute]:
         """Every attribute of a file, those of its extension records too."""
-        return self._attributes_of(self.mft.record(number))
+        return self.attributes_of(self.mft.record(number))
 
-    def _attributes_of(self, record: Record) -> list[Attribute]:
+    def attributes_of(self, record: Record) -> list[Attribute]:
+        """The same, where its base record has been read already."""
         return all_attributes(record, self.mft.record, lambda part: list_bytes(self.volume, self.boot, part))
 
     def _map(self, attributes: list[Attribute], kind: int, name: str) -> StreamMap | None:

@@ -26,10 +26,13 @@ from byre.filesystems.ntfs.records import (
     REFERENCE_MASK,
     Attribute,
     Bytes2D,
+    Record,
     apply_fixups,
+    parse_record,
 )
 from byre.filesystems.ntfs.streams import StreamMap, stream_map
 from byre.filesystems.ntfs.table import Int64s, numbers_at
+from byre.volumes.problems import Problems
 
 if TYPE_CHECKING:
     from byre.filesystems.ntfs.filesystem import NtfsFileSystem
@@ -119,9 +122,9 @@ class _Comparison:
         roots: list[tuple[int, bytes]] = []
         blocks: list[_Nodes] = []
         held = 0
-        for number in self.directories.tolist():
+        for number, record in self._records():
             try:
-                attributes = self.fs.attributes(number)
+                attributes = self.fs.attributes_of(record or self.fs.mft.record(number))
                 roots.append((number, self._root(attributes)))
                 for nodes in self._blocks(number, attributes):
                     blocks.append(nodes)
@@ -139,6 +142,20 @@ class _Comparison:
             yield _joined(blocks)
         if roots:
             yield _of_roots(roots)
+
+    def _records(self) -> Iterator[tuple[int, Record | None]]:
+        """The directories with their records, which come out of one pass; None for one that this didn't bring."""
+        left = self.directories
+        for first, rows in self.fs.mft.slices(Problems()):
+            low, high = np.searchsorted(left, (first, first + len(rows))).tolist()
+            yield from ((number, None) for number in left[:low].tolist())
+            for number in left[low:high].tolist():
+                try:
+                    yield number, parse_record(rows[number - first].tobytes(), number)
+                except ByreError:
+                    yield number, None
+            left = left[high:]
+        yield from ((number, None) for number in left.tolist())
 
     def _root(self, attributes: list[Attribute]) -> bytes:
         root = next((each for each in attributes if each.type == INDEX_ROOT and each.name == NAME), None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from byre.filesystems.base import DIRECTORY, Entry, Reparse, Stream
+from byre.filesystems.base import DIRECTORY, Entry, Name, Reparse, Stream
 from byre.filesystems.ntfs.names import DOS, IS_DIRECTORY, NameIndex
 from byre.filesystems.ntfs.table import HAS_REPARSE, HAS_STREAMS, NO_TIME, Table
 
@@ -96,6 +96,20 @@ class EntryMaker:
                 yield self._odd(row, prefix + name, name, deleted)
             else:
                 yield new(Entry, (prefix + name, name, *row[_FIRST:], *tail))
+
+    def names(self, rows: Table, folder: str) -> list[Name]:
+        """The names of listed rows that lie in one folder, sorted as the volume sorts them."""
+        prefix = "/" if folder == "/" else folder + "/"
+        folded, pool, plain = self._folded, self._table.pool, self._plain
+        links = (rows["marks"] & HAS_REPARSE != 0).tolist()
+        columns = (rows[field].tolist() for field in ("text", "length", "allocated", "is_dir"))
+        found = list(zip(*columns, links, rows["id"].tolist(), strict=True))
+        found.sort(key=lambda row: folded[row[0] : row[0] + row[1]])
+        new = tuple.__new__
+        return [
+            new(Name, (prefix + (pool[row[0] : row[0] + row[1]] if plain else self._table.text(*row[:2])), *row[2:]))
+            for row in found
+        ]
 
     def _odd(self, row: tuple[int, ...], path: str, name: str, deleted: bool) -> Entry:
         marks = row[4]

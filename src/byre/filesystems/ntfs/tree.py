@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
+from byre.disks.writer import BoolArray
 from byre.errors import CorruptImageError, MissingError
-from byre.filesystems.base import Entry, Reparse
+from byre.filesystems.base import Entry, Name, Reparse
 from byre.filesystems.ntfs.listing import EntryMaker, listed
 from byre.filesystems.ntfs.names import DOS, NameIndex
 from byre.filesystems.ntfs.records import REFERENCE_MASK
@@ -22,6 +24,7 @@ FIRST_USER_RECORD = 24
 ORPHANS = "/$OrphanFiles"
 """Where files appear whose directory is gone."""
 BATCH = 8192
+_Named = TypeVar("_Named", Entry, Name)
 
 
 class NtfsTree:
@@ -122,23 +125,39 @@ class NtfsTree:
         self._folded[directory] = table
         return table
 
-    def children(self, directory: int, path: str, *, system: bool) -> list[Entry]:
+    def children(self, directory: int, path: str, *, system: bool, left_out: BoolArray | None = None) -> list[Entry]:
+        rows = self._rows(directory, system=system)
+        if left_out is not None:
+            rows = rows[~left_out[rows["id"] & np.uint64(REFERENCE_MASK)]]
+        return list(self._make.entries(self._make.by_name(rows), path))
+
+    def _rows(self, directory: int, *, system: bool = False) -> Table:
+        """The listed rows of one directory, in no order."""
         rows = self._listing[self.index.starts[directory] : self.index.starts[directory + 1]]
         if not system and directory == ROOT:
             rows = rows[rows["id"] & np.uint64(REFERENCE_MASK) >= FIRST_USER_RECORD]
-        return list(self._make.entries(self._make.by_name(rows), path))
+        return rows
 
-    def walk(self, directory: int, path: str, *, system: bool) -> Iterator[Entry]:
+    def walk(self, directory: int, path: str, *, system: bool, left_out: BoolArray | None = None) -> Iterator[Entry]:
+        return self._walk(
+            directory, path, lambda record, folder: self.children(record, folder, system=system, left_out=left_out)
+        )
+
+    def walk_names(self) -> Iterator[Name]:
+        """What a walk from the root comes by."""
+        return self._walk(ROOT, "/", lambda record, folder: self._make.names(self._rows(record), folder))
+
+    def _walk(self, directory: int, path: str, listing: Callable[[int, str], list[_Named]]) -> Iterator[_Named]:
         seen = bytearray(len(self.index.table.facts))
         seen[directory] = 1
-        waiting = [iter(self.children(directory, path, system=system))]
+        waiting = [iter(listing(directory, path))]
         while waiting:
             entry = next(waiting[-1], None)
             if entry is None:
                 waiting.pop()
                 continue
             yield entry
-            if not entry.is_dir or entry.reparse is not None:
+            if not entry.is_folder:
                 continue
             record = entry.id & REFERENCE_MASK
             if seen[record]:
@@ -149,7 +168,7 @@ class NtfsTree:
                 self.problems.add("ntfs.too-deep", what, hides_names=True)
             else:
                 seen[record] = 1
-                waiting.append(iter(self.children(record, entry.path, system=system)))
+                waiting.append(iter(listing(record, entry.path)))
 
     def orphans(self) -> Iterator[Entry]:
         """Files in use whose directory isn't there, or isn't reached from the root because of a loop."""

@@ -7,6 +7,9 @@ way it was written, has no part in that.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from byre.disks.writer import BoolArray, Int64Array
@@ -14,7 +17,9 @@ from byre.errors import ByreError
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.mft import SLICE_BYTES, Mft
+from byre.filesystems.ntfs.names import IS_DIRECTORY
 from byre.filesystems.ntfs.records import REFERENCE_MASK
+from byre.filesystems.ntfs.tree import FIRST_USER_RECORD, ROOT
 from byre.volumes.problems import Problems
 
 _BASE_REFERENCE = slice(32, 40)
@@ -53,6 +58,30 @@ class Untouched:
         known = self._suspect
         return known is not None and old.id == new.id and number < len(known) and not known[number]
 
+    def settle(self, looked_at: Iterable[Entry] = (), *, sample: int = 0) -> Settled:
+        """The files of which nothing differs, neither anything in them nor their place among the directories.
+
+        ``looked_at`` are left out with all their names, and so is one in so many that there are about ``sample``.
+        """
+        suspect = self._suspect
+        if suspect is None:
+            return Settled(None, 0)
+        chosen = ~suspect
+        chosen[:FIRST_USER_RECORD] = False
+        for entry in looked_at:
+            chosen[entry.id & REFERENCE_MASK] = False
+        old, new = (_single_names(files, len(suspect)) for files in self.pair)
+        # A record that is the same holds the same names: so which of them counts is told by its directory alone.
+        chosen &= (old == new) & ((old >= FIRST_USER_RECORD) | (old == ROOT))  # not NTFS's own, in $Extend
+        for files in self.pair:
+            flags = files.table.facts["flags"]
+            chosen[: len(flags)] &= flags & IS_DIRECTORY == 0
+        if sample:
+            numbers = np.flatnonzero(chosen)
+            chosen[numbers[:: max(1, len(numbers) // sample)]] = False
+        streams = self.pair[1].table.streams["record"]
+        return Settled(chosen, int(chosen.sum()) + int(chosen[streams].sum()))
+
     def _differing_records(self, old: Mft, new: Mft) -> BoolArray:
         """Records whose bytes differ, and those that such a record extends. Only records that one state stores
         apart from the other are read."""
@@ -82,6 +111,34 @@ class Untouched:
             suspect[hit[hit < len(suspect)]] = True
         if broken:
             suspect[:] = True  # some runs are unknown: every file is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Files of both states that nobody needs to look at: ``records`` says so of each MFT record, None of none of
+    them. ``streams``: how many they have, named ones too.
+
+    What holds of them all: the record is the same in both states, and lies in the same directory under the same one
+    name. Their paths are the same where their directories' are; no directory is among them.
+    """
+
+    records: BoolArray | None
+    streams: int
+
+    def walk(self, files: FileSystem) -> Iterator[Entry]:
+        """The other entries of one of the two states."""
+        if self.records is None or not isinstance(files, NtfsFileSystem):
+            return files.walk()
+        return files.walk("/", left_out=self.records)
+
+
+def _single_names(files: NtfsFileSystem, count: int) -> Int64Array:
+    """For each of ``count`` records the record of its directory; -1 where it isn't listed exactly once."""
+    names = files.table.names[files.tree.index.order]
+    found: Int64Array = np.full(count, -1, dtype=np.int64)
+    found[names["record"]] = names["parent"]
+    found[np.bincount(names["record"], minlength=count)[:count] != 1] = -1
+    return found
 
 
 def touched(apart: Int64Array, starts: Int64Array, stops: Int64Array) -> BoolArray:

@@ -50,6 +50,7 @@ _FILES = {"startup-folder", "task"}
 _LOGON = ("shell", "userinit", "uihost")
 _MONITORS = ("bj language monitor", "local port", "pjl language monitor", "standard tcp/ip port", "usb monitor")
 """What a clean Windows XP prints through."""
+_TASK_CACHE = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache"
 MAX_MOVED = 16 << 20
 MAX_KEPT = 2000
 
@@ -175,6 +176,10 @@ def _split(location: str) -> tuple[str, str]:
 def _moved_file(patient: Patient, path: str, shown: str, row: Autostart) -> Plan:
     if row.enabled is False:
         return Plan(notes=(f"{shown} is switched off already",))
+    if row.kind == "task" and _runs_without_file(patient, path):
+        reason = "this Windows keeps what it runs in the registry too, so it would run without its file"
+        remedy = "disable it inside: schtasks /change /disable /tn NAME"
+        return Plan((), (Refusal(shown, reason, remedy),))
     try:
         entry = patient.files.lookup(path)
     except ByreError as error:
@@ -184,6 +189,20 @@ def _moved_file(patient: Patient, path: str, shown: str, row: Autostart) -> Plan
         note = "the Task Scheduler of Vista and later will name the task as damaged until it is enabled again"
         moved += Plan(notes=(note,)) if moved.steps else Plan()
     return moved
+
+
+def _runs_without_file(patient: Patient, path: str) -> bool:
+    """Whether the registry holds the task's actions, as from Windows 8 on: there the XML file is a copy of them."""
+    folder = f"{patient.root}/system32/Tasks/"
+    if not path.lower().startswith(folder.lower()):
+        return False
+    registry = Registry(patient.files, patient.root)
+    try:
+        entry = registry.locate("\\".join((_TASK_CACHE, "Tree", *path[len(folder) :].split("/")))).key.value("Id")
+        task = registry.locate(f"{_TASK_CACHE}\\Tasks\\{entry.text if entry is not None else ''}").key
+    except ByreError:
+        return False
+    return task.value("Actions") is not None
 
 
 def _move(patient: Patient, entry: Entry, target: str, shown: str) -> Plan:

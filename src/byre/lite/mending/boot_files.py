@@ -8,8 +8,7 @@ from byre.errors import ByreError
 from byre.filesystems.base import COMPRESSED, SPARSE
 from byre.lite.changes import Content, Put, Remove
 from byre.lite.mending.plan import Patient, Plan, Refusal, Step
-from byre.volumes.partition import PartitionTable
-from byre.windows.boot_ini import BootIni
+from byre.windows.boot_ini import BootIni, arc_number
 
 MIN_LOADER = 16 << 10
 """NTLDR has 230 KB and more, NTDETECT.COM 34 KB and more: what is shorter is none."""
@@ -81,13 +80,6 @@ def _boot_ini(patient: Patient) -> Plan:
     if mended == data:
         return Plan()
     return Plan((Step(f"/boot.ini: {arc}", Put("/boot.ini", Content.of(mended)), loader=True),))
-
-
-def arc_number(table: PartitionTable, index: int) -> int | None:
-    """The number that an ARC path gives a partition: primaries first, then logical ones, extended ones not."""
-    rows = table.partitions
-    order = [part.index for role in ("primary", "logical") for part in rows if part.role == role]
-    return order.index(index) + 1 if index in order else None
 
 
 def mended_boot_ini(data: bytes, ini: BootIni, number: int, folder: str) -> bytes | None:

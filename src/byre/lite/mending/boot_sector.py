@@ -16,12 +16,11 @@ from byre.lite.mending.boot_code import FREELDR, NTLDR, SIGNATURE, volume_code, 
 from byre.lite.mending.plan import Options, Plan, Refusal, Step, WriteSector
 from byre.units import SECTOR
 from byre.volumes.boot_code import BootCode, recognise_volume
+from byre.volumes.geometry import SECTORS, Geometry, heads_for, needs_geometry, right_geometry, table_geometries
 from byre.volumes.partition import Partition
 from byre.windows.roots import find_roots
 
 FIXBOOT = "fixboot in the Recovery Console, or the repair of the guest's own media, writes it"
-_SMALL_HEADS = ((2_114_445_312, 0x40), (4_228_374_780, 0x80))
-"""(disks smaller than this, heads that NT 5 expects there); 255 above."""
 BOOT_AREA = 8192
 """What NTFS keeps for its boot code: the file $Boot."""
 BOOTMGR = "bootmgr"
@@ -105,17 +104,32 @@ def plan_boot_sector(
         return Plan((), (Refusal(where, reason, "find it again from what lies behind it (testdisk), then mend"),))
     files = volume.filesystem if volume is not None else None
     code, plan = _code(disk, part, fields, files, sector_size, options)
-    mended, said = mended_fields(sector, part.start // sector_size, disk.size, parsed=True)
+    table = table_geometries(disk.read(0, SECTOR)) if code is None and _windows(disk, part) else None
+    mended, said = mended_fields(sector, part.start // sector_size, disk.size, parsed=True, table=table)
     if code is not None:
         mended = with_volume_code(mended, code[1])
         said = (f"Byre's code, which loads {code[0]}", *said)
     if mended == disk.read(part.start, len(mended)):
-        return plan
+        return plan + (_odd_geometry(mended, disk.size, where) if table is not None else Plan())
     steps = [Step(f"{where}: {', '.join(said)}", WriteSector(part.start, mended))]
     for offset, old in _copies(disk, part, fields):
         if code is not None or old == sector:
             steps.append(Step(f"{where}: its copy at {offset:#x}", WriteSector(offset, mended[:SECTOR])))
     return plan + Plan(tuple(steps))
+
+
+def _windows(disk: Disk, part: Partition) -> bool:
+    return needs_geometry(recognise_volume(disk.read(part.start, min(BOOT_AREA, disk.size - part.start))))
+
+
+def _odd_geometry(sector: bytes, disk_size: int, where: str) -> Plan:
+    """What is said where the partition table has the same unusual geometry: neither is clearly wrong."""
+    sectors, heads = struct.unpack_from("<HH", sector, 0x18)
+    expected = heads_for(disk_size)
+    if sectors == SECTORS and heads in expected:
+        return Plan()
+    said = f"{where} states {heads} heads and {sectors} sectors a track, and so does the partition table: it stays"
+    return Plan(notes=(f"{said}. A BIOS that goes by the disk's size (QEMU's) takes {expected[0]} and {SECTORS}",))
 
 
 def has_code(sector: bytes) -> bool:
@@ -277,11 +291,12 @@ def _no_room(part: Partition, files: FileSystem, fields: Fields, length: int, se
 
 
 def mended_fields(
-    sector: bytes, start: int, disk_size: int, *, parsed: bool = False
+    sector: bytes, start: int, disk_size: int, *, parsed: bool = False, table: tuple[Geometry, ...] | None = None
 ) -> tuple[bytes, tuple[str, ...]]:
     """A boot sector of NTFS or FAT with the geometry that NT 5's code counts on, and what was changed. ``start`` is
-    the partition's first sector, ``disk_size`` in bytes; ``parsed``: it is known to be one of them. Source: see the
-    audit's rules BOOT-003 and BOOT-004."""
+    the partition's first sector, ``disk_size`` in bytes; ``parsed``: it is known to be one of them; ``table``: its
+    code needs the fields, and this is what the partition table says: what agrees with nothing is corrected, else
+    only zeros. Source: see the audit's rules BOOT-003 and BOOT-004."""
     is_fat = sector[0x36:0x39] == b"FAT" or sector[0x52:0x55] == b"FAT"
     if not parsed and sector[3:11] != OEM_ID and not is_fat:
         return sector, ()
@@ -290,11 +305,12 @@ def mended_fields(
     if hidden != start and start <= 0xFFFFFFFF:
         struct.pack_into("<I", mended, 0x1C, start)
         said.append(f"hidden sectors {start} instead of {hidden}")
-    if not heads:
-        count = next((heads for limit, heads in _SMALL_HEADS if disk_size < limit), 0xFF)
-        struct.pack_into("<H", mended, 0x1A, count)
-        said.append(f"{count} heads instead of 0")
-    if not sectors:
-        struct.pack_into("<H", mended, 0x18, 63)
-        said.append("63 sectors a track instead of 0")
+    new_heads, new_sectors = heads or heads_for(disk_size)[0], sectors or SECTORS
+    if table is not None:
+        new_heads, new_sectors = right_geometry(new_heads, new_sectors, disk_size, table) or (new_heads, new_sectors)
+    if new_heads != heads:
+        said.append(f"{new_heads} heads instead of {heads}")
+    if new_sectors != sectors:
+        said.append(f"{new_sectors} sectors a track instead of {sectors}")
+    struct.pack_into("<HH", mended, 0x18, new_sectors, new_heads)
     return bytes(mended), tuple(said)

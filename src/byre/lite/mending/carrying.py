@@ -13,7 +13,7 @@ from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
 from byre.filesystems.opening import OpenVolume
-from byre.lite.applying import apply_changes, refuse_sleeping, refuse_unsafe
+from byre.lite.applying import apply_changes, check_changes, refuse_sleeping
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
@@ -56,12 +56,12 @@ class Prepared:
     """All volumes of the disk, changed or not."""
 
     def refuse_unsafe(self) -> None:
-        """Raise where a volume may not be changed: dirty, hibernated, damaged."""
+        """Raise where a volume may not be changed, or not so: dirty, hibernated, damaged, full."""
         if self.volumes:
             refuse_sleeping(self.every)
         for volume, changes in self.volumes:
             if changes:
-                refuse_unsafe(volume)
+                check_changes(volume, changes)
 
 
 def prepare(
@@ -91,6 +91,9 @@ def prepare(
         source = GuestSources(volume.filesystem, root, drivers)
         patient = Patient(facts, volume.filesystem, active.filesystem, root, source, options)
         plans = {mend.name: mend.plan(patient) for mend in mends}
+        first = next((name for name in ("portable", "boot") if name in plans), None)
+        if drivers is not None and first is not None and not (source.used or plans[first].refusals):
+            plans[first] += Plan(notes=(source.of_no_use(drivers),))
     else:
         reason = "no installed Windows or ReactOS was found"
         remedy = "see 'byre inspect' and 'byre audit' for what can't be read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ _MACHINES = ("amd64", "i386")
 _PACKAGES = re.compile(r"(?:mshdc|disk|iastorv|lsi_scsi|lsi_sas)\.inf_[\w.]+", re.IGNORECASE)
 """Folders of Vista's and 7's driver store that hold drivers of controllers and disks."""
 MAX_PACKAGES = 64
+MAX_LOOKED_AT, MAX_DEPTH, SHOWN_FOLDERS = 2000, 5, 4
 
 
 class GuestSources:
@@ -38,6 +40,8 @@ class GuestSources:
         self._cabinets: dict[str, Cabinet | None] = {}
         self._room = MAX_CABINETS
         self._store: list[str] | None = None
+        self.used = False
+        """Whether anything was taken from ``--drivers``."""
 
     def given(self, name: str) -> bool:
         return any(_of_host(self._given, name))
@@ -51,6 +55,13 @@ class GuestSources:
                     if data:
                         yield path.name, data
 
+    def of_no_use(self, folder: Path) -> str:
+        """What is said of an owner's folder of which nothing was taken: mostly it is one too far up."""
+        said = f"nothing was taken from {folder}: no .inf in it is of a disk controller, and nothing else was missing"
+        below = sorted({str(path.parent) for path in _below(folder) if path.suffix.lower() in (".inf", ".in_")})
+        more = f" and {len(below) - SHOWN_FOLDERS} more" if len(below) > SHOWN_FOLDERS else ""
+        return f"{said}; .inf files lie in {', '.join(below[:SHOWN_FOLDERS])}{more}" if below else said
+
     def find(self, name: str) -> tuple[bytes, str] | None:
         """The file and where it was found. What the owner gave must be readable: what ``read_small_file`` raises."""
         for data, where in self._candidates(name):
@@ -59,7 +70,9 @@ class GuestSources:
         return None
 
     def _candidates(self, name: str) -> Iterator[tuple[bytes, str]]:
-        yield from _of_host(self._given, name)
+        for found in _of_host(self._given, name):
+            self.used |= bool(found[0])
+            yield found
         packed = name[:-1] + "_"
         root = self._root
         for machine in _MACHINES:
@@ -140,6 +153,19 @@ def _host_files(folder: Path) -> dict[str, Path]:
     except OSError as error:
         raise StorageError(f"can't be read: {error.strerror}", path=folder) from error
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files in folders below the owner's, as many as are looked at for a hint; links aren't followed."""
+    count = 0
+    for here, folders, names in os.walk(folder):
+        deep = len(Path(here).relative_to(folder).parts) >= MAX_DEPTH
+        folders[:] = [] if deep else sorted(folders)
+        for name in names if here != str(folder) else ():
+            yield Path(here, name)
+        count += len(names) + len(folders)
+        if count > MAX_LOOKED_AT:
+            return
 
 
 def _of_host(found: dict[str, Path], name: str) -> Iterator[tuple[bytes, str]]:

@@ -28,7 +28,7 @@ def read_evidence(facts: Facts, hives: Hives, control_set: Key | None, there: Co
     unknown fact, with the reason."""
     guest = facts.guest
     assert guest is not None
-    paths = SystemPaths(guest.root)
+    paths = SystemPaths(guest.root, facts.logon.value.drive if facts.logon.value is not None else "C")
     reason = hives.machine["SYSTEM"].reason or "SYSTEM has no control set for the next boot"
     software = hives.get("SOFTWARE")
     return Evidence(

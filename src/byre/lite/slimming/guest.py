@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
-from byre.errors import UnsupportedError
-from byre.filesystems.base import FileSystem
+from byre.errors import ByreError, UnsupportedError
+from byre.filesystems.base import FileSystem, Name
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.registry_changes import hive_changes
@@ -16,7 +17,7 @@ from byre.lite.slimming.classes import class_roots
 from byre.lite.slimming.drives import AllDrives, Drive, letter_of, own_letter
 from byre.lite.slimming.evidence import read_evidence, read_places
 from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
-from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Row, Shortcut, SlimPlan, Use
+from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Shortcut, SlimPlan, Use
 from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, unmatched, with_dependents
 from byre.lite.slimming.programs import MODULES, Programs
 from byre.lite.slimming.registry import registry_steps
@@ -46,7 +47,7 @@ class SlimGuest:
     """The system's own volume."""
     partition: int
     root: str
-    rows: tuple[Row, ...]
+    rows: tuple[Name, ...]
     """Every name on every drive."""
     paths: SystemPaths
     places: Places
@@ -75,13 +76,9 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     if guest is None or guest.services.value is None:
         reason = guest.services.reason if guest is not None else None
         raise UnsupportedError("has no Windows whose needs can be told", path=facts.image, found=reason)
+    rows, drives, crowded = _names(files, drives, facts.image)
     everywhere = AllDrives(files, drives) if drives else files
-    rows = []
-    for entry in everywhere.walk():
-        rows.append(Row(entry.path, entry.allocated, entry.is_dir and entry.reparse is None))
-        if len(rows) > MAX_NAMES:
-            raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
-    there = {row.path.lower(): row.path for row in rows if not row.is_dir}
+    there = {row.path.lower(): row.path for row in rows if not row.is_folder}
     hives = open_hives(files, guest.root)
     software = hives.get("SOFTWARE")
     if software is None:
@@ -92,10 +89,9 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     control_set = _control_set(facts, hives)
     uses = (*read_uses(facts, classes, paths, there, control_set), *starts)
     programs = {use.path.lower(): (use.what, use.path) for use in uses if use.path.lower().endswith(MODULES)}
-    for lower in _run_from_there(there, guest.root):
-        if lower.endswith((".exe", ".scr", ".cpl")):
-            programs.setdefault(lower, ("the program", there[lower]))
-    paging, far = _page_files(control_set, paths)
+    for lower in _run_from_there((each for each in there if each.endswith((".exe", ".scr", ".cpl"))), guest.root):
+        programs.setdefault(lower, ("the program", there[lower]))
+    paging, far = _page_files(control_set, paths, everywhere)
     evidence = read_evidence(facts, hives, control_set, there.keys())
     return SlimGuest(
         files=files,
@@ -105,7 +101,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         paths=paths,
         places=replace(
             read_places(guest.root, software, paths),
-            drives=tuple(each.letter for each in drives),
+            drives=tuple(each.letter for each in drives if not each.system),
             loader=next((each.letter for each in drives if each.loader), None),
             page_files=paging,
         ),
@@ -113,17 +109,47 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         programs=tuple(programs.values()),
         shortcuts=links,
         verdicts=judge_all(evidence),
-        notes=(*notes, *unread, *_unknown_users(evidence), *far),
+        notes=(*crowded, *notes, *unread, *_unknown_users(evidence), *far),
         drives=drives,
         others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
 
 
-def _run_from_there(there: Mapping[str, str], root: str) -> Iterator[str]:
-    """The paths (lower case) that aren't second copies or waste, of every drive."""
-    yield from in_use((path for path in there if letter_of(path) is None), root)
-    for prefix in sorted({path[:2] for path in there if letter_of(path) is not None}):
-        yield from (prefix + path for path in in_use((each[2:] for each in there if each[:2] == prefix), root))
+def _names(
+    files: FileSystem, drives: tuple[Drive, ...], image: str
+) -> tuple[list[Name], tuple[Drive, ...], list[str]]:
+    """(every name, the drives that were looked at, notes on those that hold too many). UnsupportedError where the
+    system's own does."""
+    rows = list(islice(files.walk_names(), MAX_NAMES + 1))
+    if len(rows) > MAX_NAMES:
+        raise UnsupportedError("holds more names than are looked at", path=image, expected=MAX_NAMES)
+    kept: list[Drive] = []
+    notes: list[str] = []
+    for drive in drives:
+        mark = len(rows)
+        rows += (
+            each._replace(path=drive.prefix + each.path)
+            for each in islice(drive.files.walk_names(), MAX_NAMES - mark + 1)
+        )
+        if len(rows) > MAX_NAMES:
+            del rows[mark:]
+            notes.append(
+                f"{drive.prefix} holds more names than are looked at: nothing of it goes, and what its programs need "
+                "isn't known"
+            )
+        else:
+            kept.append(drive)
+    return rows, tuple(kept), notes
+
+
+def _run_from_there(paths: Iterable[str], root: str) -> Iterator[str]:
+    """Those of the paths (lower case), of every drive, that aren't second copies or waste, in order."""
+    by_drive: dict[str, list[str]] = {}
+    for path in paths:
+        prefix = "" if letter_of(path) is None else path[:2]
+        by_drive.setdefault(prefix, []).append(path[len(prefix) :])
+    for prefix in sorted(by_drive):
+        yield from (prefix + path for path in sorted(in_use(by_drive[prefix], root)))
 
 
 def _unknown_users(evidence: Evidence) -> Iterator[str]:
@@ -131,8 +157,11 @@ def _unknown_users(evidence: Evidence) -> Iterator[str]:
         yield f"what users have in use isn't known: {evidence.users.reason}"
 
 
-def _page_files(control_set: Key | None, paths: SystemPaths) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(the page files that the registry names, as guest paths; notes on those on drives that aren't known)."""
+def _page_files(
+    control_set: Key | None, paths: SystemPaths, files: FileSystem
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(the page files that the registry names and that are files, as guest paths; notes on those on drives that
+    aren't known)."""
     key = control_set.at(r"Control\Session Manager\Memory Management") if control_set is not None else None
     value = key.value("PagingFiles") if key is not None else None
     found: list[str] = []
@@ -144,9 +173,17 @@ def _page_files(control_set: Key | None, paths: SystemPaths) -> tuple[tuple[str,
         resolved = paths.resolve(path)
         if resolved is None:
             notes.append(f"the page file {path} lies on a drive that isn't known in this image, and stays")
-        elif not set(resolved) & set("*?{}"):
+        elif not set(resolved) & set("*?{}") and _is_plain(files, resolved):
             found.append(resolved)
     return tuple(found), tuple(notes)
+
+
+def _is_plain(files: FileSystem, path: str) -> bool:
+    try:
+        entry = files.lookup(path)
+    except ByreError:
+        return False
+    return not entry.is_dir and entry.reparse is None and entry.links == 1
 
 
 def _control_set(facts: Facts, hives: Hives) -> Key | None:
@@ -175,7 +212,7 @@ def list_parts(
         return parts
     home = {path.lower(): part.component.id for part in parts for path in part.files}
     found: dict[str, list[Dependent]] = {part.component.id: [] for part in parts}
-    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance, paths=guest.paths)
     candidates: dict[str, set[str]] = {}
     for name, what, path, module, later in programs.users(home):
         if later:
@@ -210,7 +247,7 @@ def plan_guest(
 ) -> SlimPlan:
     """The plan for a choice, with its edits of the registry. ``owned``, of ``owned_in``, where it is known already.
     Raises UsageError for what isn't there."""
-    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance, paths=guest.paths)
     plan = plan_slim(
         choice,
         components,
@@ -255,23 +292,20 @@ def planned_changes(guest: SlimGuest, plan: SlimPlan, *, image: str) -> dict[int
     """The plan as changes of each volume that it touches, by the partition: names that go, and on the
     system's own hives with what registered them taken out."""
     changes: dict[int, list[Change]] = {}
-    for partition, files, removed, each in _by_drive(guest, plan):
-        refuse_files([Remove(path) for path in each], files, image=image)
+    for partition, files, removed in _by_drive(guest, plan):
         if removed:
             changes[partition] = [Remove(path) for path in removed]
+            refuse_files(changes[partition], files, image=image)
     edits = [step.edit for step in plan.steps]
     if edits:
         changes.setdefault(guest.partition, []).extend(hive_changes(guest.files, guest.root, edits, image=image))
     return changes
 
 
-def _by_drive(guest: SlimGuest, plan: SlimPlan) -> Iterator[tuple[int, FileSystem, list[str], list[str]]]:
-    """(partition, its file system, topmost paths that go, all files that go), the paths without a letter."""
+def _by_drive(guest: SlimGuest, plan: SlimPlan) -> Iterator[tuple[int, FileSystem, list[str]]]:
+    """(partition, its file system, topmost paths that go), the paths without a letter."""
     places: list[tuple[int, str | None, FileSystem]] = [(guest.partition, None, guest.files)]
     places += [(each.partition, each.letter, each.files) for each in guest.drives]
     for partition, letter, files in places:
         start = 2 if letter is not None else 0
-        removed, every = (
-            [path[start:] for path in paths if letter_of(path) == letter] for paths in (plan.removed, plan.files)
-        )
-        yield partition, files, removed, every
+        yield partition, files, [path[start:] for path in plan.removed if letter_of(path) == letter]

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from byre.filesystems.base import Name
 from byre.lite.hive_editor import Edit
 from byre.windows.components.component import Component
 
 DROPPED = "dropped"
 """The id of what ``--drop`` names by path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One name on the system's volume. ``allocated`` in bytes."""
-
-    path: str
-    allocated: int
-    is_dir: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +139,6 @@ class Owned:
     """A name with the ids of all components that it belongs to, in the order in which they are asked. ``spared``: of
     those that would own it, were it not in use, the id and the reason."""
 
-    row: Row
+    row: Name
     owners: tuple[str, ...]
     spared: tuple[tuple[str, str], ...] = ()

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from byre.audit.lacking_facts import SECOND_COPIES
 from byre.errors import UsageError
+from byre.filesystems.base import Name
 from byre.lite.slimming.in_use import UNJUDGED, Verdict
 from byre.lite.slimming.parts import (
     DROPPED,
@@ -18,7 +19,6 @@ from byre.lite.slimming.parts import (
     Owned,
     Part,
     Reason,
-    Row,
     Shortcut,
     SlimPlan,
     Use,
@@ -26,7 +26,7 @@ from byre.lite.slimming.parts import (
 from byre.windows.components.component import PROFILES, Component, Places, beginnings, files_of
 from byre.windows.paths import SystemPaths
 
-__all__ = ["DROPPED", "Choice", "Owned", "Part", "Reason", "Row", "SlimPlan", "Use", "plan_slim"]
+__all__ = ["DROPPED", "Choice", "Owned", "Part", "Reason", "SlimPlan", "Use", "plan_slim"]
 
 NAMES = 3
 """Files of a folder that are named."""
@@ -48,7 +48,7 @@ class Choice:
 
 def owned_rows(
     components: tuple[Component, ...],
-    rows: Iterable[Row],
+    rows: Iterable[Name],
     places: Places,
     verdicts: Mapping[str, Verdict] | None = None,
 ) -> tuple[Owned, ...]:
@@ -57,24 +57,28 @@ def owned_rows(
     another file of that name stays, so does the copy."""
     listed = [(each, beginnings(each, places)) for each in _in_order(components)]
     pattern = files_of(tuple(each for each, _ in listed), places)
-    possible = tuple({start for _, starts in listed for start in starts})
+    near: dict[str, _Near] = {}
     cache = f"{places.root}/system32/dllcache/".lower()
     guarded, aside = _guarded(places)
     found: list[Owned] = []
     homes: dict[str, tuple[str, ...]] = {}
     stay: set[str] = set()
-    cached: list[Row] = []
+    cached: list[Name] = []
     for row in rows:
         lower = row.path.lower()
-        if lower.startswith(cache) and not row.is_dir:
+        if lower.startswith(cache) and not row.is_folder:
             cached.append(row)
             continue
         owners: tuple[str, ...] = ()
-        if lower.startswith(possible) and pattern.fullmatch(lower):
-            each = _owned(row, listed, places, verdicts or {})
+        folder = lower[: lower.rfind("/") + 1]
+        known = near.get(folder)
+        if known is None:
+            known = near[folder] = _near(folder, listed)
+        if lower.startswith(known.starts) and pattern.fullmatch(lower):
+            each = _owned(row, known.listed, places, verdicts or {})
             found.append(each)
             owners = each.owners
-        if not row.is_dir and lower.startswith(guarded) and not lower.startswith(aside):
+        if not row.is_folder and lower.startswith(guarded) and not lower.startswith(aside):
             name = lower.rpartition("/")[2]
             if owners:
                 homes.setdefault(name, owners)
@@ -88,6 +92,23 @@ def owned_rows(
             owners = () if own.spared else tuple(dict.fromkeys((*home, *own.owners)))
             found.append(replace(own, owners=owners))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """The components that a name in one folder may belong to, and how such a name begins."""
+
+    listed: list[tuple[Component, tuple[str, ...]]]
+    starts: tuple[str, ...]
+
+
+def _near(folder: str, listed: list[tuple[Component, tuple[str, ...]]]) -> _Near:
+    rows = (
+        (each, tuple(start for start in starts if folder.startswith(start) or start.startswith(folder)))
+        for each, starts in listed
+    )
+    found = [(each, starts) for each, starts in rows if starts]
+    return _Near(found, tuple({start for _, starts in found for start in starts}))
 
 
 def _guarded(places: Places) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -108,7 +129,7 @@ def _in_order(components: Iterable[Component]) -> list[Component]:
 
 
 def _owned(
-    row: Row, listed: list[tuple[Component, tuple[str, ...]]], places: Places, verdicts: Mapping[str, Verdict]
+    row: Name, listed: list[tuple[Component, tuple[str, ...]]], places: Places, verdicts: Mapping[str, Verdict]
 ) -> Owned:
     owners: list[str] = []
     spared: list[tuple[str, str]] = []
@@ -130,18 +151,18 @@ def parts_of(
     """Each of the components that is in this guest, with its files; a file counts for the first that owns it, a
     shortcut for the component that it leads to."""
     listed = _in_order(components)
-    found: dict[str, list[Row]] = {each.id: [] for each in listed}
+    found: dict[str, list[Name]] = {each.id: [] for each in listed}
     home: dict[str, str] = {}
     for each in owned:
         owner = next((name for name in each.owners if name in found), None)
-        if owner is not None and not each.row.is_dir:
+        if owner is not None and not each.row.is_folder:
             found[owner].append(each.row)
             home[each.row.path.lower()] = owner
     links: dict[str, list[str]] = {}
     for link in shortcuts:
         owner = next((home[path] for path in link.targets if path in home), None)
         if owner is not None and link.path.lower() not in home:
-            found[owner].append(Row(link.path, link.allocated))
+            found[owner].append(Name(link.path, link.allocated))
             links.setdefault(owner, []).append(link.path)
     return tuple(
         Part(
@@ -157,7 +178,7 @@ def parts_of(
     )
 
 
-def _folders(rows: Iterable[Row], whole: frozenset[str]) -> tuple[Folder, ...]:
+def _folders(rows: Iterable[Name], whole: frozenset[str]) -> tuple[Folder, ...]:
     """The rows summed by the topmost folder that goes as a whole, else by the folder that they lie in."""
     sums: dict[str, Folder] = {}
     for row in rows:
@@ -174,7 +195,7 @@ class _Ground:
     """What a plan stands on, the same for every draft of it."""
 
     components: tuple[Component, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Name, ...]
     owned: tuple[Owned, ...]
     uses: tuple[Use, ...]
     chains: Chains
@@ -186,7 +207,7 @@ class _Ground:
 def plan_slim(
     choice: Choice,
     components: tuple[Component, ...],
-    rows: tuple[Row, ...],
+    rows: tuple[Name, ...],
     places: Places,
     uses: tuple[Use, ...],
     chains: Chains,
@@ -266,7 +287,7 @@ def _draft(ground: _Ground, chosen: set[str]) -> SlimPlan:
 
 def _lost_needs(ground: _Ground, ids: set[str]) -> list[Reason]:
     """Components that are there, stay, and need one that goes."""
-    present = {name for each in ground.owned for name in each.owners if not each.row.is_dir}
+    present = {name for each in ground.owned for name in each.owners if not each.row.is_folder}
     return [
         Reason(need, need, (f"the component {component.id}, which is kept", need))
         for component in ground.components
@@ -289,9 +310,9 @@ def _shared(ground: _Ground, parts: tuple[Part, ...]) -> Iterator[Reason]:
 
 def left_of(owned: Iterable[Owned], chosen: Collection[str]) -> tuple[Left, ...]:
     """What of the chosen components stays because it is in use, by the reason."""
-    found: dict[tuple[str, str], list[Row]] = {}
+    found: dict[tuple[str, str], list[Name]] = {}
     for each in owned:
-        for name, why in each.spared if not each.row.is_dir else ():
+        for name, why in each.spared if not each.row.is_folder else ():
             if name in chosen and not any(owner in chosen for owner in each.owners):
                 found.setdefault((name, why), []).append(each.row)
     return tuple(
@@ -374,20 +395,20 @@ def _hits(parts: tuple[Part, ...], uses: Iterable[Use], *, alone: bool) -> Itera
 
 def _topmost(ground: _Ground, ids: set[str], gone: frozenset[str]) -> tuple[str, ...]:
     """The files, with folders in their place where a pattern names the folder and all in it goes."""
-    folders = {each.row.path.lower() for each in ground.owned if each.row.is_dir and ids & set(each.owners)}
+    folders = {each.row.path.lower() for each in ground.owned if each.row.is_folder and ids & set(each.owners)}
     # A folder of the Start menu that only led to what goes.
     links = {link.path.lower() for link in ground.shortcuts} & gone
     folders |= {above for path in links for above in _above(path) if "/start menu/programs/" in above}
     stays: set[str] = set()
     for row in ground.rows:
         lower = row.path.lower()
-        if lower not in (folders if row.is_dir else gone):
+        if lower not in (folders if row.is_folder else gone):
             _note_above(lower, stays)
     whole = folders - stays
     found = []
     for row in ground.rows:
         lower = row.path.lower()
-        if lower in (whole if row.is_dir else gone) and not any(above in whole for above in _above(lower)):
+        if lower in (whole if row.is_folder else gone) and not any(above in whole for above in _above(lower)):
             found.append(row.path)
     return tuple(found)
 
@@ -430,7 +451,7 @@ def _split(
 
 
 def unmatched(
-    choice: Choice, components: tuple[Component, ...], rows: Iterable[Row], places: Places, paths: SystemPaths
+    choice: Choice, components: tuple[Component, ...], rows: Iterable[Name], places: Places, paths: SystemPaths
 ) -> list[str]:
     """What was named as a path, to be kept or dropped, and fits no name of the guest: a slip of the keyboard, or what
     a recipe for many images names."""

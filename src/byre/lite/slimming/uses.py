@@ -10,10 +10,10 @@ from byre.audit import boot_path
 from byre.audit.facts import Facts
 from byre.audit.gathering import LOADER_FILES
 from byre.errors import ByreError
-from byre.filesystems.base import FileSystem
+from byre.filesystems.base import FileSystem, Name
 from byre.lite.slimming.classes import ClassRoot, class_uses, existing
 from byre.lite.slimming.drives import letter_of
-from byre.lite.slimming.parts import Row, Shortcut, Use
+from byre.lite.slimming.parts import Shortcut, Use
 from byre.windows.autostarts import Autostart
 from byre.windows.paths import SystemPaths
 from byre.windows.registry import Key
@@ -144,7 +144,7 @@ def _hive_of(match: re.Match[str]) -> str:
 
 
 def read_shortcuts(
-    files: FileSystem, rows: Iterable[Row], paths: SystemPaths, there: Mapping[str, str]
+    files: FileSystem, rows: Iterable[Name], paths: SystemPaths, there: Mapping[str, str]
 ) -> tuple[tuple[Shortcut, ...], tuple[Use, ...], tuple[str, ...]]:
     """(shortcuts, those of Startup folders as needs, notes). A shortcut that can't be read leads nowhere."""
     links: list[Shortcut] = []
@@ -152,7 +152,7 @@ def read_shortcuts(
     count = 0
     for row in rows:
         lower = row.path.lower()
-        if row.is_dir or not lower.endswith(".lnk") or lower.startswith(f"{paths.root.lower()}/system32/"):
+        if row.is_folder or not lower.endswith(".lnk") or lower.startswith(f"{paths.root.lower()}/system32/"):
             continue
         count += 1
         if count > MAX_LINKS:

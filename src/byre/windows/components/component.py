@@ -39,9 +39,9 @@ class Places:
     common: str | None = None
     """Where it isn't ``Common Files`` below ``programs``."""
     drives: tuple[str, ...] = ()
-    """Letters of the other drives of this guest that are in the image; paths there begin with ``D:``."""
+    """Letters of the other drives in the image that this guest alone uses; paths there begin with ``D:``."""
     loader: str | None = None
-    """The letter of the loader's drive, where that is one of those."""
+    """The letter of the loader's drive, where that is another than the system's."""
     page_files: tuple[str, ...] = ()
     """Page files on those drives that the registry names: guest paths without a pattern's characters."""
 
