@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from builders.opened import AT_THE_END
 from oracles import UNDER_CI, require_tool
@@ -22,6 +23,8 @@ os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 # What a developer's shell has set must not change what Byre prints.
 for _name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(_name, None)
+# What tests make, QEMU's account and other tools read.
+os.umask(0o022)
 # Nor may the lists of hashes that a developer has imported.
 os.environ["XDG_DATA_HOME"] = "/nonexistent"
 
@@ -45,6 +48,10 @@ settings.register_profile(
     "byre", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("byre")
+# Hypothesis also tries constants of whatever local modules are loaded: other cases with every order of the tests, and
+# with every way in which they are shared out among workers.
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.hookimpl(optionalhook=True)

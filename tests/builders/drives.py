@@ -26,12 +26,14 @@ LOADER = ("/NTLDR", "/NTDETECT.COM", "/boot.ini")
 
 @dataclass(frozen=True)
 class Volume:
-    """One volume. ``letter`` None: the guest knows it by none; ``kind`` None: bytes of no file system."""
+    """One volume. ``letter`` None: the guest knows it by none; ``kind`` None: bytes of no file system; ``logical``:
+    in an extended partition of its own, as Windows' Setup makes it."""
 
     letter: str | None
     kind: str | None = "ntfs"
     files: Mapping[str, bytes] = field(default_factory=dict)
     mib: int = 16
+    logical: bool = False
 
 
 def system_files(
@@ -87,6 +89,7 @@ def drives_disk(
     raw = out.with_suffix(".raw")
     starts, at = [], 63
     for each in volumes:
+        at += 63 if each.logical else 0
         starts.append(at * 512)
         at = -(-(at + (each.mib << 11)) // _ALIGNED) * _ALIGNED
     rows = [bytes(16)] * 4
@@ -96,8 +99,12 @@ def drives_disk(
             target.seek(starts[number])
             target.write(_made(out.with_suffix(f".{number}"), each, starts[number]))
             active = 0 if number else 0x80
-            sizes = (starts[number] // 512, each.mib << 11)
-            rows[number] = struct.pack("<B3sB3sII", active, b"\1\1\0", TYPES[each.kind], b"\xfe\xff\xff", *sizes)
+            first, sectors = starts[number] // 512, each.mib << 11
+            rows[number] = _row(active, TYPES[each.kind], first, sectors)
+            if each.logical:
+                rows[number] = _row(0, 0x0F, first - 63, sectors + 63)
+                target.seek((first - 63) * 512)
+                target.write(bytes(446) + _row(0, TYPES[each.kind], 63, sectors).ljust(64, b"\0") + b"\x55\xaa")
         target.seek(440)
         target.write(struct.pack("<IH", signature, 0) + b"".join(rows) + b"\x55\xaa")
     letters = {each.letter: start for each, start in zip(volumes, starts, strict=True) if each.letter is not None}
@@ -118,6 +125,11 @@ def drives_disk(
             work.close()
     raw.unlink()
     return out
+
+
+def _row(active: int, kind: int, first: int, sectors: int) -> bytes:
+    """One row of a partition table."""
+    return struct.pack("<B3sB3sII", active, b"\1\1\0", kind, b"\xfe\xff\xff", first, sectors)
 
 
 def _made(path: Path, volume: Volume, start: int) -> bytes:

@@ -358,7 +358,7 @@ def test_a_machine_of_which_nothing_lasts_ends_with_its_owner(served: bool, benc
     bench.hears("A")
     assert not list((bench.folder / "scratch").rglob("*.qcow2")), "the overlay went with its name"
     owner.kill()
-    bench.until(lambda: bench.ps() == [] and bench.left() == [])
+    until(lambda: bench.ps() == [] and bench.left() == [])
 
 
 def test_a_qemu_that_is_killed_is_reported_and_nothing_remains(bench: Bench, guest: Path) -> None:

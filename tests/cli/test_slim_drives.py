@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import byre.lite.applying as applying
+import byre.lite.slimming.guest as slimming_guest
 from builders import xp
 from builders.drives import Volume, drives_disk
 from builders.qemu import assert_sound
 from byre.cli.main import main
 from byre.disks.opening import open_disk
 from byre.disks.scratch import ScratchDisk
+from byre.errors import StorageError
 from byre.extents import Kind
 from byre.filesystems.opening import OpenVolume, open_volumes
 from byre.filesystems.unneeded import hash_files
@@ -104,6 +106,14 @@ def test_waste_on_another_drive_goes_and_nothing_else(kind: str, images: dict[st
     assert_sound(out)
 
 
+def test_what_needs_no_reading_is_counted_as_what_is_read(images: dict[str, Path], tmp_path: Path) -> None:
+    counts = []
+    for more in ((), ("--verify",)):
+        proof = byre_json("slim", images["ntfs"], "-o", tmp_path / f"{len(counts)}.qcow2", *more)["proof"]
+        counts.append([row["compared"] for row in proof["volumes"]])
+    assert counts[0] == counts[1]
+
+
 def test_in_place_one_snapshot_keeps_both_drives(images: dict[str, Path], tmp_path: Path) -> None:
     image = Path(shutil.copyfile(images["ntfs"], tmp_path / "s.qcow2"))
     said = byre_json("slim", image, "--in-place", "--keep-as", "before")
@@ -125,11 +135,30 @@ def test_the_result_names_the_drives(images: dict[str, Path], tmp_path: Path) ->
     assert "D:/RECYCLER/S-1-5-21-1/  " in tree and "D:/pagefile.sys" in tree
 
 
+def test_a_logical_volume_is_a_drive_like_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows' Setup partitions a disk; the table of the extended partition is part of what mustn't change."""
+    volumes = [Volume("C"), Volume("D", "ntfs", {**WASTE, **KEPT}, logical=True)]
+    image = drives_disk(tmp_path / "s.qcow2", volumes, paging=PAGING)
+    said = byre_json("slim", image, "-o", tmp_path / "lean.qcow2")
+    assert set(said["removed"]) == GONE
+    with open_disk(tmp_path / "lean.qcow2") as disk:
+        second = open_volumes(disk)[1]
+        assert second.partition.role == "logical" and second.filesystem is not None
+        assert {each.path for each in second.filesystem.walk()} >= KEPT.keys()
+        table = second.partition.start - 63 * 512
+    _spoilt_by(
+        monkeypatch, lambda work: work.write(table + 446 + 12, b"\1"), partition=said["drives"][1]["partition"]
+    )
+    status, told = _slim(image, tmp_path, capsys)
+    assert status == 65, told
+
+
 def test_a_page_file_that_the_registry_does_not_name_stays(tmp_path: Path) -> None:
     files = {"/pagefile.sys": b"old", "/swap/pagefile.sys": b"named", "/hiberfil.sys": bytes(4096)}
-    image = drives_disk(
-        tmp_path / "s.qcow2", [Volume("C"), Volume("D", "fat16", files)], paging=[r"d:\swap\PAGEFILE.SYS 2 2"]
-    )
+    named = (r"d:\swap\PAGEFILE.SYS 2 2", r"D:\empty 2 2", r"D:\*.sys 2 2", r"D:\..\x", r"D:\not there.sys")
+    image = drives_disk(tmp_path / "s.qcow2", [Volume("C"), Volume("D", "fat16", files)], paging=named)
     removed = byre_json("slim", image, "-n")["removed"]
     assert [path for path in removed if path.startswith("D:")] == ["D:/swap/pagefile.sys"]
 
@@ -151,6 +180,8 @@ def test_the_letters_of_another_disk_say_nothing_of_this_one(tmp_path: Path) -> 
     said = byre_json("slim", image, "-n")
     assert not any(path.startswith("D:") for path in said["removed"])
     assert any(note.startswith(r"the page file D:\pagefile.sys lies on a drive") for note in said["notes"])
+    clone = "partition 2 has no drive letter in MountedDevices, which knows 0xb47e0001 and not 0x00001234"
+    assert f"{clone}: nothing of it goes" in said["notes"]
     wrong = byre_json("slim", image, "-n", "--drop", r"D:\pagefile.sys", status=64)
     assert "no drive D:" in wrong["what"] and wrong["expected"] == "C:"
 
@@ -190,6 +221,26 @@ def test_what_needs_a_file_on_another_drive_stops_its_drop(what: str, tmp_path: 
     assert {row["path"] for row in said["reasons"]} == {"D:/Apps/probe.exe"}
 
 
+def test_places_that_the_registry_has_on_another_drive_are_there(tmp_path: Path) -> None:
+    """Profiles on D:: their waste goes. What their users have in use can't be told from hives that lie there."""
+
+    def moved(system: xp.Node, software: xp.Node) -> None:
+        profiles = software.at(r"Microsoft\Windows NT\CurrentVersion\ProfileList")
+        profiles.values["ProfilesDirectory"] = r"D:\Users"
+        profiles.at("S-1-5-21-1-1004").values["ProfileImagePath"] = r"D:\Users\guest"
+
+    files = {
+        "/Users/guest/NTUSER.DAT": xp.clean_files()[f"{xp.PROFILE}/operator/NTUSER.DAT"],
+        "/Users/guest/Local Settings/Temp/x.tmp": b"x",
+    }
+    image = drives_disk(tmp_path / "s.qcow2", [Volume("C"), Volume("D", "fat16", files)], more=moved)
+    said = byre_json("slim", image, "-n")
+    assert [path for path in said["removed"] if path.startswith("D:")] == ["D:/Users/guest/Local Settings/Temp/x.tmp"]
+    assert any(r"the hive of D:\Users\guest isn't where" in note for note in said["notes"])
+    refused = byre_json("slim", image, "-n", "--drop", r"D:\Users\guest\NTUSER.DAT", status=1)
+    assert refused["reasons"][0]["chain"][0] == "a user's registry"
+
+
 def test_a_program_on_another_drive_keeps_what_it_imports(tmp_path: Path) -> None:
     """From the system's drive, and from beside it."""
     files = xp.clean_files()
@@ -208,6 +259,41 @@ APART = [
     Volume("C", "fat16", {"/hiberfil.sys": bytes(20_000), "/RECYCLED/Dc1.txt": b"x", "/AUTOEXEC.BAT": b"rem\r\n"}),
     Volume("D", "ntfs", {"/pagefile.sys": b"p" * 70_000}),
 ]
+
+
+@pytest.mark.parametrize("named", [r"D:\WINDOWS\system32\config\SAM", r"C:\WINDOWS\system32\config\SAM", r"C:\NTLDR"])
+def test_a_registry_that_calls_what_matters_a_page_file_gains_nothing(named: str, tmp_path: Path) -> None:
+    volumes = [Volume("C"), Volume("D", "fat16", {"/WINDOWS/system32/config/SAM": b"regf of a second system"})]
+    image = drives_disk(tmp_path / "s.qcow2", volumes, paging=[f"{named} 2 2"])
+    byre("slim", image, "-o", tmp_path / "out.qcow2", status=69 if named.startswith("D") else 1)
+    assert not (tmp_path / "out.qcow2").exists()
+
+
+def test_a_drive_with_too_many_names_is_left_alone(
+    images: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slimming_guest, "MAX_NAMES", 170)
+    assert main(["slim", str(images["ntfs"]), "-n", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [row["drive"] for row in said["drives"]] == ["C:"] and "/WINDOWS/Temp/setup.log" in said["removed"]
+    assert any(note.startswith("D: holds more names than are looked at") for note in said["notes"])
+
+
+def test_what_fails_on_the_second_drive_leaves_the_image_as_it_was(
+    images: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Path(shutil.copyfile(images["ntfs"], tmp_path / "s.qcow2"))
+    before = image.read_bytes()
+
+    def apply(work: ScratchDisk, volume: OpenVolume, changes: Sequence[Change], **options: object) -> Applied:
+        if volume.partition.index == 2:
+            raise StorageError("no room")
+        return APPLY(work, volume, changes, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(applying, "apply_changes", apply)
+    assert main(["slim", str(image), "--in-place", "--json"]) == StorageError.exit_code
+    assert "no room" in capsys.readouterr().out
+    assert image.read_bytes() == before and [each.name for each in tmp_path.iterdir()] == ["s.qcow2"]
 
 
 def test_a_loader_on_another_drive_than_windows(tmp_path: Path) -> None:
@@ -277,12 +363,14 @@ def _slim(image: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> tupl
     return status, said
 
 
-def _spoilt_by(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[ScratchDisk], object]) -> None:
+def _spoilt_by(
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[ScratchDisk], object], *, partition: int = 2
+) -> None:
     """Once both drives have been changed."""
 
     def apply(work: ScratchDisk, volume: OpenVolume, changes: Sequence[Change], **options: object) -> Applied:
         applied = APPLY(work, volume, changes, **options)  # type: ignore[arg-type]
-        if volume.partition.index == 2:
+        if volume.partition.index == partition:
             spoil(work)
         return applied
 
@@ -358,7 +446,7 @@ def test_a_hibernated_session_on_any_drive_forbids_all(where: str, tmp_path: Pat
         ("reg", image, "set", *key),
     ):
         said = byre_json(*arguments, "-o", tmp_path / "out.qcow2", status=69)
-        assert said["what"] == wanted and "byre run --keep" in said["hint"]
+        assert said["what"] == wanted and "mend IMAGE hibernation" in said["hint"]
         assert not (tmp_path / "out.qcow2").exists()
     notice = byre("slim", image, "-n").stderr
     assert f"this would be refused now: {wanted}" in notice

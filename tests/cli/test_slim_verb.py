@@ -325,7 +325,9 @@ def test_a_dirty_volume_is_refused_with_what_to_do(tmp_path: Path) -> None:
         assert "marked dirty" in said["what"]
         assert f"Run byre run --keep '{image}': it starts on the controller that the guest knows" in said["hint"]
     assert image.read_bytes() == before and not (tmp_path / "out.qcow2").exists()
-    assert "would be refused now" in byre("slim", image, "--dry-run").stderr
+    assert "note: this would be refused now: the volume is marked dirty" in byre("slim", image, "--dry-run").stdout
+    assert "would be refused now" in byre("slim", image, "--list").stderr
+    assert "would be refused now" in byre_json("slim", image, "--dry-run")["notes"][0]
 
 
 def test_a_report_is_never_named_as_the_result(tmp_path: Path) -> None:

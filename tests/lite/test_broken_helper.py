@@ -7,6 +7,8 @@ import os
 import random
 import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,43 @@ def test_what_a_lying_helper_made_is_never_published(
     before = volume.read_bytes()
     assert main([words[0], str(volume), *words[1:], "-o", "out.img"]) == 65
     assert volume.read_bytes() == before and not (tmp_path / "out.img").exists()
+
+
+SEALED = """
+import ctypes, os, resource, runpy, signal, socket, sys
+seal = runpy.run_path(sys.argv[1])["seal"]
+parent, numbers = os.getppid(), {"x86_64": 234, "aarch64": 131}
+call, libc = numbers[os.uname().machine], ctypes.CDLL(None, use_errno=True)
+tries = {
+    "open": lambda: os.open("/etc/passwd", os.O_RDONLY),
+    "connect": lambda: socket.socket(),
+    "start": lambda: os.fork() or os._exit(0),
+    "kill": lambda: os.kill(parent, 0),
+    "tgkill": lambda: libc.syscall(call, parent, parent, 0),
+    "prlimit": lambda: resource.prlimit(parent, resource.RLIMIT_CORE),
+}
+if sys.argv[2] == "sealed" and not seal():
+    sys.exit(3)
+done = []
+for name, attempt in tries.items():
+    try:
+        if attempt() != -1:
+            done.append(name)
+    except OSError:
+        pass
+print(*done)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("how", "works"), [("free", "open connect start kill tgkill prlimit"), ("sealed", "")])
+def test_the_sealed_program_reaches_nothing_outside(how: str, works: str) -> None:
+    """Its parent runs as the same user: a signal, or a limit, would be enough to end it."""
+    if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
+        pytest.skip("there is a seccomp filter for Linux on x86-64 and arm64")
+    module = Path(ntfs_writer.HELPER).with_name("ntfs_confinement.py")
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED, module, how], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert set(done.stdout.split()) == set(works.split())

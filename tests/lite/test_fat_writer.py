@@ -10,6 +10,8 @@ import pytest
 from builders.changed_volumes import change, holds, reading
 from builders.fat_volumes import make_fat
 from byre.errors import MissingError, UnsupportedError, UsageError
+from byre.filesystems.fat.directory import parse_directory
+from byre.lite import fat_folder
 from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
 from oracles import run_tool
 
@@ -181,3 +183,26 @@ def test_what_a_plan_makes_it_makes_once(last: Change, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         change(image, [MakeFolder("/new"), Put("/new/file", Content.of(b"x")), last], tmp_path / "out.img")
     assert str(caught.value.found).startswith("/new")
+
+
+def test_many_names_in_a_folder_are_not_looked_through_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of some thousand files took minutes: every name was compared with all that were there."""
+    image, _ = _volume(32, tmp_path)
+    asked = []
+    monkeypatch.setattr(
+        fat_folder, "parse_directory", lambda *data, **how: asked.append(1) or parse_directory(*data, **how)
+    )
+    names = [f"/many/measurement {number}.txt" for number in range(300)]
+    change(image, [MakeFolder("/many"), *(Put(name, Content.of(b"x")) for name in names)], tmp_path / "out.img")
+    assert len(asked) <= 2
+    with reading(tmp_path / "out.img") as files:
+        entries = files.listdir("/many")
+        assert {entry.path for entry in entries} == set(names)
+        assert len({entry.short_name for entry in entries}) == len(names)
+    _sound(tmp_path / "out.img")
+    again = [Remove(names[0]), Put(names[0], Content.of(b"y")), Put(names[1], Content.of(b"z"))]
+    change(tmp_path / "out.img", again, tmp_path / "again.img")
+    assert holds(tmp_path / "again.img")[names[0]] == b"y"
+    _sound(tmp_path / "again.img")

@@ -417,11 +417,27 @@ def test_the_active_flag_goes_to_the_partition_with_a_loader(tmp_path: Path, fla
     assert (data[0x1BE], data[0x1CE]) == (0x80, 0)
 
 
+def test_the_only_partition_of_windows_is_active_though_its_boot_sector_is_gone(tmp_path: Path) -> None:
+    data = ntfs(tmp_path)
+    put(data, 0x1CE, struct.pack("<B3sB3sII", 0, b"\0\0\0", 0x83, b"\0\0\0", 30000, 500))
+    data += bytes(32000 * 512 - len(data))
+    data[0x1BE] = 0
+    put(data, START, bytes(8192))
+    said, refused = mended(data)
+    assert refused == () and said[0] == "sector 0: partition 1 is the active one"
+    assert code_at(data) == OURS
+    both = ntfs(tmp_path)
+    _entries(both, 0, 0)
+    put(both, START, bytes(8192))
+    _, (refusal,) = mended(both)
+    assert refusal.reason == "several partitions could be it"
+
+
 def test_of_two_loaders_none_is_guessed_and_none_at_all_is_told(tmp_path: Path) -> None:
     data = ntfs(tmp_path)
     _entries(data, 0, 0)
     _, (refusal,) = mended(data)
-    assert (refusal.what, refusal.reason) == ("the active flag", "several partitions have a loader")
+    assert (refusal.what, refusal.reason) == ("the active flag", "several partitions could be it")
     bare = ntfs(tmp_path, _nothing)
     bare[0x1BE] = 0
     _, (refusal,) = mended(bare)

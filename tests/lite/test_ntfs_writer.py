@@ -143,6 +143,23 @@ def test_what_is_not_there_is_refused(path: str, error: type[ByreError], rich: P
         change(rich, [Remove(path)], tmp_path / "out.img")
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Remove("/$MFT"),
+        Remove("/$Extend"),
+        Remove("/$Extend/$Quota"),
+        Put("/$Extend/$Quota", Content.of(b"x")),
+        Put("/$extend/new.txt", Content.of(b"x")),
+        MakeFolder("/$Extend/new"),
+    ],
+    ids=lambda asked: f"{type(asked).__name__} {asked.path}",
+)
+def test_files_of_the_file_system_itself_are_left_alone(asked: Change, rich: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="file system's own"):
+        change(rich, [asked], tmp_path / "out.img")
+
+
 def test_a_full_volume_says_so(tmp_path: Path) -> None:
     image = mkntfs(tmp_path / "small.img", 8 << 20)
     huge = Put("/huge.bin", Content(12 << 20, lambda offset, length: bytes([1]) * length))

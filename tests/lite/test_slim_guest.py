@@ -369,6 +369,49 @@ def test_damaged_hives_and_shortcuts_raise_nothing_but_errors_of_our_own() -> No
             continue
 
 
+SHELL_FOLDERS = r"Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
+
+
+def test_what_starts_from_a_folder_by_another_name_stops_the_plan() -> None:
+    """German: Startmenü\\Programme\\Autostart, and %ProgramFiles% is Programme."""
+
+    def software(root: Node) -> None:
+        root.at(r"Microsoft\Windows\CurrentVersion").values["ProgramFilesDir"] = r"C:\Programme"
+        root.at(r"Classes\Song\shell\open\command").values[""] = expand_sz(r'"%ProgramFiles%\Player\player.exe" "%1"')
+        names = root.at(SHELL_FOLDERS).values
+        names["Common Startup"] = expand_sz(r"%ALLUSERSPROFILE%\Startmenü\Programme\Autostart")
+
+    user = xp.user_hive()
+    user.at(rf"Software\{SHELL_FOLDERS}").values["Startup"] = expand_sz(r"%USERPROFILE%\Startmenü\Autostart")
+    link = build_shortcut(local=r"C:\Programme\Player\player.exe")
+    places = (f"{xp.PROFILE}/All Users/Startmenü/Programme/Autostart", f"{xp.PROFILE}/operator/Startmenü/Autostart")
+    files = {
+        "/Programme/Player/player.exe": FILES[PLAYER],
+        "/Programme/Player/library.dll": FILES[LIBRARY],
+        f"{xp.PROFILE}/operator/NTUSER.DAT": build_hive(user, name="ntuser.dat"),
+        **{f"{place}/Play.lnk": link for place in places},
+    }
+    own = component("player", "{programs}/Player/**")
+    plan = plan_of(Choice(None, drop=("player",)), Plant(write=files, software=software), own)
+    said = {reason.chain[0] for reason in plan.reasons}
+    assert {f"startup-folder {place}/Play.lnk" for place in places} <= said
+    assert any("files of type Song" in each for each in said)
+
+
+def test_a_choice_on_a_system_drive_that_isnt_c_stays() -> None:
+    def software(root: Node) -> None:
+        root.at(r"Microsoft\Windows NT\CurrentVersion").values["SystemRoot"] = r"D:\WINDOWS"
+
+    user = xp.user_hive()
+    user.at(r"Control Panel\Desktop").values["Wallpaper"] = r"D:\WINDOWS\Web\Wallpaper\Azul.jpg"
+    files = {
+        f"{xp.ROOT}/Web/Wallpaper/Azul.jpg": b"x",
+        f"{xp.PROFILE}/operator/NTUSER.DAT": build_hive(user, name="ntuser.dat"),
+    }
+    plan = plan_of(Choice("lean"), Plant(write=files, software=software))
+    assert f"{xp.ROOT}/Web/Wallpaper/Azul.jpg" not in plan.files
+
+
 def test_programs_and_profiles_may_have_other_names() -> None:
     def software(root: Node) -> None:
         current = root.at(r"Microsoft\Windows\CurrentVersion").values
@@ -382,9 +425,10 @@ def test_programs_and_profiles_may_have_other_names() -> None:
         f"{home}/msmsgs.exe": FILES[PLAYER],
         f"{home}/library.dll": FILES[LIBRARY],
         "/Programme/Gemeinsame Dateien/SpeechEngines/x.dll": b"x",
-        f"{profile}/Local Settings/Temp/x.tmp": b"x",
+        f"{profile}/Lokale Einstellungen/Temp/x.tmp": b"x",
     }
     user = xp.user_hive()
+    user.at(rf"Software\{SHELL_FOLDERS}").values["Local Settings"] = expand_sz(r"%USERPROFILE%\Lokale Einstellungen")
     user.at(rf"Software\{RUN}").values["MSMSGS"] = r"C:\Programme\Messenger\msmsgs.exe /background"
     hive = {f"{profile}/NTUSER.DAT": build_hive(user, name="ntuser.dat")}
     plan = plan_of(Choice("lite"), Plant(write={**files, **hive}, software=software))

@@ -9,7 +9,7 @@ import pytest
 from byre.audit.boot_path import DISK_PATH
 from byre.errors import MissingError, UsageError
 from byre.windows.components import Component, Places, built_in_components, parse_components, read_components
-from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, owner_of
+from byre.windows.components.component import JUDGEMENTS, ONLY_NAMED, PROFILES, SYSTEMS, beginnings, owner_of
 from byre.windows.components.loading import check_components
 
 GOOD = """
@@ -115,6 +115,33 @@ def test_every_judgement_is_used_and_nothing_else_is_named() -> None:
     assert {each.unless for each in built_in_components()} - {None} == set(JUDGEMENTS)
 
 
+@pytest.mark.parametrize(
+    ("path", "id"),
+    [
+        ("D:/RECYCLER/S-1-5-21-1/Dc1.txt", "recycle-bin"),
+        ("e:/recycled/dc1.txt", "recycle-bin"),
+        ("D:/$RECYCLE.BIN/x", "recycle-bin"),
+        ("E:/System Volume Information/_restore{1}/RP1/x", "restore-points"),
+        ("D:/swap/page.sys", "page-file"),
+        ("/page.sys", "page-file"),
+        ("E:/hiberfil.sys", "hibernation-file"),
+        ("D:/hiberfil.sys", None),
+        ("D:/pagefile.sys", None),
+        ("F:/RECYCLER/x", None),
+        ("D:/WINDOWS/Temp/x", None),
+        ("D:/I386/x", None),
+        ("D:/sub/RECYCLER/x", None),
+    ],
+)
+def test_what_goes_from_other_drives_is_these_and_no_more(path: str, id: str | None) -> None:
+    places = Places(drives=("D", "E"), loader="E", page_files=("D:/swap/page.sys", "/page.sys"))
+    owner = owner_of(built_in_components(), path, places)
+    assert (owner.id if owner is not None else None) == id
+    if owner is not None:
+        assert path.lower().startswith(beginnings(owner, places))
+        assert path.startswith("/") or not owner.owns(path, Places())
+
+
 LOADED = (
     *("/ntldr", "/ntdetect.com", "/boot.ini", "/bootmgr", "/freeldr.sys", "/freeldr.ini", "/bootfont.bin"),
     *(f"{{system32}}/config/{name}" for name in ("system", "software", "sam", "security", "default")),
@@ -216,6 +243,7 @@ def test_a_key_of_its_own_is_a_components(key: str) -> None:
         ("source", ('"sysoc.inf"', "7")),
         ("colour", ("marks", "colour = 1\nmarks")),
         ("id", ('"games"', '"dropped"')),
+        ("drives", ("marks", "drives = 'some'\nmarks")),
         *(("keys", ("marks", f"keys = ['{key}']\nmarks")) for key in SHARED),
     ],
 )

@@ -103,6 +103,23 @@ def test_a_path_in_the_registry_leads_to_a_guest_path(text: str, path: str | Non
 
 
 @pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (r"D:\other.exe", "D:/other.exe"),
+        (r"\??\d:\Some Folder\x.sys", "D:/Some Folder/x.sys"),
+        (r"E:\windows\x.exe", "/windows/x.exe"),
+        (r"%SystemDrive%\x.exe", "/x.exe"),
+        (r"%SystemRoot%\x.exe", "/WINDOWS/x.exe"),
+        (r"C:\x.exe", None),
+        (r"D:\..\x.exe", None),
+        ("D:", "D:/"),
+    ],
+)
+def test_a_path_on_another_drive_keeps_its_letter(text: str, path: str | None) -> None:
+    assert SystemPaths("/WINDOWS", "E", frozenset("D")).resolve(text) == path
+
+
+@pytest.mark.parametrize(
     ("command", "program"),
     [
         (r'"C:\Program Files\a b.exe" /s', r"C:\Program Files\a b.exe"),

@@ -10,6 +10,7 @@ from byre.audit.complete_rules import RULES as RULES
 from byre.audit.facts import BrokenImport, Facts, FileFacts
 from byre.audit.finding import Finding, Stage, Unread
 from byre.audit.platforms import Platform
+from byre.windows.boot_ini import arc_number, other_disk
 from byre.windows.guest import Guest
 from byre.windows.services import Service
 
@@ -159,7 +160,7 @@ def _loader_files(facts: Facts) -> Iterator[Finding | Unread]:
 def _boot_ini(facts: Facts, guest: Guest) -> Iterator[Finding | Unread]:
     file = facts.loader.get("/boot.ini")
     if file is not None and file.state == "missing":
-        usual = guest.root.lower() == "/windows" and _arc_number(facts, guest.volume) == 1
+        usual = guest.root.lower() == "/windows" and arc_number(facts.table, guest.volume) == 1
         said = "'Invalid BOOT.INI file', and then C:\\WINDOWS is tried" + ("" if usual else ", which isn't here")
         stage = None if usual else Stage.LOADER
         yield Finding("BOOT-007", "/boot.ini", "isn't there", said, stage, None if usual else "critical")
@@ -177,19 +178,20 @@ def _boot_ini(facts: Facts, guest: Guest) -> Iterator[Finding | Unread]:
     if chosen.arc is None:
         return
     folder = "/" + chosen.arc.folder.replace("\\", "/").strip("/")
-    number = _arc_number(facts, guest.volume)
+    number = arc_number(facts.table, guest.volume)
     if folder.lower() != guest.root.lower():
         yield Finding("BOOT-008", "/boot.ini", f"{chosen.path}: there is no such system", said, Stage.LOADER)
     elif number is not None and chosen.arc.partition != number:
         evidence = f"{chosen.path}: the system is on partition({number})"
         yield Finding("BOOT-008", "/boot.ini", evidence, said, Stage.LOADER)
+    elif (reason := other_disk(chosen.arc, facts.table.id, scsi_driver=has_scsi_driver(facts))) is not None:
+        yield Finding("BOOT-008", "/boot.ini", f"{chosen.path}: {reason}", said, Stage.LOADER)
 
 
-def _arc_number(facts: Facts, index: int) -> int | None:
-    """The number that an ARC path gives a partition: primaries first, then logical ones, extended ones not."""
-    rows = facts.table.partitions
-    order = [part.index for role in ("primary", "logical") for part in rows if part.role == role]
-    return order.index(index) + 1 if index in order else None
+def has_scsi_driver(facts: Facts) -> bool:
+    """Whether NTBOOTDD.SYS may be in the root."""
+    file = facts.loader.get("/ntbootdd.sys")
+    return file is None or file.state != "missing"
 
 
 def _system_hive(facts: Facts) -> Iterator[Finding | Unread]:

@@ -35,6 +35,7 @@ from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.volumes.boot_code import recognise_master, recognise_volume
 from byre.volumes.geometry import needs_geometry, right_geometry, table_geometries
+from byre.windows.boot_ini import MAX_TEXT, BootIni, arc_number, parse_boot_ini
 from byre.windows.fact import Fact, absent, attempt, unknown
 from byre.windows.guest import Guest, read_guest
 from byre.windows.hives import MACHINE_HIVES, Hives, open_hives
@@ -42,6 +43,7 @@ from byre.windows.inf import MAX_INF, SourceFile, parse_inf, read_source_files
 from byre.windows.inspection import Inspection
 from byre.windows.paths import SystemPaths
 from byre.windows.protection import Protection, read_protection
+from byre.windows.system_paths import system_paths
 
 BOOT_AREA = 8192
 """A boot sector with the loader code of NTFS behind it."""
@@ -49,7 +51,10 @@ MAX_PE = 64 << 20
 MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
-LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+LOADER_FILES = (
+    *("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/ntbootdd.sys"),
+    *("/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini"),
+)
 STAGES = ("container", "partitions", "file systems", "system", "libraries", "space", "programs")
 """What ``gather`` says it is at, in this order."""
 Progress = Callable[[str], None]
@@ -121,9 +126,11 @@ def gather_system(
 ) -> Facts:
     """``facts`` with those of the system below ``root`` added."""
     guest = read_guest(files, root, volume=volume)
+    if loader is not files:  # NTLDR and boot.ini on C:, Windows on D:
+        guest = replace(guest, boot_ini=_boot_ini(loader))
     hives = open_hives(files, root)
     system = read_system(hives, guest)
-    logon = read_logon(hives)
+    logon, software = read_logon(hives), hives.get("SOFTWARE")
     loaded = {path.lower(): read_file(loader, path, pe=False) for path in LOADER_FILES}
     kernel = read_file(files, f"{root}/system32/ntoskrnl.exe", pe=True)
     kind = guest_kind(guest, kernel, loaded)
@@ -153,7 +160,9 @@ def gather_system(
         protection=_protection(files, hives, root, system.value, logon.value),
         imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
-        lost_classes=lost_classes(hives.get("SOFTWARE"), SystemPaths(root), survey.paths) if survey.complete else (),
+        lost_classes=lost_classes(software, _paths(root, hives, logon.value), survey.paths)
+        if survey.complete
+        else (),
         space=use_of_space(files, root) if counting else (),
     )
     if scanners is None:
@@ -162,6 +171,14 @@ def gather_system(
     certificates = store_certificates(hives.get("SOFTWARE"))
     programs, census = census_of(files, root, scanners, certificates=certificates)
     return replace(whole, programs=programs, census=census)
+
+
+def _boot_ini(loader: FileSystem) -> Fact[BootIni]:
+    try:
+        entry = loader.lookup("/boot.ini")
+    except ByreError:
+        return absent()
+    return attempt(lambda: parse_boot_ini(loader.read(entry, length=MAX_TEXT)))
 
 
 def _read_start(files: FileSystem, root: str, guest: Guest, plan: Sequence[boot_path.Step]) -> dict[str, FileFacts]:
@@ -183,6 +200,10 @@ def _media(files: FileSystem, root: str) -> tuple[SourceFile, ...]:
     return read_source_files(parse_inf(data))
 
 
+def _paths(root: str, hives: Hives, logon: LogonSettings | None) -> SystemPaths:
+    return system_paths(root, logon.drive if logon is not None else "C", hives.get("SOFTWARE"))
+
+
 def _protection(
     files: FileSystem, hives: Hives, root: str, system: SystemSettings | None, logon: LogonSettings | None
 ) -> Fact[Protection]:
@@ -192,7 +213,7 @@ def _protection(
     hive = hives.get("SYSTEM")
     return attempt(
         lambda: read_protection(
-            files, hives, hive.key(system.control_set) if hive else None, SystemPaths(root, logon.drive)
+            files, hives, hive.key(system.control_set) if hive else None, _paths(root, hives, logon)
         )
     )
 
@@ -204,7 +225,14 @@ def _in_boot_order(found: Inspection) -> list[tuple[OpenVolume, str]]:
         chosen = guest.boot_ini.value.chosen if guest.boot_ini.value else None
         if chosen and chosen.arc:
             wanted = str(PurePosixPath("/", chosen.arc.folder.replace("\\", "/").lstrip("/"))).lower()
-            return sorted(roots, key=lambda pair: pair[1].lower() != wanted)
+            number = chosen.arc.partition
+            return sorted(
+                roots,
+                key=lambda pair: (
+                    pair[1].lower() != wanted,
+                    arc_number(found.table, pair[0].partition.index) != number,
+                ),
+            )
     return roots
 
 

@@ -9,12 +9,11 @@ from byre.audit.facts import FileFacts, LogonSettings, PciInstance, SystemSettin
 from byre.errors import ByreError
 from byre.windows.fact import Fact, attempt, unknown
 from byre.windows.guest import Guest
-from byre.windows.hives import Hives
+from byre.windows.hives import Hives, own_drive
 from byre.windows.registry import Hive, Key
 from byre.windows.registry.hive import Value
 
 _WINLOGON = r"Microsoft\Windows NT\CurrentVersion\Winlogon"
-_CURRENT = r"Microsoft\Windows NT\CurrentVersion"
 MAX_INSTANCES = 4096
 MAX_NAMES = 1024
 """Of KnownDLLs and the like; real systems have a few dozen."""
@@ -124,12 +123,11 @@ def read_logon(hives: Hives) -> Fact[LogonSettings]:
 
     def read() -> LogonSettings:
         root = hive.root
-        where = _text(root, _CURRENT, "SystemRoot") or ""
         return LogonSettings(
             shell=_text(root, _WINLOGON, "Shell"),
             userinit=_text(root, _WINLOGON, "Userinit"),
             gina=_text(root, _WINLOGON, "GinaDLL"),
-            drive=where[0].upper() if where[1:2] == ":" and where[0].isalpha() else "C",
+            drive=own_drive(hive),
         )
 
     return attempt(read)

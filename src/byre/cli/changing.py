@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
@@ -191,17 +191,24 @@ def run_change(
         if args.dry_run:
             for volume, changes in steps:
                 check_changes(volume, changes)
-            rows = [_said(change) for _, changes in steps for change in changes]
+            rows = [_said(change, _drive(guest, volume)) for volume, changes in steps for change in changes]
             payload = {"image": args.image, "dry_run": True, "changes": rows}
             if details:
                 payload["edits"] = list(details)
             said = [*details, *rows] or ["change nothing"]
             out.result(verb, payload, lambda console: console.print("\n".join(f"would {row}" for row in said)))
             return 0
-        applied = apply_plan(work, steps, out)
+        done = apply_plan(work, steps, out)
         prove_outcome(work, steps)
+        applied = tuple(_placed(each, _drive(guest, volume)) for (volume, _), each in zip(steps, done, strict=True))
         saved = save(args, disk, work, applied, out, verb=verb)
-    tell(args, out, verb, saved, {change.path for _, changes in steps for change in changes if _is_folder(change)})
+        folders = {
+            _drive(guest, volume) + change.path
+            for volume, changes in steps
+            for change in changes
+            if _is_folder(change)
+        }
+    tell(args, out, verb, saved, folders)
     return 0
 
 
@@ -246,13 +253,27 @@ def _is_folder(change: Change) -> bool:
     return isinstance(change, MakeFolder)
 
 
-def _said(change: Change) -> str:
+def _drive(guest: Inspection, volume: OpenVolume) -> str:
+    """What goes before a path that isn't on the system's own drive: its letter, or its partition."""
+    if not guest.roots or any(volume is each for each, _ in guest.roots[:1]):
+        return ""
+    letter = next((each for each, where in guest.drives.items() if where is volume), None)
+    return f"{letter}:" if letter is not None else f"partition {volume.partition.index}:"
+
+
+def _placed(applied: Applied, drive: str) -> Applied:
+    removed, written = (tuple(drive + path for path in paths) for paths in (applied.removed, applied.written))
+    return replace(applied, removed=removed, written=written)
+
+
+def _said(change: Change, drive: str) -> str:
     from byre.lite.changes import MakeFolder, Put, Remove
 
+    path = drive + change.path
     if isinstance(change, Remove):
-        return printable(f"remove {change.path}")
+        return printable(f"remove {path}")
     if isinstance(change, MakeFolder):
-        return printable(f"make the folder {change.path}")
+        return printable(f"make the folder {path}")
     if isinstance(change, Put):
-        return printable(f"write {change.path}, {format_size(change.content.size)}")
-    return printable(f"change {change.path} in place, {format_size(len(change.data))}")
+        return printable(f"write {path}, {format_size(change.content.size)}")
+    return printable(f"change {path} in place, {format_size(len(change.data))}")

@@ -151,6 +151,7 @@ class _Run:
         self.disk, self.work, self.inspection = disk, work, inspection
         self.seconds: dict[str, float] = {}
         self.start: StartProof | None = None
+        self.refusal: str | None = None
 
     def go(self) -> int:
         from byre.cli.slim_shown import show_list, show_result
@@ -174,6 +175,8 @@ class _Run:
             self.args.image, self.recipe.choice.profile, plan, parts, guest, dry_run=self.args.dry_run
         )
         payload["before"] = _taken(self.disk)
+        if self.refusal is not None:
+            payload["notes"].insert(0, self.refusal)
         if not plan.reasons and not self.args.dry_run:
             self._carry_out(facts, guest, plan, payload)
         payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
@@ -197,25 +200,38 @@ class _Run:
 
     def _look(self) -> tuple[Facts, SlimGuest]:
         from byre.audit.gathering import gather
-        from byre.lite.applying import refuse_sleeping, refuse_unsafe
         from byre.lite.slimming.drives import drives_of
         from byre.lite.slimming.guest import read_slim_guest
 
         facts = gather(self.disk, name=self.args.image, found=self.inspection, counting=False)
         if facts.guest is None:
             raise UnsupportedError("has no installed Windows", path=self.args.image, hint="'byre rm' removes files.")
-        volume = self._volume(facts.guest.volume)
         try:
-            refuse_sleeping(self.inspection.volumes)
-            refuse_unsafe(volume)
+            self._refuse_unsafe(facts)
         except ByreError as error:
             if not self.args.dry_run:
                 raise
-            self.out.notice(f"this would be refused now: {error.what}")
-        assert volume.filesystem is not None
+            self.refusal = f"this would be refused now: {error.what}"
+            if self.args.list:
+                self.out.notice(self.refusal)
+        files = self._volume(facts.guest.volume).filesystem
+        assert files is not None
         drives, notes = drives_of(self.inspection.volumes, facts)
-        guest = read_slim_guest(volume.filesystem, facts, drives)
+        guest = read_slim_guest(files, facts, drives)
         return facts, replace(guest, notes=(*notes, *guest.notes))
+
+    def _refuse_unsafe(self, facts: Facts) -> None:
+        """Every volume has to be one that may be changed, whether the plan is about it or not: what it calls free is
+        left out, and the proof checks it."""
+        from byre.lite.applying import changeable, refuse_sleeping, refuse_unsafe
+
+        refuse_sleeping(self.inspection.volumes)
+        assert facts.guest is not None
+        for volume in self.inspection.volumes:
+            index = volume.partition.index
+            if changeable(volume) or index == facts.guest.volume:
+                state = facts.volume(index)
+                refuse_unsafe(volume, state.check.value if state is not None else None)
 
     def _volume(self, partition: int) -> OpenVolume:
         return next(each for each in self.inspection.volumes if each.partition.index == partition)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from byre.disks.disk import CheckReport
 from byre.disks.scratch import ScratchDisk
 from byre.errors import CorruptImageError, UnsupportedError, UsageError
 from byre.extents import Kind
@@ -22,8 +23,15 @@ def _quiet(amount: int) -> None:
     return None
 
 
-def refuse_unsafe(volume: OpenVolume) -> FileSystem:
-    """The volume's file system, where it may be changed; UnsupportedError with what to do where it may not."""
+def changeable(volume: OpenVolume) -> bool:
+    """Whether it is of a kind that Byre changes at all."""
+    known = isinstance(volume.filesystem, (NtfsFileSystem, FatFileSystem))
+    return known and volume.partition.type not in PIECES
+
+
+def refuse_unsafe(volume: OpenVolume, report: CheckReport | None = None) -> FileSystem:
+    """The volume's file system, where it may be changed; UnsupportedError with what to do where it may not.
+    ``report``: what its own check says, where that has been asked already."""
     files = volume.filesystem
     if files is None and volume.reason is not None:
         raise volume.reason
@@ -36,11 +44,11 @@ def refuse_unsafe(volume: OpenVolume) -> FileSystem:
         ntfs_writer.refuse_unsafe(files)
     else:
         fat_writer.refuse_unsafe(files)
-    report = files.check()
+    report = report or files.check()
     if report.corruptions:
         first = next((each for each in report.problems if each.kind == "corruption"), None)
         raise CorruptImageError(
-            "the file system is damaged, so nothing in it is changed",
+            f"the file system of partition {volume.partition.index} is damaged, so nothing is changed",
             path=files.volume.name,
             found=f"{report.corruptions} problems" + (f", first: {first.message}" if first else ""),
             hint="Let the guest repair it (chkdsk /f), then try again.",

@@ -26,6 +26,8 @@ from byre.units import ceil_div
 
 PIECE = 1 << 20
 MAX_FILE = (1 << 32) - 1
+NEAR = 1 << 16
+"""Clusters behind the last one given that are looked at before all others: a table may have 268 million."""
 Advance = Callable[[int], None]
 
 
@@ -192,7 +194,8 @@ class _Writer:
         """``count`` free clusters, chained; one run where there is one from the last on."""
         if not count:
             return np.zeros(0, dtype=np.int64)
-        free = np.flatnonzero(self.next[2:] == FREE) + 2
+        near = np.flatnonzero(self.next[self._hint : self._hint + max(NEAR, 2 * count)] == FREE) + self._hint
+        free = near if len(near) >= count else np.flatnonzero(self.next[2:] == FREE) + 2
         if len(free) < count:
             raise UnsupportedError(
                 "the guest's volume has no room for it",

@@ -40,6 +40,7 @@ RESIDENT = 1024
 """No larger file can lie within its MFT record of the usual size."""
 FIRST_USER_RECORD = 24
 """MFT records below are the file system's own."""
+EXTEND = "/$Extend"
 Advance = Callable[[int], None]
 Operation = dict[str, object]
 
@@ -58,6 +59,8 @@ class Script:
     removed: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     freed: int = 0
+    siblings: dict[int, Entry] = field(default_factory=dict)
+    """The file that new ones in a folder were made like, by the folder's MFT reference."""
     replaced: int = 0
     """Bytes allocated to what files held that get other content."""
 
@@ -129,8 +132,14 @@ def _above(entry: Entry) -> str:
 
 
 def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
-    if entry.id & REFERENCE_MASK < FIRST_USER_RECORD:
+    """``$Extend`` holds files of the file system whose records are no lower than users' are."""
+    below = entry.path.lower().startswith(f"{EXTEND.lower()}/") and _is_first(files.lookup(EXTEND))
+    if below or _is_first(entry):
         raise UsageError("is one of the file system's own files", path=files.volume.name, found=entry.path)
+
+
+def _is_first(entry: Entry) -> bool:
+    return entry.id & REFERENCE_MASK < FIRST_USER_RECORD
 
 
 def _make_folder(script: Script, files: NtfsFileSystem, path: str) -> None:
@@ -189,8 +198,10 @@ def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
 
 def _sibling(script: Script, files: NtfsFileSystem, folder: Entry) -> int | None:
     """A file of the same folder that stays, whose permissions a new one gets."""
-    for entry in files.listdir(folder):
+    known = script.siblings.get(folder.id)
+    for entry in files.listdir(folder) if known is None or script.names.is_gone(known) else (known,):
         if not entry.is_dir and entry.reparse is None and not script.names.is_gone(entry):
+            script.siblings[folder.id] = entry
             return entry.id
     return None
 

@@ -14,7 +14,7 @@ from byre.disks.scratch import ScratchDisk
 from byre.disks.writer import Int64Array
 from byre.errors import ByreError, InterruptedByUserError, UnsupportedError
 from byre.extents import Kind
-from byre.filesystems.ntfs.untouched import touched
+from byre.ranges import touched
 
 PIECE = 4 << 20
 Advance = Callable[[int], None]

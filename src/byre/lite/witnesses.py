@@ -15,11 +15,11 @@ from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
-from byre.filesystems.ntfs.untouched import touched
 from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_reader, second_reader
 from byre.lite.fat_reader import compare_fat, count_fat
 from byre.lite.second_reader import compare_ntfs, list_ntfs
+from byre.ranges import touched
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from byre.volumes.partition import PartitionTable
+
 MAX_TEXT = 1 << 20
 _ARC = re.compile(
     r"(?P<bus>multi|scsi|signature)\((?P<adapter>[0-9a-f]{1,8})\)"
@@ -77,6 +79,29 @@ def parse_arc(text: str) -> ArcPath | None:
         partition=int(match["partition"]),
         folder=match["path"] or "\\",
     )
+
+
+def arc_number(table: PartitionTable, index: int) -> int | None:
+    """The number that an ARC path gives a partition: primaries first, then logical ones, extended ones not."""
+    rows = table.partitions
+    order = [part.index for role in ("primary", "logical") for part in rows if part.role == role]
+    return order.index(index) + 1 if index in order else None
+
+
+def other_disk(arc: ArcPath, disk_id: str | None, *, scsi_driver: bool) -> str | None:
+    """Why the loader doesn't find the disk that it was itself started from by this path; None where it does.
+
+    ``disk_id`` is the disk's signature (``0x1234abcd``); ``scsi_driver``: NTBOOTDD.SYS lies in the root.
+    """
+    if arc.bus == "scsi":
+        return None if scsi_driver else "scsi() needs NTBOOTDD.SYS in the root, which isn't there"
+    if arc.bus == "signature":
+        if disk_id is None or not disk_id.startswith("0x") or int(arc.adapter, 16) == int(disk_id, 16):
+            return None  # none, or a GPT's GUID
+        return f"the disk's signature is {disk_id}"
+    if (int(arc.adapter, 16), arc.disk, arc.rdisk) == (0, 0, 0):
+        return None
+    return "the disk that starts is multi(0)disk(0)rdisk(0)"
 
 
 def parse_boot_ini(data: bytes) -> BootIni:

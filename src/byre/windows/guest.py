@@ -16,8 +16,7 @@ from byre.windows.autostarts import Autostart, read_autostarts
 from byre.windows.bcd import Bcd, read_bcd
 from byre.windows.boot_ini import BootIni, FreeldrIni, parse_boot_ini, parse_freeldr_ini
 from byre.windows.fact import Fact, absent, attempt, known, known_or_absent, unknown
-from byre.windows.hives import Hives, open_hives, read_hive
-from byre.windows.paths import SystemPaths
+from byre.windows.hives import Hives, open_hives, own_drive, read_hive
 from byre.windows.pe import PeFile, parse_pe
 from byre.windows.registry import Hive, Key
 from byre.windows.registry.layout import filetime_to_rfc3339
@@ -31,6 +30,7 @@ from byre.windows.services import (
     read_services,
 )
 from byre.windows.software import Hotfix, Program, read_hotfixes, read_programs
+from byre.windows.system_paths import system_paths
 
 T = TypeVar("T")
 
@@ -167,7 +167,7 @@ class _Reader:
         self.hives: Hives = open_hives(files, root)
         self.system = self.hives.get("SYSTEM")
         self.software = self.hives.get("SOFTWARE")
-        self.paths = SystemPaths(root, self._drive())
+        self.paths = system_paths(root, own_drive(self.software), self.software)
         self.control_sets: Fact[ControlSets] = self._from("SYSTEM", read_control_sets)
         self.control_set = self._control_set()
 
@@ -405,16 +405,6 @@ class _Reader:
             return hive.key(path) if hive is not None else None
         except ByreError:
             return None
-
-    def _drive(self) -> str:
-        """The system's own drive letter, from the PathName or SystemRoot that it noted of itself."""
-        key = self._key(self.software, _CURRENT)
-        for name in ("SystemRoot", "PathName"):
-            value = key.value(name) if key else None
-            text = (value.text or "") if value else ""
-            if len(text) > 1 and text[1] == ":" and text[0].isalpha():
-                return text[0].upper()
-        return "C"
 
     def _problems(self) -> tuple[str, ...]:
         found = []

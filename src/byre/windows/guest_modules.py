@@ -49,9 +49,10 @@ class GuestModules:
         return found
 
 
-def loader_view(files: FileSystem, root: str) -> LoaderView:
-    """What the loader's search depends on; a hive that can't be read leaves KnownDLLs and PATH at their usual."""
-    paths = SystemPaths(root)
+def loader_view(files: FileSystem, root: str, paths: SystemPaths | None = None) -> LoaderView:
+    """What the loader's search depends on; a hive that can't be read leaves KnownDLLs and PATH at their usual.
+    ``paths`` knows the drives; without it the system's is C:."""
+    paths = paths or SystemPaths(root)
     known: frozenset[str] = frozenset()
     search: tuple[str, ...] = (f"{root}/system32/wbem",)
     system = read_hive(files, f"{root}/system32/config/SYSTEM").value

@@ -66,11 +66,27 @@ def profile_folders(root: str, software: Hive | None) -> tuple[str, ...]:
     try:
         key = software.key(r"Microsoft\Windows NT\CurrentVersion\ProfileList") if software is not None else None
         value = key.value("ProfilesDirectory") if key is not None else None
-        named = SystemPaths(root).resolve(value.text) if value is not None and value.text else None
+        named = (
+            SystemPaths(root, own_drive(software)).resolve(value.text) if value is not None and value.text else None
+        )
     except ByreError:
         pass  # the hive has noted its damage; the usual folders are looked into all the same
     usual = (*_PROFILES, f"{root}/Profiles")
     return usual if named is None or named.lower() in {each.lower() for each in usual} else (named, *usual)
+
+
+def own_drive(software: Hive | None) -> str:
+    """The letter of the system's own drive, from the SystemRoot or PathName that it noted of itself; else C."""
+    try:
+        key = software.key(r"Microsoft\Windows NT\CurrentVersion") if software is not None else None
+        for name in ("SystemRoot", "PathName"):
+            value = key.value(name) if key is not None else None
+            text = (value.text or "") if value is not None else ""
+            if text[1:2] == ":" and text[0].isascii() and text[0].isalpha():
+                return text[0].upper()
+    except ByreError:
+        pass  # the hive has noted its damage
+    return "C"
 
 
 def read_hive(files: FileSystem, path: str) -> Fact[Hive]:

@@ -66,13 +66,19 @@ class Inspection:
 
     @cached_property
     def drives(self) -> dict[str, OpenVolume]:
-        """Drive letters as the installed system knows them (MountedDevices); without one, C:, D:, … in the order
-        of the readable volumes."""
+        """Drive letters as the installed system knows them (MountedDevices). Without that its own drive has the
+        letter that it noted of itself, and the other readable volumes C:, D:, … in order."""
         mounted = self._mounted_devices()
         if mounted:
             return mounted
         readable = [volume for volume in self.volumes if volume.filesystem is not None]
-        return {chr(ord("C") + index): volume for index, volume in enumerate(readable[:24])}
+        found: dict[str, OpenVolume] = {}
+        if len(readable) > 1 and self.roots:
+            volume, root = self.roots[0]
+            found[self._own_letter(volume, root)] = volume
+            readable.remove(volume)
+        free = [each for each in map(chr, range(ord("C"), ord("Z") + 1)) if each not in found]
+        return {**found, **dict(zip(free, readable, strict=False))}
 
     def volume_for(self, path: str) -> OpenVolume:
         """The volume that a guest path means: its drive letter's, the partition asked for, or the system's."""
@@ -148,10 +154,17 @@ class Inspection:
                         found[match[1].upper()] = hit
             # What the guest noted of itself is the truth for its own drive, wherever the disk lies now.
             if found and volume not in found.values():
-                found.setdefault("C", volume)
+                found[self._own_letter(volume, root)] = volume
             if found:
                 return found
         return {}
+
+    @staticmethod
+    def _own_letter(volume: OpenVolume, root: str) -> str:
+        from byre.windows.hives import own_drive, read_hive
+
+        assert volume.filesystem is not None
+        return own_drive(read_hive(volume.filesystem, f"{root}/system32/config/SOFTWARE").value)
 
     def _volume_at(self, signature: int, start: int) -> OpenVolume | None:
         if self.table.id is None or not self.table.id.startswith("0x") or int(self.table.id, 16) != signature:

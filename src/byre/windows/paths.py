@@ -18,6 +18,10 @@ class SystemPaths:
     root: str
     drive: str = "C"
     others: frozenset[str] = frozenset()
+    programs: str = "/Program Files"
+    common: str = "/Program Files/Common Files"
+    profiles: str = "/Documents and Settings"
+    """Guest paths: what the variables of their names stand for."""
 
     def resolve(self, text: str) -> str | None:
         """The guest path (``/WINDOWS/system32/x``) of a path in the registry; None for drives that aren't
@@ -52,9 +56,9 @@ class SystemPaths:
             "systemroot": f"{self.drive}:{self.root}",
             "windir": f"{self.drive}:{self.root}",
             "systemdrive": f"{self.drive}:",
-            "programfiles": f"{self.drive}:\\Program Files",
-            "commonprogramfiles": f"{self.drive}:\\Program Files\\Common Files",
-            "allusersprofile": f"{self.drive}:\\Documents and Settings\\All Users",
+            "programfiles": f"{self.drive}:{self.programs}",
+            "commonprogramfiles": f"{self.drive}:{self.common}",
+            "allusersprofile": f"{self.drive}:{self.profiles}/All Users",
         }
         return re.sub(r"%([^%\\]+)%", lambda match: values.get(match[1].lower(), match[0]), text)
 

@@ -12,6 +12,8 @@ from byre.audit.judging import judge
 from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
+from byre.filesystems.fat.filesystem import FatFileSystem
+from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.lite.applying import apply_changes, check_changes, refuse_sleeping
 from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
@@ -136,7 +138,7 @@ def _discard_session(work: ScratchDisk, options: Options, image: str) -> Plan:
     own = inspection.roots[0][0] if inspection.roots else None
     plan = Plan()
     for volume in inspection.volumes:
-        if volume.filesystem is not None:
+        if isinstance(volume.filesystem, (NtfsFileSystem, FatFileSystem)):
             where = "" if volume is own else f" of partition {volume.partition.index}"
             plan += plan_session(volume.filesystem, options, where=where)
     for step in plan.steps:

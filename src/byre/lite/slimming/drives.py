@@ -9,25 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from byre.audit.facts import Facts
 from byre.disks.disk import CheckReport
 from byre.errors import MissingError
 from byre.filesystems.base import Entry, FileExtents, FileSystem, FreeExtents, Name, VolumeFacts
-from byre.filesystems.fat.filesystem import FatFileSystem
-from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
+from byre.lite.applying import changeable
 from byre.volumes.partition import PartitionTable
+from byre.volumes.types import PIECES
+from byre.windows.roots import find_roots
+
+_LETTERS = frozenset(ascii_uppercase)
 
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """One of them. ``letter`` in upper case; ``loader``: what the machine starts from lies there."""
+    """One of them. ``letter`` in upper case; ``loader``: what the machine starts from lies there; ``system``: so does
+    another installed system, whose waste is its own."""
 
     letter: str
     partition: int
     files: FileSystem
     loader: bool = False
+    system: bool = False
 
     @property
     def prefix(self) -> str:
@@ -41,7 +47,8 @@ def drives_of(volumes: Sequence[OpenVolume], facts: Facts) -> tuple[tuple[Drive,
     own = own_letter(facts)
     letters: dict[int, str] = {}
     for letter, signature, start in facts.system.value.mounted if facts.system.value is not None else ():
-        if letter != own and signature == _signature(facts.table) and letter not in letters.values():
+        fits = letter in _LETTERS and letter != own and signature == _signature(facts.table)
+        if fits and letter not in letters.values():
             letters.setdefault(start, letter)
     loader = next((each.partition.index for each in volumes if each.partition.active and each.filesystem), None)
     found: list[Drive] = []
@@ -52,12 +59,25 @@ def drives_of(volumes: Sequence[OpenVolume], facts: Facts) -> tuple[tuple[Drive,
             continue
         known = letters.get(volume.partition.start)
         if known is None:
-            notes.append(f"partition {index} has no drive letter in MountedDevices: nothing of it goes")
-        elif not isinstance(files, (NtfsFileSystem, FatFileSystem)):
-            notes.append(f"{known}: is {files.type}, which Byre doesn't change: nothing of it goes")
+            notes.append(f"partition {index} has no drive letter in {_told(facts)}: nothing of it goes")
+        elif not changeable(volume):
+            what = PIECES.get(volume.partition.type, files.type)
+            notes.append(f"{known}: is {what}, which Byre doesn't change: nothing of it goes")
         else:
-            found.append(Drive(known, index, files, index == loader))
+            roots = find_roots(files)
+            found.append(Drive(known, index, files, index == loader, bool(roots)))
+            if roots:
+                notes.append(f"{known}: holds another system ({roots[0]}): recycle bin and restore points there stay")
     return tuple(sorted(found, key=lambda each: each.letter)), tuple(notes)
+
+
+def _told(facts: Facts) -> str:
+    """MountedDevices, with the disks that it knows where this is none of them: a clone."""
+    system, own = facts.system.value, _signature(facts.table)
+    known = sorted({row[1] for row in system.mounted}) if system is not None else []
+    if own is None or not known or own in known:
+        return "MountedDevices"
+    return f"MountedDevices, which knows {', '.join(f'{each:#010x}' for each in known[:4])} and not {own:#010x}"
 
 
 def own_letter(facts: Facts) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
-from byre.errors import UnsupportedError
+from byre.errors import ByreError, UnsupportedError
 from byre.filesystems.base import FileSystem, Name
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
@@ -27,6 +28,7 @@ from byre.windows.paths import SystemPaths
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
 from byre.windows.roots import find_roots
+from byre.windows.system_paths import system_paths
 
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
@@ -75,27 +77,26 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     if guest is None or guest.services.value is None:
         reason = guest.services.reason if guest is not None else None
         raise UnsupportedError("has no Windows whose needs can be told", path=facts.image, found=reason)
+    rows, drives, crowded = _names(files, drives, facts.image)
     everywhere = AllDrives(files, drives) if drives else files
-    rows = []
-    for entry in everywhere.walk_names():
-        rows.append(entry)
-        if len(rows) > MAX_NAMES:
-            raise UnsupportedError("holds more names than are looked at", path=facts.image, expected=MAX_NAMES)
     there = {row.path.lower(): row.path for row in rows if not row.is_folder}
     hives = open_hives(files, guest.root)
     software = hives.get("SOFTWARE")
     if software is None:
         raise UnsupportedError("has no SOFTWARE hive that can be read", path=facts.image)
-    paths = SystemPaths(guest.root, own_letter(facts), frozenset(each.letter for each in drives))
-    links, starts, notes = read_shortcuts(everywhere, rows, paths, there)
+    paths = replace(
+        system_paths(guest.root, own_letter(facts), software), others=frozenset(each.letter for each in drives)
+    )
+    startups = {each.location.lower() for each in guest.autostarts.value or () if each.kind == "startup-folder"}
+    links, starts, notes = read_shortcuts(everywhere, rows, paths, there, frozenset(startups))
     classes, unread = class_roots(Registry(files, guest.root))
     control_set = _control_set(facts, hives)
     uses = (*read_uses(facts, classes, paths, there, control_set), *starts)
     programs = {use.path.lower(): (use.what, use.path) for use in uses if use.path.lower().endswith(MODULES)}
     for lower in _run_from_there((each for each in there if each.endswith((".exe", ".scr", ".cpl"))), guest.root):
         programs.setdefault(lower, ("the program", there[lower]))
-    paging, far = _page_files(control_set, paths)
-    evidence = read_evidence(facts, hives, control_set, there.keys())
+    paging, far = _page_files(control_set, paths, everywhere)
+    evidence = read_evidence(facts, hives, control_set, paths, there.keys())
     return SlimGuest(
         files=files,
         partition=guest.volume,
@@ -103,8 +104,8 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         rows=tuple(rows),
         paths=paths,
         places=replace(
-            read_places(guest.root, software, paths),
-            drives=tuple(each.letter for each in drives),
+            read_places(hives, paths),
+            drives=tuple(each.letter for each in drives if not each.system),
             loader=next((each.letter for each in drives if each.loader), None),
             page_files=paging,
         ),
@@ -112,10 +113,37 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         programs=tuple(programs.values()),
         shortcuts=links,
         verdicts=judge_all(evidence),
-        notes=(*notes, *unread, *_unknown_users(evidence), *far),
+        notes=(*crowded, *notes, *unread, *_unknown_users(evidence), *far),
         drives=drives,
         others=tuple(each for each in find_roots(files) if each.lower() != guest.root.lower()),
     )
+
+
+def _names(
+    files: FileSystem, drives: tuple[Drive, ...], image: str
+) -> tuple[list[Name], tuple[Drive, ...], list[str]]:
+    """(every name, the drives that were looked at, notes on those that hold too many). UnsupportedError where the
+    system's own does."""
+    rows = list(islice(files.walk_names(), MAX_NAMES + 1))
+    if len(rows) > MAX_NAMES:
+        raise UnsupportedError("holds more names than are looked at", path=image, expected=MAX_NAMES)
+    kept: list[Drive] = []
+    notes: list[str] = []
+    for drive in drives:
+        mark = len(rows)
+        rows += (
+            each._replace(path=drive.prefix + each.path)
+            for each in islice(drive.files.walk_names(), MAX_NAMES - mark + 1)
+        )
+        if len(rows) > MAX_NAMES:
+            del rows[mark:]
+            notes.append(
+                f"{drive.prefix} holds more names than are looked at: nothing of it goes, and what its programs need "
+                "isn't known"
+            )
+        else:
+            kept.append(drive)
+    return rows, tuple(kept), notes
 
 
 def _run_from_there(paths: Iterable[str], root: str) -> Iterator[str]:
@@ -133,8 +161,11 @@ def _unknown_users(evidence: Evidence) -> Iterator[str]:
         yield f"what users have in use isn't known: {evidence.users.reason}"
 
 
-def _page_files(control_set: Key | None, paths: SystemPaths) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(the page files that the registry names, as guest paths; notes on those on drives that aren't known)."""
+def _page_files(
+    control_set: Key | None, paths: SystemPaths, files: FileSystem
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(the page files that the registry names and that are files, as guest paths; notes on those on drives that
+    aren't known)."""
     key = control_set.at(r"Control\Session Manager\Memory Management") if control_set is not None else None
     value = key.value("PagingFiles") if key is not None else None
     found: list[str] = []
@@ -146,9 +177,17 @@ def _page_files(control_set: Key | None, paths: SystemPaths) -> tuple[tuple[str,
         resolved = paths.resolve(path)
         if resolved is None:
             notes.append(f"the page file {path} lies on a drive that isn't known in this image, and stays")
-        elif not set(resolved) & set("*?{}"):
+        elif not set(resolved) & set("*?{}") and _is_plain(files, resolved):
             found.append(resolved)
     return tuple(found), tuple(notes)
+
+
+def _is_plain(files: FileSystem, path: str) -> bool:
+    try:
+        entry = files.lookup(path)
+    except ByreError:
+        return False
+    return not entry.is_dir and entry.reparse is None and entry.links == 1
 
 
 def _control_set(facts: Facts, hives: Hives) -> Key | None:
@@ -177,7 +216,7 @@ def list_parts(
         return parts
     home = {path.lower(): part.component.id for part in parts for path in part.files}
     found: dict[str, list[Dependent]] = {part.component.id: [] for part in parts}
-    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance, paths=guest.paths)
     candidates: dict[str, set[str]] = {}
     for name, what, path, module, later in programs.users(home):
         if later:
@@ -212,7 +251,7 @@ def plan_guest(
 ) -> SlimPlan:
     """The plan for a choice, with its edits of the registry. ``owned``, of ``owned_in``, where it is known already.
     Raises UsageError for what isn't there."""
-    programs = Programs(guest.everywhere, guest.root, guest.programs, advance)
+    programs = Programs(guest.everywhere, guest.root, guest.programs, advance, paths=guest.paths)
     plan = plan_slim(
         choice,
         components,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from byre.filesystems.base import FileSystem
 from byre.windows.closure import Closure, ModuleSource, Need, Node, Resolver
 from byre.windows.guest_modules import GuestModules, loader_view
+from byre.windows.paths import SystemPaths
 
 MODULES = (".dll", ".exe", ".sys", ".ocx", ".drv", ".cpl", ".ax", ".acm", ".tsp", ".scr")
 
@@ -61,9 +62,11 @@ class Programs:
         root: str,
         programs: tuple[tuple[str, str], ...],
         advance: Callable[[int], None] = lambda count: None,
+        *,
+        paths: SystemPaths | None = None,
     ) -> None:
         self.programs = programs
-        self._view = loader_view(files, root)
+        self._view = loader_view(files, root, paths)
         self._source = Listed(GuestModules(files, root))
         self._before = Resolver(self._source, self._view)
         self._reached: dict[str, tuple[frozenset[str], frozenset[str]]] = {}

@@ -144,9 +144,14 @@ def _hive_of(match: re.Match[str]) -> str:
 
 
 def read_shortcuts(
-    files: FileSystem, rows: Iterable[Name], paths: SystemPaths, there: Mapping[str, str]
+    files: FileSystem,
+    rows: Iterable[Name],
+    paths: SystemPaths,
+    there: Mapping[str, str],
+    startups: frozenset[str] = frozenset(),
 ) -> tuple[tuple[Shortcut, ...], tuple[Use, ...], tuple[str, ...]]:
-    """(shortcuts, those of Startup folders as needs, notes). A shortcut that can't be read leads nowhere."""
+    """(shortcuts, those of Startup folders as needs, notes). A shortcut that can't be read leads nowhere.
+    ``startups``: Startup folders by another name than the usual, in lower case."""
     links: list[Shortcut] = []
     starts: list[Use] = []
     count = 0
@@ -158,7 +163,7 @@ def read_shortcuts(
         if count > MAX_LINKS:
             return tuple(links), tuple(starts), (f"more than {MAX_LINKS} shortcuts: the rest was not looked at",)
         targets = _lead_to(files, row.path, paths, there)
-        if targets and _STARTUP.search(lower):
+        if targets and (_STARTUP.search(lower) or lower.rpartition("/")[0] in startups):
             said = f"startup-folder {row.path}"
             starts += [Use(said, path, kind="autostart", holder=row.path) for path in targets]
         elif targets:

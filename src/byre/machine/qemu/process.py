@@ -27,7 +27,7 @@ LOG_NAME = "qemu.log"
 SOCKETS = (QMP_SOCKET, WATCH_SOCKET, VNC_SOCKET, FRAMES_IN)
 MAX_QUOTE = 2_000
 START_SECONDS = 120.0
-"""How long QEMU may take to open its monitor: 0.1 to 0.5 s where it was measured, many times that on a busy host."""
+"""How long QEMU may take to open its monitor; 0.1 to 0.5 s where it was measured, far more on a loaded host."""
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 FIRMWARES = (
