@@ -343,3 +343,15 @@ def test_a_report_is_never_written_over_another_file(tmp_path: Path) -> None:
     image.write_bytes(b"precious")
     done = byre("slim", CLEAN, "--dry-run", "--report", image, status=73)
     assert "there already" in done.stderr and image.read_bytes() == b"precious"
+
+
+def test_a_page_says_what_was_done_and_what_is_lost(tmp_path: Path) -> None:
+    pages = [tmp_path / f"{name}.html" for name in ("plan", "refused", "done")]
+    byre("slim", CLEAN, "-n", "--report", pages[0])
+    byre("slim", CLEAN, "--drop", r"C:\WINDOWS\system32\comdlg32.dll", "-n", "--report", pages[1], status=1)
+    byre("slim", CLEAN, "-o", tmp_path / "out.qcow2", "--report", pages[2])
+    plan, refused, done = (page.read_text() for page in pages)
+    assert "A plan, not carried out" in plan and "Before and after" not in plan
+    assert "Windows makes the file anew at its next start" in plan
+    assert "Not slimmed" in refused and refused.index("What needs it") < refused.index("What goes")
+    assert "Slimmed" in done and "Before and after" in done and "on the host" in done

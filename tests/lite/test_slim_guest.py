@@ -465,3 +465,31 @@ def test_a_second_system_on_the_volume_keeps_programs_that_it_may_share() -> Non
     alone, beside = _plan(), _plan(write=other)
     assert alone.reasons == ()
     assert {(each.part, each.path) for each in beside.reasons} == {("player", LIBRARY)}
+
+
+def test_a_device_whose_filter_would_be_disabled_stops_the_plan() -> None:
+    """As the lower filter imapi of every drive that writes CDs."""
+
+    def system(root: Node) -> None:
+        _set(r"ControlSet001\Services\Imapi", Type=1, Start=1, ErrorControl=1)(root)
+        drive = root.at(r"ControlSet001\Enum\IDE\CdRomMAKER_____DRIVE_1.00____\5&1&0&0.0.0")
+        drive.values = {"FriendlyName": "MAKER DRIVE", "LowerFilters": ["imapi"]}
+
+    own = component("burning", "{system32}/drivers/imapi.sys", services=["Imapi"])
+    plant = Plant(write={f"{xp.SYSTEM32}/drivers/imapi.sys": b"x"}, system=system)
+    plan = plan_of(Choice(None, drop=("burning",)), plant, own)
+    assert ("the device MAKER DRIVE", "the service Imapi") in {reason.chain for reason in plan.reasons}
+
+
+def test_infrared_goes_with_the_class_that_its_filter_belongs_to() -> None:
+    """As a real Windows XP has it: the class of infrared devices names IRENUM."""
+    place = r"ControlSet001\Control\Class\{6BDD1FC5-810F-11D0-BEC7-08002BE2092F}"
+
+    def system(root: Node) -> None:
+        _set(r"ControlSet001\Services\IRENUM", Type=1, Start=3, ErrorControl=1)(root)
+        root.at(place).values = {"Class": "Infrared", "UpperFilters": ["IRENUM"]}
+
+    files = {f"{xp.SYSTEM32}/irmon.dll": b"x", f"{xp.SYSTEM32}/drivers/irenum.sys": b"x"}
+    plan = plan_of(Choice("lean"), Plant(write=files, system=system))
+    assert plan.reasons == () and "IRENUM" in plan.services
+    assert any(isinstance(step.edit, DeleteKey) and "6BDD1FC5" in step.edit.key for step in plan.steps)

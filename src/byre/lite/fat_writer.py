@@ -19,10 +19,10 @@ from byre.filesystems.base import Entry
 from byre.filesystems.fat.filesystem import ROOT_ID, FatFileSystem
 from byre.filesystems.fat.table import END, FREE
 from byre.lite.advance import Advance, quiet
-from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.changes import Applied, Change, Content, MakeFolder, Move, Put, Remove
 from byre.lite.fat_folder import Folder, dots, slots_needed, with_content
 from byre.lite.guards import from_inside
-from byre.lite.planned_names import Made, PlannedNames, Where, new_name, where
+from byre.lite.planned_names import Made, PlannedNames, Where, movable, new_name, where
 from byre.units import ceil_div
 
 PIECE = 1 << 20
@@ -85,6 +85,8 @@ class _Writer:
                 self.make_folder(change.path)
             elif isinstance(change, Put):
                 self.put(change.path, change.content)
+            elif isinstance(change, Move):
+                self.move(change)
             advance(1)
 
     def remove(self, path: str) -> None:
@@ -155,7 +157,24 @@ class _Writer:
             self.names.make(path, place, is_dir=False, operation=0)
         self.written.append(there.path if there is not None else path)
 
-    def _add_name(self, above: Folder, name: str, *, cluster: int, size: int, folder: bool) -> None:
+    def move(self, change: Move) -> None:
+        """The entry with all that it says, under another name: its clusters stay."""
+        entry = movable(self.names, change, self.files.volume.name)
+        name = new_name(change.target, self.files.volume.name)
+        place = self.names.folder(change.target)
+        old = self._folder(self.files.lookup(_above(entry)))
+        offset = old.position(entry.id)
+        raw = old.entry(offset)
+        self._add_name(self._folder(place), name, cluster=0, size=0, folder=False, like=raw)
+        old.erase(offset)
+        self.names.remove(entry)
+        self.names.make(change.target, place, is_dir=False, operation=0)
+        self.removed.append(entry.path)
+        self.written.append(change.target)
+
+    def _add_name(
+        self, above: Folder, name: str, *, cluster: int, size: int, folder: bool, like: bytes | None = None
+    ) -> None:
         if above.has(name, wide=self.boot.kind == "fat32", codepage=self.files.codepage):
             raise UsageError("that name is there already", path=self.files.volume.name, found=repr(name))
         needed = slots_needed(name)
@@ -168,7 +187,7 @@ class _Writer:
             self.next[last] = int(more[0])
             above.grow([self._place(int(more[0]))], self.boot.cluster_size)
             offset = above.free_slots(needed)
-        above.add(name, offset, cluster=cluster, size=size, folder=folder)
+        above.add(name, offset, cluster=cluster, size=size, folder=folder, like=like)
 
     # The table
 

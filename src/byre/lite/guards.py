@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
+from itertools import chain
 
 from byre.errors import ByreError, MissingError, UnsupportedError
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.paths import split_path
-from byre.lite.changes import Change, Content, MakeFolder, Overwrite, Put, Remove
+from byre.lite.changes import Change, Content, MakeFolder, Move, Overwrite, Put, Remove
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, SetValue
 from byre.windows.hives import MAX_HIVE_FILE, list_folder, read_hive
 from byre.windows.registry import Hive, open_hive
@@ -71,9 +72,7 @@ deleted, and set to nothing."""
 def refuse_files(changes: Iterable[Change], files: FileSystem, *, image: str) -> None:
     """UnsupportedError where a change would touch a file that guards a logon or a licence. Nothing is changed."""
     linked: dict[int, list[str]] = {}
-    for change in changes:
-        if isinstance(change, MakeFolder):
-            continue
+    for change in chain.from_iterable(_parts(each) for each in changes):
         path, entry = _real(files, change.path)
         for name in _touched(change, path, entry, files, linked):
             lower = name.lower()
@@ -84,6 +83,13 @@ def refuse_files(changes: Iterable[Change], files: FileSystem, *, image: str) ->
             match = _HIVES.fullmatch(lower)
             if match is not None:
                 _refuse_hive(change, name, match[2].upper(), files, image)
+
+
+def _parts(change: Change) -> tuple[Change, ...]:
+    """What a change does to names: a move is one that goes, and one that is put."""
+    if isinstance(change, Move):
+        return Remove(change.path), Put(change.target, Content.of(b""))
+    return () if isinstance(change, MakeFolder) else (change,)
 
 
 def refuse_links(files: FileSystem, path: str, root: str, *, image: str) -> None:

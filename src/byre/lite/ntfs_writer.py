@@ -14,10 +14,10 @@ from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
 from byre.lite.advance import Advance, quiet
-from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.changes import Applied, Change, Content, MakeFolder, Move, Put, Remove
 from byre.lite.guards import from_inside
 from byre.lite.ntfs_program import run_program
-from byre.lite.planned_names import Made, PlannedNames, new_name
+from byre.lite.planned_names import Made, PlannedNames, movable, new_name
 from byre.units import ceil_div
 from byre.volumes.partition import Partition
 
@@ -76,6 +76,8 @@ def make_script(files: NtfsFileSystem, changes: Iterable[Change]) -> Script:
             _make_folder(script, files, change.path)
         elif isinstance(change, Put):
             _put(script, files, change)
+        elif isinstance(change, Move):
+            _move(script, files, change)
         else:
             raise UsageError("an Overwrite is not for the helper", path=change.path)
     return script
@@ -152,6 +154,18 @@ def _put(script: Script, files: NtfsFileSystem, change: Put) -> None:
     script.contents.append(change.content)
     script.operations.append(operation)
     script.written.append(there.path if there is not None else change.path)
+
+
+def _move(script: Script, files: NtfsFileSystem, change: Move) -> None:
+    entry = movable(script.names, change, files.volume.name)
+    _refuse_system(entry, files)
+    above = files.lookup(_above(entry)).id
+    operation: Operation = {"do": "move", "inode": entry.id, "from": above, "old": entry.name}
+    _add_name(script, files, change.target, operation)
+    script.names.remove(entry)
+    script.operations.append(operation)
+    script.removed.append(entry.path)
+    script.written.append(change.target)
 
 
 def _add_name(script: Script, files: NtfsFileSystem, path: str, operation: Operation) -> Entry | Made:

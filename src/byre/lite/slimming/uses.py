@@ -17,9 +17,12 @@ from byre.lite.slimming.parts import Shortcut, Use
 from byre.windows.autostarts import Autostart
 from byre.windows.paths import SystemPaths
 from byre.windows.registry import Key
+from byre.windows.registry.hive import Value
 from byre.windows.shortcuts import MAX_LINK, parse_shortcut
 
 MAX_LINKS = 20_000
+MAX_DEVICES = 50_000
+"""Devices that a system ever had: with years of USB sticks, some thousands."""
 DISABLED = 4
 _NEVER_WITHOUT = frozenset(("rpcss", "dcomlaunch", "plugplay", "samss", "ksecdd", "volsnap"))
 """Beside the disk's own drivers: services without which Windows doesn't come to a logon, or its volumes to a start,
@@ -44,6 +47,7 @@ def read_uses(
         *_services(facts, paths, there, control_set),
         *class_uses(classes, paths, there),
         *_autostarts(facts, paths, there),
+        *_device_filters(control_set),
     ]
 
 
@@ -110,7 +114,7 @@ def _autostarts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> I
         said = f"{each.kind} {each.location} {each.name}".strip()
         if each.kind == "class-filter":
             for name in re.split(r"[\s,;|]+", each.command):
-                yield Use(said, "", needs_service=name, kind="autostart")
+                yield Use(said, "", needs_service=name, key=_key_of(each), kind="autostart")
         # Print monitors are the spooler's: without it nobody loads them.
         service = "Spooler" if each.kind == "print-monitor" else None
         kind = "task" if each.kind == "task" else "shell extension" if each.kind in _SHELL_KINDS else "autostart"
@@ -128,6 +132,44 @@ def _autostarts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> I
                 holder=f"{each.location}/{each.name}" if in_file else None,
                 place=each.location if each.kind == "run-key" else None,
             )
+
+
+def _device_filters(control_set: Key | None) -> Iterator[Use]:
+    r"""Filters of single devices (those of classes are among the autostarts): a device whose filter is disabled
+    doesn't start, as a CD drive without ``imapi``."""
+    top = control_set.at("Enum") if control_set is not None else None
+    for count, device in enumerate(_below(top, 3)):
+        if count >= MAX_DEVICES:
+            return
+        for name in ("UpperFilters", "LowerFilters"):
+            value = _value(device, name)
+            for service in value.strings if value is not None else ():
+                yield Use(f"the device {_device_name(device)}", "", needs_service=service, kind="autostart")
+
+
+def _below(key: Key | None, depth: int) -> Iterator[Key]:
+    """The keys so many levels below one; a damaged part is passed over."""
+    try:
+        found = key.subkeys() if key is not None else ()
+    except ByreError:
+        return
+    for each in found:
+        if depth == 1:
+            yield each
+        else:
+            yield from _below(each, depth - 1)
+
+
+def _value(key: Key, name: str) -> Value | None:
+    try:
+        return key.value(name)
+    except ByreError:
+        return None
+
+
+def _device_name(device: Key) -> str:
+    named = (_value(device, name) for name in ("FriendlyName", "DeviceDesc"))
+    return next((value.text for value in named if value is not None and value.text), device.name)
 
 
 def _key_of(each: Autostart) -> str:
