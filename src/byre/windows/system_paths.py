@@ -15,9 +15,10 @@ _FOLDERS = (
 )
 
 
-def system_paths(root: str, drive: str, software: Hive | None) -> SystemPaths:
-    """What ``%ProgramFiles%`` and its kin stand for in one system; English names where SOFTWARE doesn't tell."""
-    usual = SystemPaths(root, drive)
+def system_paths(root: str, drive: str, software: Hive | None, others: frozenset[str] = frozenset()) -> SystemPaths:
+    """What ``%ProgramFiles%`` and its kin stand for in one system; English names where SOFTWARE doesn't tell.
+    ``others``: letters of more drives whose paths are told."""
+    usual = SystemPaths(root, drive, others)
     found: dict[str, str] = {}
     for field, place, name in _FOLDERS if software is not None else ():
         try:

@@ -84,9 +84,8 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     software = hives.get("SOFTWARE")
     if software is None:
         raise UnsupportedError("has no SOFTWARE hive that can be read", path=facts.image)
-    paths = replace(
-        system_paths(guest.root, own_letter(facts), software), others=frozenset(each.letter for each in drives)
-    )
+    letters = frozenset(each.letter for each in drives)
+    paths = system_paths(guest.root, own_letter(facts), software, letters)
     startups = {each.location.lower() for each in guest.autostarts.value or () if each.kind == "startup-folder"}
     links, starts, notes = read_shortcuts(everywhere, rows, paths, there, frozenset(startups))
     classes, unread = class_roots(Registry(files, guest.root))
