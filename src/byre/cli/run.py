@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from byre.cli.machines import add_profile_options, seconds_argument
-from byre.cli.options import add_image, open_image
+from byre.cli.machines import add_profile_options
+from byre.cli.options import add_image, open_image, patience_argument
 from byre.cli.output import Output, printable
 from byre.errors import MissingError, StorageError, UnsupportedError, UsageError
 
@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cold", action="store_true", help="from a snapshot: ignore the machine state in it")
     group.add_argument(
         "--patience",
-        type=seconds_argument,
+        type=patience_argument,
         default=60.0,
         metavar="SECONDS",
         help="how long a guest may take to shut down when asked to (default 60)",

@@ -84,13 +84,19 @@ class Folder:
             self.changed.update(range(len(self.data), len(self.data) + cluster_size, ENTRY))
             self.data += bytes(cluster_size)
 
-    def add(self, name: str, offset: int, *, cluster: int, size: int, folder: bool) -> None:
-        """Write the entries of a new name at ``offset``, where ``slots_needed`` of them are free."""
+    def add(
+        self, name: str, offset: int, *, cluster: int, size: int, folder: bool, like: bytes | None = None
+    ) -> None:
+        """Write the entries of a new name at ``offset``, where ``slots_needed`` of them are free. ``like``: an entry
+        that says all but the name."""
         short = self.short_name(name)
         long = _long_entries(name, short) if needs_long_name(name) else []
         after = offset + (len(long) + 1) * ENTRY
         ended = any(self.data[at] == 0 for at in range(offset, after, ENTRY))
-        for place, raw in enumerate([*long, _short_entry(short, cluster, size, folder)]):
+        last = _short_entry(short, cluster, size, folder)
+        if like is not None:
+            last = short + like[11:12] + b"\0" + like[13:]  # the byte between tells the short name's case
+        for place, raw in enumerate([*long, last]):
             self.put(offset + place * ENTRY, raw)
         if ended and after < len(self.data) and self.data[after] != 0:
             self.put(after, bytes(ENTRY))  # what lay behind the end was never an entry

@@ -51,18 +51,18 @@ class SystemPaths:
         names = (plain,) if plain.lower().endswith(_EXTENSIONS) else (plain, plain + ".exe")
         return tuple(f"{folder}/{each}" for each in names for folder in (f"{self.root}/system32", self.root))
 
-    def _full(self, path: str) -> str:
-        """A guest path with its drive."""
-        return path if path[1:2] == ":" else f"{self.drive}:{path}"
+    def _spelt(self, path: str) -> str:
+        """A guest path with its drive's letter."""
+        return f"{self.drive}:{path}" if path.startswith("/") else path
 
     def _expand(self, text: str) -> str:
         values = {
             "systemroot": f"{self.drive}:{self.root}",
             "windir": f"{self.drive}:{self.root}",
             "systemdrive": f"{self.drive}:",
-            "programfiles": self._full(self.programs),
-            "commonprogramfiles": self._full(self.common),
-            "allusersprofile": f"{self._full(self.profiles)}/All Users",
+            "programfiles": self._spelt(self.programs),
+            "commonprogramfiles": self._spelt(self.common),
+            "allusersprofile": self._spelt(f"{self.profiles}/All Users"),
         }
         return re.sub(r"%([^%\\]+)%", lambda match: values.get(match[1].lower(), match[0]), text)
 

@@ -17,7 +17,7 @@ _FOLDERS = (
 
 def system_paths(root: str, drive: str, software: Hive | None, others: frozenset[str] = frozenset()) -> SystemPaths:
     """What ``%ProgramFiles%`` and its kin stand for in one system; English names where SOFTWARE doesn't tell.
-    ``others``: letters of more drives whose paths are told."""
+    ``others``: letters of more drives that they may lie on."""
     usual = SystemPaths(root, drive, others)
     found: dict[str, str] = {}
     for field, place, name in _FOLDERS if software is not None else ():
@@ -27,7 +27,7 @@ def system_paths(root: str, drive: str, software: Hive | None, others: frozenset
         except ByreError:
             continue  # the hive has noted its damage
         path = usual.resolve(value.text) if value is not None and value.text else None
-        if path is not None and path.strip("/"):
+        if path is not None and path.strip("/") and not path.endswith(":/"):
             found[field] = path
     if "programs" in found:
         found.setdefault("common", f"{found['programs']}/Common Files")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,6 +10,7 @@ from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
 from byre.errors import ByreError, UnsupportedError
 from byre.filesystems.base import FileSystem, Name
+from byre.lite.advance import Advance, quiet
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.registry_changes import hive_changes
@@ -33,11 +34,6 @@ from byre.windows.system_paths import system_paths
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
 """Windows has one for each volume at most."""
-Advance = Callable[[int], None]
-
-
-def _quiet(count: int) -> None:
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +80,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     software = hives.get("SOFTWARE")
     if software is None:
         raise UnsupportedError("has no SOFTWARE hive that can be read", path=facts.image)
-    letters = frozenset(each.letter for each in drives)
-    paths = system_paths(guest.root, own_letter(facts), software, letters)
+    paths = system_paths(guest.root, own_letter(facts), software, others=frozenset(each.letter for each in drives))
     startups = {each.location.lower() for each in guest.autostarts.value or () if each.kind == "startup-folder"}
     links, starts, notes = read_shortcuts(everywhere, rows, paths, there, frozenset(startups))
     classes, unread = class_roots(Registry(files, guest.root))
@@ -244,7 +239,7 @@ def plan_guest(
     choice: Choice,
     guest: SlimGuest,
     components: tuple[Component, ...],
-    advance: Advance = _quiet,
+    advance: Advance = quiet,
     *,
     owned: tuple[Owned, ...] | None = None,
 ) -> SlimPlan:
