@@ -74,9 +74,8 @@ def test_what_a_change_costs_does_not_depend_on_the_size_of_the_disk(tmp_path: P
     """An image of a few kilobytes may be a disk of 2^60 bytes: hours, were every megabyte looked at."""
     image = tmp_path / "huge.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", image, "1E")
-    with byre.open_disk(image) as base:
-        with open_scratch(base, tmp_path) as scratch:
-            scratch.write(1 << 40, b"x" * 512)
-            scratch.write(0, b"y" * 1000)
-            rows = [row for table in scratch.extents() for row in table.tolist() if row[2] == Kind.DATA]
-            assert [row[:2] for row in rows] == [(0, 1024), (1 << 40, 512)]
+    with byre.open_disk(image) as base, open_scratch(base, tmp_path) as scratch:
+        scratch.write(1 << 40, b"x" * 512)
+        scratch.write(0, b"y" * 1000)
+        rows = [row for table in scratch.extents() for row in table.tolist() if row[2] == Kind.DATA]
+        assert [row[:2] for row in rows] == [(0, 1024), (1 << 40, 512)]
