@@ -17,9 +17,11 @@ from builders.ntfs_records import Volume, attributes, kind_of, with_attributes
 from builders.ntfs_volumes import mkntfs, mounted, need
 from byre.audit.gathering import boot_sector
 from byre.errors import ByreError
+from byre.filesystems.opening import read_partitions
 from byre.lite.mending.boot_code import FREELDR, MASTER_CODE, NTLDR, volume_code, with_volume_code
 from byre.lite.mending.boot_sector import mended_fields, parse_fields
 from byre.lite.mending.disk import plan_disk
+from byre.lite.mending.ntfs_fields import rebuilt_sector
 from byre.lite.mending.plan import Options, Refusal, WriteSector
 from byre.volumes import boot_code
 from byre.volumes.boot_code import recognise_volume
@@ -139,13 +141,60 @@ def test_the_sectors_behind_the_first_come_back(tmp_path: Path) -> None:
     assert (len(said), refused, code_at(data)) == (2, (), OURS)
 
 
-def test_fields_that_are_gone_with_their_copy_are_refused(tmp_path: Path) -> None:
-    data = ntfs(tmp_path)
+@pytest.mark.parametrize(
+    "options",
+    [(), ("-c", "512"), ("-c", "2048"), ("-c", "65536")],
+    ids=["4096", "512", "2048", "65536"],
+)
+def test_fields_that_are_gone_with_their_copy_are_told_again_from_the_mft(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    data = ntfs(tmp_path, None, *options)
+    before = bytes(data)
     for at in (START, last_sector(data)):
         put(data, at, bytes(512))
-    said, (refusal,) = mended(data)
-    assert said == []
-    assert (refusal.what, "testdisk" in refusal.remedy) == ("boot sector of partition 1", True)
+    said, refused = mended(data)
+    assert refused == () and "told again from the MFT" in said[0]
+    assert code_at(data) == OURS
+    fields = slice(START + 3, START + 0x48)
+    assert data[fields] == before[fields]
+    assert data[START : START + 512] == data[last_sector(data) : last_sector(data) + 512]
+    volume = tmp_path / "mended.img"
+    volume.write_bytes(data[START:])
+    assert "processed successfully" in run_tool("ntfsfix", "-n", volume)
+    with mounted(volume) as root:
+        assert (root / "ntldr").read_bytes() == b"a loader"
+
+
+@pytest.mark.parametrize("lost", ["mirror", "mft"])
+def test_without_its_mirror_the_mft_is_enough_but_not_the_other_way_round(tmp_path: Path, lost: str) -> None:
+    data = ntfs(tmp_path)
+    mft, mirror = (START + lcn * 4096 for lcn in struct.unpack_from("<QQ", data, START + 0x30))
+    for at in (START, last_sector(data)):
+        put(data, at, bytes(512))
+    put(data, mirror if lost == "mirror" else mft, bytes(4096))
+    said, refused = mended(data)
+    if lost == "mirror":
+        assert refused == () and code_at(data) == OURS
+    else:
+        assert (said, refused[0].what) == ([], "boot sector of partition 1")
+        assert "testdisk" in refused[0].remedy
+
+
+def test_a_damaged_mft_never_makes_up_fields(tmp_path: Path) -> None:
+    data = ntfs(tmp_path)
+    mft = START + struct.unpack_from("<Q", data, START + 0x30)[0] * 8 * 512
+    for at in (START, last_sector(data)):
+        put(data, at, bytes(512))
+    rng = random.Random(9)
+    (part,) = read_partitions(memory_disk(bytes(data))).partitions
+    data = data[: mft + 64 * 1024]
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(rng.randrange(1, 30)):
+            damaged[mft + rng.randrange(9 * 1024)] = rng.randrange(256)
+        found = rebuilt_sector(memory_disk(bytes(damaged)), part)
+        assert found is None or parse_fields(found, part.length) is not None
 
 
 def test_fields_that_do_not_fit_the_partition_come_from_the_copy(tmp_path: Path) -> None:
@@ -169,8 +218,8 @@ def test_a_copy_of_an_older_file_system_does_not_come_back(tmp_path: Path) -> No
     assert data[copy : copy + 512] == data[START : START + 512]
     struct.pack_into("<Q", data, copy + 0x30, 77)
     put(data, START, bytes(512))
-    _, (refusal,) = mended(data)
-    assert "no copy of it is there" in refusal.reason
+    said, refused = mended(data)
+    assert (refused, code_at(data)) == ((), OURS) and "told again from the MFT" in said[0]
 
 
 @pytest.mark.parametrize("behind", [b"", b"N\0T\0L\0D\0R\0"], ids=["zeros", "something"])

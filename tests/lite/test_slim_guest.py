@@ -10,10 +10,12 @@ import pytest
 from builders import xp
 from builders.audited import Plant, clean_files
 from builders.hive import Node, build_hive, expand_sz
+from builders.memory_files import MemoryFiles
 from builders.pe import PeSpec, build_pe
 from builders.slim_guests import COMPONENTS, build_job, build_shortcut, component, plan_of, slim_guest
-from byre.errors import ByreError
+from byre.errors import ByreError, MissingError
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
+from byre.lite.slimming.drives import AllDrives, Drive, letter_of
 from byre.lite.slimming.guest import list_parts, plan_guest, planned_changes
 from byre.lite.slimming.parts import SlimPlan
 from byre.lite.slimming.plan import Choice
@@ -452,6 +454,18 @@ def test_users_whose_hives_lie_elsewhere_keep_what_they_may_use() -> None:
 def test_a_component_that_isnt_there_is_told() -> None:
     plan = plan_of(Choice(None, drop=("themes", "printing", "fax"), keep=("fax",)))
     assert plan.notes == ("themes isn't in this image",)
+
+
+def test_a_folder_whose_name_is_a_colon_is_no_drive() -> None:
+    """Other systems make such names on NTFS."""
+    system = slim_guest(Plant(write={"/:/x.tmp": b"odd"}))
+    second = Drive("D", 2, MemoryFiles({"/:/y.tmp": b"odd", "/z.tmp": b"z"}))
+    files = AllDrives(system.files, (second,))
+    assert [letter_of(path) for path in ("/:/x.tmp", "D:/:/y.tmp", "D:/z.tmp")] == [None, "D", "D"]
+    for path, data in (("/:/x.tmp", b"odd"), ("D:/:/y.tmp", b"odd"), ("D:/z.tmp", b"z")):
+        assert files.read(files.lookup(path)) == data and files.lookup(path).path == path
+    with pytest.raises(MissingError, match="no drive E:"):
+        files.lookup("E:/z.tmp")
 
 
 def test_a_copy_of_a_code_page_that_goes_leaves_the_code_page_installed() -> None:

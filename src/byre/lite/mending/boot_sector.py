@@ -13,6 +13,7 @@ from byre.filesystems.fat.boot import FatBoot
 from byre.filesystems.ntfs.boot import OEM_ID, BootSector
 from byre.filesystems.opening import OpenVolume
 from byre.lite.mending.boot_code import FREELDR, NTLDR, SIGNATURE, volume_code, with_volume_code
+from byre.lite.mending.ntfs_fields import rebuilt_sector
 from byre.lite.mending.plan import Options, Plan, Refusal, Step, WriteSector
 from byre.units import SECTOR
 from byre.volumes.boot_code import BootCode, recognise_volume
@@ -104,7 +105,10 @@ def plan_boot_sector(
     if fields is None:
         if sector[510:] == SIGNATURE and has_code(sector):
             return Plan()  # of a file system that Byre doesn't start, or a loader's own
-        reason = "its fields, which tell where the file system lies, are gone, and no copy of it is there"
+        if part.type == "0x07" and (rebuilt := rebuilt_sector(disk, part)) is not None:
+            told = f"{where}: its fields, told again from the MFT; its serial number is a new one"
+            return Plan((Step(told, WriteSector(part.start, rebuilt)),))
+        reason = "its fields, which tell where the file system lies, are gone, and neither a copy nor an MFT is there"
         return Plan((), (Refusal(where, reason, "find it again from what lies behind it (testdisk), then mend"),))
     files = volume.filesystem if volume is not None else None
     code, plan = _code(disk, part, fields, files, sector_size, options)
