@@ -7,8 +7,6 @@ kept from an earlier audit, and the image's pages are dropped from the host's ca
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import sys
@@ -19,33 +17,22 @@ from typing import Any
 import byre as package
 from guest_volume import audited_guest, can_make
 from measure import Run, compile_byre, median, peak, run, settle, spread
+from suite import BYRE, keep, parsed, suite_parser, title
 
-HERE = Path(__file__).resolve().parent
-BYRE = str(Path(sys.executable).with_name("byre"))
 SPECIMEN = Path(package.__file__).parent / "samples" / "specimen.qcow2"
 STALE = 5
 """Seconds after which an image may be kept in the cache of facts."""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small guest, one run: does it run at all?")
-    parser.add_argument("--runs", type=int, help="runs of each (default 5, quick 1)")
-    parser.add_argument("--work", type=Path, default=HERE / "work")
-    parser.add_argument("--output", type=Path, help="write the rows there as JSON too")
-    options = parser.parse_args()
+    options = parsed(suite_parser(__doc__))
     compile_byre()
-    options.work.mkdir(parents=True, exist_ok=True)
-    runs = options.runs or (1 if options.quick else 5)
-    rows = measure(options.work, runs, 1_000 if options.quick else 20_000)
-    print("# Auditing\n")
-    if options.quick:
-        print("**A smoke run on a small guest: the aims don't apply.**\n")
+    rows = measure(options.work, options.runs, 1_000 if options.quick else 20_000)
+    title("Auditing", options)
     print("| job | median | range | aim | peak memory | aim | |\n|---|---|---|---|---|---|---|")
     for row in rows:
         print(shown(row))
-    if options.output:
-        options.output.write_text(json.dumps({"schema": "byre/bench-audit/1", "rows": rows}, indent=2))
+    keep("byre/bench-audit/1", rows, options)
     return 0
 
 

@@ -6,7 +6,6 @@ Inputs are made under bench/work by mkntfs and ntfs-3g (root or FUSE). The hive 
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
 import os
@@ -18,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from measure import CommandError, compile_byre, median, peak, run
+from suite import BYRE, HERE, keep, parsed, suite_parser, title
 
-HERE = Path(__file__).resolve().parent
-BYRE = str(Path(sys.executable).with_name("byre"))
 PEERS = ("libfsntfs-python", "pytsk3", "dissect.ntfs", "libregf-python", "lief")
 ROWS: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
     ("list every file", "list", ("pyfsntfs", "pytsk3", "dissect"), 1.5),
@@ -32,28 +30,19 @@ ROWS: tuple[tuple[str, str, tuple[str, ...], float], ...] = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small inputs, one run: does it run at all?")
-    parser.add_argument("--runs", type=int, help="runs of each (default 5, quick 1)")
-    parser.add_argument("--work", type=Path, default=HERE / "work")
+    parser = suite_parser(__doc__)
     parser.add_argument("--shared", type=Path, default=HERE.parents[1] / "shared" / "data", help="the field hives")
-    parser.add_argument("--output", type=Path, help="write the rows there as JSON too")
-    options = parser.parse_args()
+    options = parsed(parser)
     compile_byre()
-    options.work.mkdir(parents=True, exist_ok=True)
-    runs = options.runs or (1 if options.quick else 5)
     peers = _peer_python(options.work)
     inputs = _inputs(options.work, options.shared, 2_000 if options.quick else 20_000)
-    rows = [_row(row, inputs, peers, runs) for row in ROWS]
-    rows += _verbs(inputs, runs)
-    print("# Looking inside guests\n")
-    if options.quick:
-        print("**A smoke run on small inputs: the aims don't apply.**\n")
+    rows = [_row(row, inputs, peers, options.runs) for row in ROWS]
+    rows += _verbs(inputs, options.runs)
+    title("Looking inside guests", options)
     print("| job | Byre | fastest peer | ratio | aim | |\n|---|---|---|---|---|---|")
     for row in rows:
         print(_shown(row))
-    if options.output:
-        options.output.write_text(json.dumps({"schema": "byre/bench-guests/1", "rows": rows}, indent=2))
+    keep("byre/bench-guests/1", rows, options)
     return 0
 
 

@@ -7,7 +7,6 @@ Before each run the image's pages are dropped from the host's cache; a run in pl
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -26,9 +25,8 @@ from typing import Any
 
 from guest_volume import can_make, slimmed_guest
 from measure import CommandError, settle
+from suite import BYRE, keep, parsed, suite_parser, title
 
-HERE = Path(__file__).resolve().parent
-BYRE = str(Path(sys.executable).with_name("byre"))
 PHASES = ("look", "plan", "change", "prove", "write")
 MEMORY = 400 << 20
 
@@ -45,13 +43,7 @@ class Slimmed:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small guest, one run: does it run at all?")
-    parser.add_argument("--runs", type=int, help="runs of each (default 5, quick 1)")
-    parser.add_argument("--work", type=Path, default=HERE / "work")
-    parser.add_argument("--output", type=Path, help="write the rows there as JSON too")
-    options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
+    options = parsed(suite_parser(__doc__))
     files, gone, size = (2_000, 200, 1 << 30) if options.quick else (100_000, 10_000, 40 << 30)
     image = options.work / f"slimmed-{files}.qcow2"
     if not image.exists():
@@ -59,16 +51,13 @@ def main() -> int:
             print("slimming: not run, mkntfs and ntfs-3g are missing")
             return 0
         slimmed_guest(image, files, gone, size)
-    rows = measure(image, options.work, options.runs or (1 if options.quick else 5))
-    print(f"# Slimming: {gone:,} of {files:,} files go, on a volume of {size >> 30} GB\n")
-    if options.quick:
-        print("**A smoke run on a small guest: the aims don't apply.**\n")
+    rows = measure(image, options.work, options.runs)
+    title(f"Slimming: {gone:,} of {files:,} files go, on a volume of {size >> 30} GB", options)
     print(f"| job | median | range | aim | {' | '.join(PHASES)} | memory | helper's | aim | |")
     print("|---" * (8 + len(PHASES)) + "|")
     for row in rows:
         print(shown(row))
-    if options.output:
-        options.output.write_text(json.dumps({"schema": "byre/bench-slim/1", "rows": rows}, indent=2))
+    keep("byre/bench-slim/1", rows, options)
     return 0
 
 

@@ -18,7 +18,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "sa
 PROGRAMS = {PACKAGE / "lite" / "ntfs_helper.py"}
 """Programs of their own, started by a module and never imported."""
 STARTERS = {
-    "lite/ntfs_writer.py": "our own NTFS helper, apart for its safety",
+    "lite/ntfs_program.py": "our own NTFS helper, apart for its safety",
     "lite/fat_reader.py": "fsck.fat, where it is installed, as a second reader of what we changed",
     "machine/qemu/process.py": "QEMU",
 }

@@ -139,6 +139,20 @@ def clip(table: ExtentTable, start: int, stop: int) -> ExtentTable:
     return kept
 
 
+def cut(table: ExtentTable, edges: Any) -> ExtentTable:
+    """The same table, not empty, with its rows cut at those of the offsets that lie in it. A compressed row that is
+    cut keeps ``host`` and ``stored``, as for ``clip``."""
+    first, stop = int(table["start"][0]), int(table["start"][-1] + table["length"][-1])
+    cuts = np.union1d(table["start"], edges[(edges > first) & (edges < stop)])
+    rows: ExtentTable = table[np.searchsorted(table["start"], cuts, side="right") - 1].copy()
+    plain = rows["kind"] == Kind.DATA
+    rows["host"][plain] += (cuts - rows["start"])[plain]
+    rows["start"] = cuts
+    rows["length"] = np.diff(np.concatenate((cuts, [stop])))
+    rows["stored"][plain] = rows["length"][plain]
+    return rows
+
+
 def merged_slices(slices: Iterable[ExtentTable]) -> Iterator[ExtentTable]:
     """Joins neighbours across a stream of slices as well as inside each; keeps one row back at most."""
     held: ExtentTable | None = None

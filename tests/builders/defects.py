@@ -170,6 +170,13 @@ add(
     "BOOT-008",
     "hal.dll missing",
 )
+for _disk in (b"multi(0)disk(0)rdisk(1)", b"scsi(0)disk(0)rdisk(0)", b"signature(1)disk(0)rdisk(0)"):
+    add(
+        f"boot.ini names {_disk.decode()}",
+        Plant(edit={"/boot.ini": lambda b, disk=_disk: b.replace(b"multi(0)disk(0)rdisk(0)", disk)}),  # type: ignore[misc]
+        "BOOT-008",
+        "hal.dll missing",
+    )
 add("boot.ini names nothing", Plant(write={"/boot.ini": b"[boot loader]\r\n"}), "BOOT-008", "hal.dll missing")
 # Hives
 add("SYSTEM gone", gone(f"{CONFIG}/SYSTEM"), "BOOT-009", "config\\system missing or corrupt")

@@ -19,9 +19,15 @@ from typing import Any
 
 import pytest
 
+from builders.failing_qemu import failing_kvm
 from builders.range_server import serve
+from builders.stub_machines import message_disk
 from builders.tiny_guest import KEY_SECTOR, SECTOR, write_guest
+from byre.cli.main import main
+from byre.cli.output import Output
+from byre.machine.qemu.accelerator import Accelerator
 from byre.machine.qemu.process import monitor
+from byre.machine.qemu.qmp import QmpClient
 from oracles import require_tool
 from programs import COMMAND, byre, byre_json
 
@@ -377,6 +383,79 @@ def test_what_a_dying_qemu_says_is_quoted_and_escaped(bench: Bench, guest: Path)
     done = byre("run", guest, "--display", "none", "--accel", "tcg", status=74, environment=environment)
     assert "doom" in done.stderr and "\033" not in done.stderr and "\\x1b" in done.stderr
     assert bench.left() == []
+
+
+@pytest.mark.parametrize("how", ["refused", "internal-error"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_where_kvm_gives_up_before_anything_is_written_the_guest_is_started_anew_with_tcg(
+    how: str, keep: bool, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = bench.folder / "off.qcow2"
+    byre("convert", message_disk(bench.folder, "Good night", "off"), image)
+    play_kvm(bench, monkeypatch, how)
+    more = ["--keep"] if keep else []
+    words = ["run", str(image), "--display", "none", "--serial", f"file:{bench.serial}", "--json", *more]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    payload = json.loads(told.out)
+    assert (payload["ended"], payload["accelerator"], payload["kept"]) == ("shutdown", "tcg", keep)
+    problem = {
+        "refused": "KVM can't be used: qemu-system-x86_64: failed to initialize kvm: Permission denied",
+        "internal-error": "KVM can't go on with this guest, which has written nothing yet",
+    }[how]
+    assert f"{problem}; it is started anew with TCG (software, slow)\n" in told.err
+    assert bench.left() == []
+    snapshots = json.loads(byre("snapshot", "list", image, "--json").stdout)["snapshots"]
+    assert len(snapshots) == keep, "taken once"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_where_the_guest_has_written_or_kvm_was_asked_for_it_stands_still_and_that_is_said(
+    asked: bool, bench: Bench, guest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play_kvm(bench, monkeypatch, "internal-error", writes=0 if asked else 1)
+    notice = Output.notice
+
+    def and_stop(out: Output, text: str) -> None:
+        notice(out, text)
+        if "it stands still; try it with --accel tcg" in text:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Output, "notice", and_stop)
+    more = ["--accel", "kvm"] if asked else []
+    words = ["run", str(guest), "--display", "none", "--serial", f"file:{bench.serial}", "--json", *more]
+    assert main(words) == 1
+    assert json.loads(capsys.readouterr().out)["accelerator"] == "kvm"
+    assert bench.left() == []
+
+
+def play_kvm(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str, *, writes: int = 0) -> None:
+    """Let this process choose KVM, and find a QEMU whose KVM fails so."""
+    monkeypatch.setenv("PATH", f"{failing_kvm(bench.folder / 'bin', how, writes=writes)}:{os.environ['PATH']}")
+    for name, value in bench.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(
+        "byre.machine.qemu.accelerator.choose", lambda wanted: Accelerator("kvm", "KVM, as this test plays it")
+    )
+
+
+def test_a_guest_that_is_over_before_its_cable_is_pulled_has_shut_down(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute = QmpClient.execute
+
+    def late(client: QmpClient, command: str, **more: Any) -> Any:
+        if command == "set_link":
+            bench.until(lambda: not processes_below(bench.folder))
+        return execute(client, command, **more)
+
+    monkeypatch.setattr(QmpClient, "execute", late)
+    for name, value in bench.environment.items():
+        monkeypatch.setenv(name, value)
+    image = message_disk(bench.folder, "Good night", "off")
+    assert main(["run", str(image), "--display", "none", "--accel", "tcg", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ended"] == "shutdown"
 
 
 def test_a_missing_qemu_is_named_with_how_to_install_it(bench: Bench, guest: Path) -> None:

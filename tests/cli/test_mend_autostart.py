@@ -136,6 +136,11 @@ def test_all_that_is_disabled_comes_back_as_it_was(kind: str, tmp_path: Path, re
     back = [word for each in ALL for word in ("--enable", each)]
     assert not _plan(_mend(off, *back, "-o", on))["refused"]
     assert _starts(on) == before
+    for each in (f"{STARTUP}/updater.lnk", "/WINDOWS/Tasks/nightly.job", f"{TASKS}/Acme Updates/Check now"):
+        first, second = (byre_json("stat", where, each) for where in (image, on))
+        same = {"image": "", "id": 0, "changed": "", "extents": []}  # resident bytes move within their record
+        assert {**first, **same} == {**second, **same}, each
+        assert kind == "on_fat" or first["id"] == second["id"]
     assert _plan(_mend(on))["notes"] == ["nothing that Byre disabled is kept here"]
     (volume,) = json.loads(byre("diff", image, on, "--json", status=None).stdout)["volumes"]
     assert {row["path"] for row in volume["files"] if row["kind"] in ("added", "removed")} == set()
@@ -188,3 +193,62 @@ def test_xml_tasks_that_are_off_or_not_only_in_their_file(busy: Path, tmp_path: 
     done = _plan(_mend(busy, *named, "-o", out))
     assert len(done["steps"]) == 2 and "damaged" in done["notes"][0]
     assert {name for kind, name in _starts(out) if kind == "task"} == {"nightly.job", "Switched off", "Of Windows 8"}
+
+
+TAMPERED = r"""REGEDIT4
+
+[HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows\CurrentVersion\Run]
+"up:date"="C:\\x.exe"
+@="C:\\default.exe"
+"sl\\ash"="C:\\z.exe"
+[HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon]
+"Shell"="Explorer.exe evil.exe"
+"Userinit"="C:\\evil.exe,"
+"Taskman"="t.exe"
+[HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon\Notify\acme]
+"DLLName"="acme.dll"
+[HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Image File Execution Options\notepad.exe]
+"Debugger"="evil.exe"
+[HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows\CurrentVersion\Explorer\Browser Helper Objects\{1}]
+"NoExplorer"=dword:00000001
+[HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\Session Manager]
+"BootExecute"=hex(7):61,75,74,6f,63,68,65,63,6b,20,61,75,74,6f,63,68,6b,20,2a,00,65,00,00
+"SetupExecute"=hex(7):78,00,00
+[HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\Print\Monitors\Acme]
+"Driver"="acmemon.dll"
+"""
+WINLOGON = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon"
+NAMED = (
+    *("up:date", RUN + "\\", "sl\\ash", "winlogon:Shell", "winlogon:Userinit", "Taskman"),
+    *("acme", "notepad.exe", "{1}", "BootExecute", "SetupExecute", "Acme"),
+)
+
+
+def _exported(image: Path, hive: str, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    byre("cp", image, rf"C:\WINDOWS\system32\config\{hive}", folder)
+    require_tool("hivexregedit")
+    return str(run_tool("hivexregedit", "--export", folder / hive, "\\"))
+
+
+def test_what_the_start_goes_through_gets_its_usual_value_and_the_other_is_kept(tmp_path: Path) -> None:
+    file, image = tmp_path / "x.reg", tmp_path / "in.qcow2"
+    off, on = tmp_path / "off.qcow2", tmp_path / "on.qcow2"
+    file.write_text(TAMPERED)
+    byre("reg", SPECIMEN, "import", file, "-o", image)
+    named = [word for each in NAMED for word in ("--autostart", each)]
+    assert _plan(_mend(image, *named, "-o", off))["refused"] == []
+    values = {row["name"]: row["data"] for row in byre_json("reg", off, WINLOGON)["values"]}
+    assert (values["Shell"], values["Userinit"]) == ("Explorer.exe", "C:\\WINDOWS\\system32\\userinit.exe,")
+    session = byre_json("reg", off, r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager")["values"]
+    assert [row["data"] for row in session if row["name"] == "BootExecute"] == [["autocheck autochk *"]]
+    (refused,) = _plan(_mend(off, "--autostart", "winlogon:Shell", "-n", status=1))["refused"]
+    assert refused["reason"] == "it is what belongs there"
+    back = [word for each in NAMED for word in ("--enable", each.removeprefix("winlogon:").removesuffix("\\"))]
+    assert _plan(_mend(off, *back, "-o", on))["refused"] == []
+    for hive in ("SOFTWARE", "SYSTEM"):
+        assert _exported(on, hive, tmp_path / "on") == _exported(image, hive, tmp_path / "in"), hive
+    # What was set since then is not written over.
+    byre("reg", off, "set", WINLOGON, "Shell", "kiosk.exe", "--in-place")
+    (refused,) = _plan(_mend(off, "--enable", "Shell", "-n", status=1))["refused"]
+    assert "again" in refused["reason"]

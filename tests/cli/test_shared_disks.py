@@ -79,7 +79,7 @@ def test_nothing_is_changed_while_another_system_sleeps(
     out = tmp_path / "out.qcow2"
     said = byre_json(words[0], beside_a_sleeper, *words[1:], "-o", out, status=69)
     assert "partition 2 holds a hibernated session" in said["what"] and not out.exists()
-    dry = byre(words[0], beside_a_sleeper, *words[1:], "--dry-run", status=1 if words[0] == "mend" else 0)
+    dry = byre(words[0], beside_a_sleeper, *words[1:], "--dry-run", status={"slim": 0, "rm": 69, "mend": 1}[words[0]])
     assert "hibernated session" in dry.stdout + dry.stderr
 
 
@@ -91,3 +91,19 @@ def test_the_session_of_another_system_is_given_up_on_demand(beside_a_sleeper: P
     steps = next(row["steps"] for row in said["mends"] if row["name"] == "hibernation")
     assert steps == ["/hiberfil.sys of partition 2: its first 4096 bytes zeroed, the session is given up"]
     byre("rm", out, "/pagefile.sys", "-o", tmp_path / "again.qcow2")
+
+
+def test_what_may_be_a_session_is_given_up_like_one(beside_a_sleeper: Path, tmp_path: Path) -> None:
+    data = beside_a_sleeper.read_bytes()
+    _patch(beside_a_sleeper, data.index(b"hibrwhat was open"), b"what")
+    words = ("mend", beside_a_sleeper, "hibernation", "intelppm", "-o", tmp_path / "out.qcow2")
+    assert "may hold a hibernated session" in byre_json(*words, status=69)["what"]
+    byre_json(*words, "--discard-session")
+
+
+def test_a_partition_that_the_disk_has_not_is_no_hindrance(image: Path, tmp_path: Path) -> None:
+    sectors = image.stat().st_size // 512
+    for row, start in enumerate((sectors + 5000, sectors - 1), 1):
+        entry = struct.pack("<B3sB3sII", 0, b"\1\1\0", 0x07, b"\xfe\xff\xff", start, 2048)
+        _patch(image, TABLE + 16 * row, entry)
+    byre("slim", image, "-o", tmp_path / "out.qcow2")

@@ -106,8 +106,9 @@ def _dirty(work: ScratchDisk) -> None:
 
 
 def _rename_folder(work: ScratchDisk) -> None:
-    """In its own record and in its folder's index, so that both tell the same."""
-    old, new = (bytes([len(name)]) + b"\0" + name.encode("utf-16-le") for name in ("Instrument", "Instrumens"))
+    """In its own record and in its folder's index, so that both tell the same. Its name mustn't lie across the end of
+    a sector, where NTFS keeps other bytes."""
+    old, new = (bytes([len(name)]) + b"\0" + name.encode("utf-16-le") for name in ("My Documents", "My Documentt"))
     found = 0
     for table in work.extents():
         for row in table[(table["kind"] != Kind.ZERO) & (table["kind"] != Kind.UNALLOCATED)]:

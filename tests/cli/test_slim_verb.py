@@ -325,7 +325,9 @@ def test_a_dirty_volume_is_refused_with_what_to_do(tmp_path: Path) -> None:
         assert "marked dirty" in said["what"]
         assert f"Run byre run --keep '{image}': it starts on the controller that the guest knows" in said["hint"]
     assert image.read_bytes() == before and not (tmp_path / "out.qcow2").exists()
-    assert "would be refused now" in byre("slim", image, "--dry-run").stderr
+    assert "note: this would be refused now: the volume is marked dirty" in byre("slim", image, "--dry-run").stdout
+    assert "would be refused now" in byre("slim", image, "--list").stderr
+    assert "would be refused now" in byre_json("slim", image, "--dry-run")["notes"][0]
 
 
 def test_a_report_is_never_named_as_the_result(tmp_path: Path) -> None:
@@ -341,3 +343,15 @@ def test_a_report_is_never_written_over_another_file(tmp_path: Path) -> None:
     image.write_bytes(b"precious")
     done = byre("slim", CLEAN, "--dry-run", "--report", image, status=73)
     assert "there already" in done.stderr and image.read_bytes() == b"precious"
+
+
+def test_a_page_says_what_was_done_and_what_is_lost(tmp_path: Path) -> None:
+    pages = [tmp_path / f"{name}.html" for name in ("plan", "refused", "done")]
+    byre("slim", CLEAN, "-n", "--report", pages[0])
+    byre("slim", CLEAN, "--drop", r"C:\WINDOWS\system32\comdlg32.dll", "-n", "--report", pages[1], status=1)
+    byre("slim", CLEAN, "-o", tmp_path / "out.qcow2", "--report", pages[2])
+    plan, refused, done = (page.read_text() for page in pages)
+    assert "A plan, not carried out" in plan and "Before and after" not in plan
+    assert "Windows makes the file anew at its next start" in plan
+    assert "Not slimmed" in refused and refused.index("What needs it") < refused.index("What goes")
+    assert "Slimmed" in done and "Before and after" in done and "on the host" in done

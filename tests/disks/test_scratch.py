@@ -10,6 +10,7 @@ import pytest
 
 import byre
 from builders.qcow2_images import RECIPES, make
+from builders.qemu import qemu_img
 from byre.disks.disk import WritableDisk
 from byre.disks.scratch import open_scratch
 from byre.errors import UsageError
@@ -66,3 +67,15 @@ def test_a_range_past_the_end_is_a_usage_error(tmp_path: Path) -> None:
             scratch.write(base.size - 1, b"ab")
         assert caught.value.offset == base.size - 1
         scratch.close()
+
+
+@pytest.mark.oracle
+def test_what_a_change_costs_does_not_depend_on_the_size_of_the_disk(tmp_path: Path) -> None:
+    """An image of a few kilobytes may be a disk of 2^60 bytes: hours, were every megabyte looked at."""
+    image = tmp_path / "huge.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", image, "1E")
+    with byre.open_disk(image) as base, open_scratch(base, tmp_path) as scratch:
+        scratch.write(1 << 40, b"x" * 512)
+        scratch.write(0, b"y" * 1000)
+        rows = [row for table in scratch.extents() for row in table.tolist() if row[2] == Kind.DATA]
+        assert [row[:2] for row in rows] == [(0, 1024), (1 << 40, 512)]

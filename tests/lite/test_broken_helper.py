@@ -7,8 +7,11 @@ import os
 import random
 import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from builders.changed_volumes import change, holds
@@ -18,9 +21,10 @@ from byre.disks.opening import open_disk
 from byre.disks.scratch import ScratchDisk, open_scratch
 from byre.errors import ByreError, CorruptImageError, StorageError
 from byre.filesystems.opening import open_volumes
-from byre.lite import ntfs_writer
+from byre.lite import ntfs_program
 from byre.lite.applying import apply_changes
 from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
+from byre.lite.witnesses import asking
 
 pytestmark = pytest.mark.oracle
 
@@ -56,10 +60,10 @@ def nothing_is_left_running() -> object:
 
 def _count_messages(volume: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, kill: int = 0) -> int:
     """Change the volume, killing the helper after it has sent so many messages; how many there were."""
-    message = ntfs_writer._Server._message
+    message = ntfs_program._Server._message
     count = 0
 
-    def counted(self: ntfs_writer._Server) -> tuple[bytes, bytes]:
+    def counted(self: ntfs_program._Server) -> tuple[bytes, bytes]:
         nonlocal count
         count += 1
         if count == kill:
@@ -67,7 +71,7 @@ def _count_messages(volume: Path, folder: Path, monkeypatch: pytest.MonkeyPatch,
         return message(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ntfs_writer._Server, "_message", counted)
+        patched.setattr(ntfs_program._Server, "_message", counted)
         change(volume, CHANGES, folder / "out.img")
     return count
 
@@ -160,8 +164,8 @@ def test_a_helper_that_does_what_it_may_not_is_one_error(
 ) -> None:
     helper = tmp_path / "ntfs_helper.py"
     helper.write_text(WRONG[program])
-    monkeypatch.setattr(ntfs_writer, "HELPER", helper)
-    monkeypatch.setattr(ntfs_writer, "SILENCE", 1)
+    monkeypatch.setattr(ntfs_program, "HELPER", helper)
+    monkeypatch.setattr(ntfs_program, "SILENCE", 1)
     before = volume.read_bytes()
     # A script longer than a pipe holds, so that it can't be left there unread.
     many: list[Change] = [*CHANGES, *(MakeFolder(f"/folder {number} {'x' * 200}") for number in range(400))]
@@ -186,7 +190,7 @@ def test_a_helper_that_writes_everywhere_stays_in_the_volume(
     wild = [f"say(b'W', struct.pack('<Q', {place})+b'w'*{min(65536, size - place)})" for place in places]
     end = "say(b'E', json.dumps({'ok': True, 'confined': 'no'}).encode())\ntake(1<<20)"
     helper.write_text("\n".join([READ + SAY, *wild, end]))
-    monkeypatch.setattr(ntfs_writer, "HELPER", helper)
+    monkeypatch.setattr(ntfs_program, "HELPER", helper)
     with open_disk(disk_image, format="raw") as disk:
         work = open_scratch(disk, tmp_path)
         try:
@@ -211,9 +215,62 @@ def test_what_a_lying_helper_made_is_never_published(
 ) -> None:
     helper = tmp_path / "ntfs_helper.py"
     helper.write_text(LYING[program])
-    monkeypatch.setattr(ntfs_writer, "HELPER", helper)
+    monkeypatch.setattr(ntfs_program, "HELPER", helper)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new.txt").write_bytes(b"new")
     before = volume.read_bytes()
     assert main([words[0], str(volume), *words[1:], "-o", "out.img"]) == 65
     assert volume.read_bytes() == before and not (tmp_path / "out.img").exists()
+
+
+SEALED = """
+import ctypes, os, resource, runpy, signal, socket, sys
+seal = runpy.run_path(sys.argv[1])["seal"]
+parent, numbers = os.getppid(), {"x86_64": 234, "aarch64": 131}
+call, libc = numbers[os.uname().machine], ctypes.CDLL(None, use_errno=True)
+tries = {
+    "open": lambda: os.open("/etc/passwd", os.O_RDONLY),
+    "connect": lambda: socket.socket(),
+    "start": lambda: os.fork() or os._exit(0),
+    "kill": lambda: os.kill(parent, 0),
+    "tgkill": lambda: libc.syscall(call, parent, parent, 0),
+    "prlimit": lambda: resource.prlimit(parent, resource.RLIMIT_CORE),
+}
+if sys.argv[2] == "sealed" and not seal():
+    sys.exit(3)
+done = []
+for name, attempt in tries.items():
+    try:
+        if attempt() != -1:
+            done.append(name)
+    except OSError:
+        pass
+print(*done)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("how", "works"), [("free", "open connect start kill tgkill prlimit"), ("sealed", "")])
+def test_the_sealed_program_reaches_nothing_outside(how: str, works: str) -> None:
+    """Its parent runs as the same user: a signal, or a limit, would be enough to end it."""
+    if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
+        pytest.skip("there is a seccomp filter for Linux on x86-64 and arm64")
+    module = Path(ntfs_program.HELPER).with_name("ntfs_confinement.py")
+    done = subprocess.run(
+        [sys.executable, "-c", SEALED, module, how], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert set(done.stdout.split()) == set(works.split())
+
+
+def test_a_second_reader_that_goes_on_for_ever_is_not_waited_for_once_the_proof_has_failed(
+    volume: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    helper = tmp_path / "ntfs_helper.py"
+    helper.write_text(READ + SAY + "while 1: say(b'R', struct.pack('<QI', 0, 4096)); take(4096 + 5)")
+    monkeypatch.setattr(ntfs_program, "HELPER", helper)
+    everything = np.array([[0, volume.stat().st_size]], dtype=np.int64)
+    with open_disk(volume, format="raw") as disk, pytest.raises(StorageError, match="the proof's own"):
+        volumes = open_volumes(disk)
+        with asking(disk, [*volumes, *volumes], everything, [0]):
+            raise StorageError("the proof's own")

@@ -10,7 +10,9 @@ import pytest
 from builders.changed_volumes import change, holds, reading
 from builders.fat_volumes import make_fat
 from byre.errors import MissingError, UnsupportedError, UsageError
-from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
+from byre.filesystems.fat.directory import parse_directory
+from byre.lite import fat_folder
+from byre.lite.changes import Change, Content, MakeFolder, Move, Put, Remove
 from oracles import run_tool
 
 pytestmark = pytest.mark.oracle
@@ -69,6 +71,39 @@ def test_removed_put_and_made_as_asked(bits: int, tmp_path: Path) -> None:
     }
     _sound(out)
     assert _mtype(out, "/README.TXT") == b"other text"
+
+
+@pytest.mark.parametrize("bits", SIZES)
+def test_what_is_moved_keeps_clusters_times_and_attributes(bits: int, tmp_path: Path) -> None:
+    image, _ = _volume(bits, tmp_path)
+    content = holds(image)
+    pairs = {
+        "/README.TXT": "/New Folder/Read me first.txt",
+        "/Sub Directory/inner file.bin": "/INNER.BIN",
+        "/empty.bin": "/New Folder/empty.bin",
+        "/lower.txt": "/Größe.txt",
+    }
+    out, back = tmp_path / "out.img", tmp_path / "back.img"
+    change(image, [MakeFolder("/New Folder"), *(Move(old, new) for old, new in pairs.items())], out)
+    assert holds(out) == {pairs.get(path, path): data for path, data in content.items()} | {"/New Folder": None}
+    _sound(out)
+    with reading(image) as old_files, reading(out) as new_files:
+        for old, new in pairs.items():
+            first, second = old_files.lookup(old), new_files.lookup(new)
+            assert (first.size, first.attributes, first.created, first.modified) == (
+                *(second.size, second.attributes, second.created, second.modified),
+            )
+            assert old_files.extents(first).tolist() == new_files.extents(second).tolist()
+    change(out, [*(Move(new, old) for old, new in pairs.items()), Remove("/New Folder")], back)
+    assert holds(back) == content
+    _sound(back)
+    for path, target, error in (
+        ("/nowhere", "/x", MissingError),
+        ("/Sub Directory", "/x", UsageError),
+        ("/README.TXT", "/empty.bin", UsageError),
+    ):
+        with pytest.raises(error):
+            change(image, [Move(path, target)], tmp_path / "no.img")
 
 
 @pytest.mark.parametrize("bits", SIZES)
@@ -181,3 +216,26 @@ def test_what_a_plan_makes_it_makes_once(last: Change, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         change(image, [MakeFolder("/new"), Put("/new/file", Content.of(b"x")), last], tmp_path / "out.img")
     assert str(caught.value.found).startswith("/new")
+
+
+def test_many_names_in_a_folder_are_not_looked_through_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of some thousand files took minutes: every name was compared with all that were there."""
+    image, _ = _volume(32, tmp_path)
+    asked = []
+    monkeypatch.setattr(
+        fat_folder, "parse_directory", lambda *data, **how: asked.append(1) or parse_directory(*data, **how)
+    )
+    names = [f"/many/measurement {number}.txt" for number in range(300)]
+    change(image, [MakeFolder("/many"), *(Put(name, Content.of(b"x")) for name in names)], tmp_path / "out.img")
+    assert len(asked) <= 2
+    with reading(tmp_path / "out.img") as files:
+        entries = files.listdir("/many")
+        assert {entry.path for entry in entries} == set(names)
+        assert len({entry.short_name for entry in entries}) == len(names)
+    _sound(tmp_path / "out.img")
+    again = [Remove(names[0]), Put(names[0], Content.of(b"y")), Put(names[1], Content.of(b"z"))]
+    change(tmp_path / "out.img", again, tmp_path / "again.img")
+    assert holds(tmp_path / "again.img")[names[0]] == b"y"
+    _sound(tmp_path / "again.img")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from builders import xp
 from builders.audited import Plant, facts_of
 from builders.memory_files import MemoryFiles
@@ -26,6 +28,7 @@ class _Packed(MemoryFiles):
 
 def _patient(plant: Plant, kind: type[MemoryFiles] = MemoryFiles) -> Patient:
     files = dict(xp.clean_files()) | dict(plant.write)
+    files |= {path: edit(files[path]) for path, edit in plant.edit.items()}
     memory = kind({path: data for path, data in files.items() if path not in plant.remove})
     return Patient(facts_of(plant), memory, memory, xp.ROOT, GuestSources(memory, xp.ROOT))
 
@@ -72,3 +75,29 @@ def test_what_can_not_be_read_is_left_alone() -> None:
     unread = {path: replace(file, state="unread") for path, file in patient.facts.loader.items()}
     assert boot_files.plan(replace(patient, facts=replace(patient.facts, loader=unread))).steps == ()
     assert boot_files.plan(replace(patient, facts=replace(patient.facts, guest=None))).steps == ()
+
+
+@pytest.mark.parametrize(
+    "disk",
+    [
+        b"multi(0)disk(0)rdisk(1)",
+        b"multi(1)disk(0)rdisk(0)",
+        b"SCSI(0)disk(1)rdisk(0)",
+        b"signature(1)disk(0)rdisk(0)",
+    ],
+)
+def test_a_path_to_another_disk_leads_to_the_one_that_starts(disk: bytes) -> None:
+    usual = b"multi(0)disk(0)rdisk(0)"
+    patient = _patient(Plant(edit={"/boot.ini": lambda data: data.replace(usual, disk)}))
+    (step,) = boot_files.plan(patient).steps
+    assert isinstance(step.action, Put)
+    assert step.said == "/boot.ini: multi(0)disk(0)rdisk(0)partition(1)\\WINDOWS"
+    assert step.action.content.read(0, step.action.content.size) == xp.clean_files()["/boot.ini"]
+
+
+@pytest.mark.parametrize("disk", [b"scsi(0)disk(0)rdisk(0)", b"signature(B47E0001)disk(0)rdisk(0)"])
+def test_a_path_that_leads_there_stays(disk: bytes) -> None:
+    write = {"/NTBOOTDD.SYS": b"a driver"} if disk.startswith(b"scsi") else {}
+    usual = b"multi(0)disk(0)rdisk(0)"
+    patient = _patient(Plant(write=write, edit={"/boot.ini": lambda data: data.replace(usual, disk)}))
+    assert boot_files.plan(patient).steps == ()

@@ -17,9 +17,11 @@ from builders.ntfs_records import Volume, attributes, kind_of, with_attributes
 from builders.ntfs_volumes import mkntfs, mounted, need
 from byre.audit.gathering import boot_sector
 from byre.errors import ByreError
+from byre.filesystems.opening import read_partitions
 from byre.lite.mending.boot_code import FREELDR, MASTER_CODE, NTLDR, volume_code, with_volume_code
 from byre.lite.mending.boot_sector import mended_fields, parse_fields
 from byre.lite.mending.disk import plan_disk
+from byre.lite.mending.ntfs_fields import rebuilt_sector
 from byre.lite.mending.plan import Options, Refusal, WriteSector
 from byre.volumes import boot_code
 from byre.volumes.boot_code import recognise_volume
@@ -139,13 +141,60 @@ def test_the_sectors_behind_the_first_come_back(tmp_path: Path) -> None:
     assert (len(said), refused, code_at(data)) == (2, (), OURS)
 
 
-def test_fields_that_are_gone_with_their_copy_are_refused(tmp_path: Path) -> None:
-    data = ntfs(tmp_path)
+@pytest.mark.parametrize(
+    "options",
+    [(), ("-c", "512"), ("-c", "2048"), ("-c", "65536")],
+    ids=["4096", "512", "2048", "65536"],
+)
+def test_fields_that_are_gone_with_their_copy_are_told_again_from_the_mft(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    data = ntfs(tmp_path, None, *options)
+    before = bytes(data)
     for at in (START, last_sector(data)):
         put(data, at, bytes(512))
-    said, (refusal,) = mended(data)
-    assert said == []
-    assert (refusal.what, "testdisk" in refusal.remedy) == ("boot sector of partition 1", True)
+    said, refused = mended(data)
+    assert refused == () and "told again from the MFT" in said[0]
+    assert code_at(data) == OURS
+    fields = slice(START + 3, START + 0x48)
+    assert data[fields] == before[fields]
+    assert data[START : START + 512] == data[last_sector(data) : last_sector(data) + 512]
+    volume = tmp_path / "mended.img"
+    volume.write_bytes(data[START:])
+    assert "processed successfully" in run_tool("ntfsfix", "-n", volume)
+    with mounted(volume) as root:
+        assert (root / "ntldr").read_bytes() == b"a loader"
+
+
+@pytest.mark.parametrize("lost", ["mirror", "mft"])
+def test_without_its_mirror_the_mft_is_enough_but_not_the_other_way_round(tmp_path: Path, lost: str) -> None:
+    data = ntfs(tmp_path)
+    mft, mirror = (START + lcn * 4096 for lcn in struct.unpack_from("<QQ", data, START + 0x30))
+    for at in (START, last_sector(data)):
+        put(data, at, bytes(512))
+    put(data, mirror if lost == "mirror" else mft, bytes(4096))
+    said, refused = mended(data)
+    if lost == "mirror":
+        assert refused == () and code_at(data) == OURS
+    else:
+        assert (said, refused[0].what) == ([], "boot sector of partition 1")
+        assert "testdisk" in refused[0].remedy
+
+
+def test_a_damaged_mft_never_makes_up_fields(tmp_path: Path) -> None:
+    data = ntfs(tmp_path)
+    mft = START + struct.unpack_from("<Q", data, START + 0x30)[0] * 8 * 512
+    for at in (START, last_sector(data)):
+        put(data, at, bytes(512))
+    rng = random.Random(9)
+    (part,) = read_partitions(memory_disk(bytes(data))).partitions
+    data = data[: mft + 64 * 1024]
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(rng.randrange(1, 30)):
+            damaged[mft + rng.randrange(9 * 1024)] = rng.randrange(256)
+        found = rebuilt_sector(memory_disk(bytes(damaged)), part)
+        assert found is None or parse_fields(found, part.length) is not None
 
 
 def test_fields_that_do_not_fit_the_partition_come_from_the_copy(tmp_path: Path) -> None:
@@ -169,8 +218,8 @@ def test_a_copy_of_an_older_file_system_does_not_come_back(tmp_path: Path) -> No
     assert data[copy : copy + 512] == data[START : START + 512]
     struct.pack_into("<Q", data, copy + 0x30, 77)
     put(data, START, bytes(512))
-    _, (refusal,) = mended(data)
-    assert "no copy of it is there" in refusal.reason
+    said, refused = mended(data)
+    assert (refused, code_at(data)) == ((), OURS) and "told again from the MFT" in said[0]
 
 
 @pytest.mark.parametrize("behind", [b"", b"N\0T\0L\0D\0R\0"], ids=["zeros", "something"])
@@ -391,6 +440,20 @@ def test_a_boot_sector_of_another_file_system_is_left_alone(tmp_path: Path) -> N
     assert mended(data) == ([], ())
 
 
+@pytest.mark.parametrize(
+    ("offset", "magic"), [(3, b"-FVE-FS-"), (0, b"LUKS\xba\xbe"), (0x438, b"\x53\xef"), (3, b"EXFAT   ")]
+)
+def test_what_replaced_ntfs_is_not_replaced_by_its_old_copy(tmp_path: Path, offset: int, magic: bytes) -> None:
+    """BitLocker encrypts a volume in place, and a new file system leaves what it doesn't use: the copy in the last
+    sector may still be sound, and the MFT where it says."""
+    data = ntfs(tmp_path)
+    put(data, START, bytes(512))
+    put(data, START + offset, magic)
+    before = bytes(data)
+    assert mended(data) == ([], ()) and data == before
+    assert mended(data, Options(new_vbr=True)) == ([], ()) and data == before
+
+
 def test_a_partition_that_lies_beyond_the_disk_is_left_alone(tmp_path: Path) -> None:
     data = ntfs(tmp_path)[: START + 100]
     data = data[: len(data) // 512 * 512]
@@ -417,11 +480,27 @@ def test_the_active_flag_goes_to_the_partition_with_a_loader(tmp_path: Path, fla
     assert (data[0x1BE], data[0x1CE]) == (0x80, 0)
 
 
+def test_the_only_partition_of_windows_is_active_though_its_boot_sector_is_gone(tmp_path: Path) -> None:
+    data = ntfs(tmp_path)
+    put(data, 0x1CE, struct.pack("<B3sB3sII", 0, b"\0\0\0", 0x83, b"\0\0\0", 30000, 500))
+    data += bytes(32000 * 512 - len(data))
+    data[0x1BE] = 0
+    put(data, START, bytes(8192))
+    said, refused = mended(data)
+    assert refused == () and said[0] == "sector 0: partition 1 is the active one"
+    assert code_at(data) == OURS
+    both = ntfs(tmp_path)
+    _entries(both, 0, 0)
+    put(both, START, bytes(8192))
+    _, (refusal,) = mended(both)
+    assert refusal.reason == "several partitions could be it"
+
+
 def test_of_two_loaders_none_is_guessed_and_none_at_all_is_told(tmp_path: Path) -> None:
     data = ntfs(tmp_path)
     _entries(data, 0, 0)
     _, (refusal,) = mended(data)
-    assert (refusal.what, refusal.reason) == ("the active flag", "several partitions have a loader")
+    assert (refusal.what, refusal.reason) == ("the active flag", "several partitions could be it")
     bare = ntfs(tmp_path, _nothing)
     bare[0x1BE] = 0
     _, (refusal,) = mended(bare)

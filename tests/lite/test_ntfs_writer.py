@@ -17,8 +17,8 @@ from byre.disks.scratch import open_scratch
 from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import open_volumes
-from byre.lite import ntfs_writer
-from byre.lite.changes import Change, Content, MakeFolder, Overwrite, Put, Remove
+from byre.lite import ntfs_program, ntfs_writer
+from byre.lite.changes import Change, Content, MakeFolder, Move, Overwrite, Put, Remove
 from oracles import run_tool
 
 pytestmark = pytest.mark.oracle
@@ -88,6 +88,49 @@ def test_removed_put_and_made_as_asked(rich: Path, tmp_path: Path) -> None:
     assert {each.name for each in streams} == {"note", "Long Stream Name"}
 
 
+def test_what_is_moved_stays_the_same_file(rich: Path, tmp_path: Path) -> None:
+    before = holds(rich)
+    pairs = {
+        "/WINDOWS/system32/hal.dll": "/kept/deep/hal.dll",
+        "/A rather long name.text": "/kept/名前.txt",
+        "/compressed/text.txt": "/WINDOWS/plain.txt",
+        "/sparse.bin": "/Sparse too.bin",
+    }
+    changes: list[Change] = [MakeFolder("/kept"), MakeFolder("/kept/deep")]
+    out, back = tmp_path / "out.img", tmp_path / "back.img"
+    applied = change(rich, [*changes, *(Move(old, new) for old, new in pairs.items())], out)
+    assert set(applied.removed) == set(pairs) and set(pairs.values()) < set(applied.written)
+    made: dict[str, bytes | None] = {"/kept": None, "/kept/deep": None}
+    assert _judge(out) == {pairs.get(path, path): data for path, data in before.items()} | made
+    with reading(rich) as old_files, reading(out) as new_files:
+        for old, new in pairs.items():
+            first, second = old_files.lookup(old), new_files.lookup(new)
+            assert (first.id, first.size, first.attributes) == (second.id, second.size, second.attributes)
+            assert (first.created, first.modified, first.links) == (second.created, second.modified, second.links)
+            assert first.streams == second.streams
+    change(out, [*(Move(new, old) for old, new in pairs.items()), Remove("/kept")], back)
+    assert _judge(back) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "error"),
+    [
+        ("/nowhere", "/x", MissingError),
+        ("/WINDOWS", "/x", UsageError),
+        ("/junction", "/x", UsageError),
+        ("/sparse.bin", "/linked", UsageError),
+        ("/sparse.bin", "/nowhere/x", MissingError),
+        ("/sparse.bin", "/con.bin", UsageError),
+        ("/$MFT", "/x", UsageError),
+    ],
+)
+def test_what_can_t_be_moved_is_refused(
+    rich: Path, tmp_path: Path, path: str, target: str, error: type[ByreError]
+) -> None:
+    with pytest.raises(error):
+        change(rich, [Move(path, target)], tmp_path / "out.img")
+
+
 def test_random_deletions_leave_everything_else(rich: Path, tmp_path: Path) -> None:
     before = holds(rich)
     rng = random.Random(5)
@@ -143,6 +186,23 @@ def test_what_is_not_there_is_refused(path: str, error: type[ByreError], rich: P
         change(rich, [Remove(path)], tmp_path / "out.img")
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Remove("/$MFT"),
+        Remove("/$Extend"),
+        Remove("/$Extend/$Quota"),
+        Put("/$Extend/$Quota", Content.of(b"x")),
+        Put("/$extend/new.txt", Content.of(b"x")),
+        MakeFolder("/$Extend/new"),
+    ],
+    ids=lambda asked: f"{type(asked).__name__} {asked.path}",
+)
+def test_files_of_the_file_system_itself_are_left_alone(asked: Change, rich: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="file system's own"):
+        change(rich, [asked], tmp_path / "out.img")
+
+
 def test_a_full_volume_says_so(tmp_path: Path) -> None:
     image = mkntfs(tmp_path / "small.img", 8 << 20)
     huge = Put("/huge.bin", Content(12 << 20, lambda offset, length: bytes([1]) * length))
@@ -196,13 +256,13 @@ def test_a_killed_helper_is_an_error_and_the_image_stays(
     rich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = rich.read_bytes()
-    serve = ntfs_writer._Server.serve
+    serve = ntfs_program._Server.serve
 
-    def killed(self: ntfs_writer._Server) -> dict[str, object]:
+    def killed(self: ntfs_program._Server) -> dict[str, object]:
         os.kill(self.process.pid, signal.SIGKILL)
         return serve(self)
 
-    monkeypatch.setattr(ntfs_writer._Server, "serve", killed)
+    monkeypatch.setattr(ntfs_program._Server, "serve", killed)
     with pytest.raises(CorruptImageError) as caught:
         change(rich, [Remove("/linked")], tmp_path / "out.img")
     assert "signal 9" in str(caught.value)

@@ -17,7 +17,7 @@ from byre.errors import CorruptImageError, UnsupportedError
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
 from byre.filesystems.opening import OpenVolume, open_volumes
-from byre.lite import ntfs_writer
+from byre.lite import ntfs_program
 from byre.lite.applying import apply_changes
 from byre.lite.changes import Remove
 from byre.lite.second_reader import Listing, compare_ntfs, list_ntfs
@@ -105,7 +105,7 @@ def test_the_reader_may_not_write(rich: Disk) -> None:
     """A program that asks for more than it was started for is ended."""
     volume, _ = volume_of(rich)
     with pytest.raises(CorruptImageError, match="asked for what it may not"):
-        ntfs_writer.run_helper(rich, volume.partition, {"confine": True, "operations": _delete(rich)})
+        ntfs_program.run_program(rich, volume.partition, {"confine": True, "operations": _delete(rich)})
 
 
 def _delete(disk: Disk) -> list[dict[str, object]]:

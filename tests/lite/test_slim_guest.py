@@ -10,10 +10,12 @@ import pytest
 from builders import xp
 from builders.audited import Plant, clean_files
 from builders.hive import Node, build_hive, expand_sz
+from builders.memory_files import MemoryFiles
 from builders.pe import PeSpec, build_pe
 from builders.slim_guests import COMPONENTS, build_job, build_shortcut, component, plan_of, slim_guest
-from byre.errors import ByreError
+from byre.errors import ByreError, MissingError
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
+from byre.lite.slimming.drives import AllDrives, Drive, letter_of
 from byre.lite.slimming.guest import list_parts, plan_guest, planned_changes
 from byre.lite.slimming.parts import SlimPlan
 from byre.lite.slimming.plan import Choice
@@ -369,6 +371,49 @@ def test_damaged_hives_and_shortcuts_raise_nothing_but_errors_of_our_own() -> No
             continue
 
 
+SHELL_FOLDERS = r"Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
+
+
+def test_what_starts_from_a_folder_by_another_name_stops_the_plan() -> None:
+    """German: Startmenü\\Programme\\Autostart, and %ProgramFiles% is Programme."""
+
+    def software(root: Node) -> None:
+        root.at(r"Microsoft\Windows\CurrentVersion").values["ProgramFilesDir"] = r"C:\Programme"
+        root.at(r"Classes\Song\shell\open\command").values[""] = expand_sz(r'"%ProgramFiles%\Player\player.exe" "%1"')
+        names = root.at(SHELL_FOLDERS).values
+        names["Common Startup"] = expand_sz(r"%ALLUSERSPROFILE%\Startmenü\Programme\Autostart")
+
+    user = xp.user_hive()
+    user.at(rf"Software\{SHELL_FOLDERS}").values["Startup"] = expand_sz(r"%USERPROFILE%\Startmenü\Autostart")
+    link = build_shortcut(local=r"C:\Programme\Player\player.exe")
+    places = (f"{xp.PROFILE}/All Users/Startmenü/Programme/Autostart", f"{xp.PROFILE}/operator/Startmenü/Autostart")
+    files = {
+        "/Programme/Player/player.exe": FILES[PLAYER],
+        "/Programme/Player/library.dll": FILES[LIBRARY],
+        f"{xp.PROFILE}/operator/NTUSER.DAT": build_hive(user, name="ntuser.dat"),
+        **{f"{place}/Play.lnk": link for place in places},
+    }
+    own = component("player", "{programs}/Player/**")
+    plan = plan_of(Choice(None, drop=("player",)), Plant(write=files, software=software), own)
+    said = {reason.chain[0] for reason in plan.reasons}
+    assert {f"startup-folder {place}/Play.lnk" for place in places} <= said
+    assert any("files of type Song" in each for each in said)
+
+
+def test_a_choice_on_a_system_drive_that_isnt_c_stays() -> None:
+    def software(root: Node) -> None:
+        root.at(r"Microsoft\Windows NT\CurrentVersion").values["SystemRoot"] = r"D:\WINDOWS"
+
+    user = xp.user_hive()
+    user.at(r"Control Panel\Desktop").values["Wallpaper"] = r"D:\WINDOWS\Web\Wallpaper\Azul.jpg"
+    files = {
+        f"{xp.ROOT}/Web/Wallpaper/Azul.jpg": b"x",
+        f"{xp.PROFILE}/operator/NTUSER.DAT": build_hive(user, name="ntuser.dat"),
+    }
+    plan = plan_of(Choice("lean"), Plant(write=files, software=software))
+    assert f"{xp.ROOT}/Web/Wallpaper/Azul.jpg" not in plan.files
+
+
 def test_programs_and_profiles_may_have_other_names() -> None:
     def software(root: Node) -> None:
         current = root.at(r"Microsoft\Windows\CurrentVersion").values
@@ -382,9 +427,10 @@ def test_programs_and_profiles_may_have_other_names() -> None:
         f"{home}/msmsgs.exe": FILES[PLAYER],
         f"{home}/library.dll": FILES[LIBRARY],
         "/Programme/Gemeinsame Dateien/SpeechEngines/x.dll": b"x",
-        f"{profile}/Local Settings/Temp/x.tmp": b"x",
+        f"{profile}/Lokale Einstellungen/Temp/x.tmp": b"x",
     }
     user = xp.user_hive()
+    user.at(rf"Software\{SHELL_FOLDERS}").values["Local Settings"] = expand_sz(r"%USERPROFILE%\Lokale Einstellungen")
     user.at(rf"Software\{RUN}").values["MSMSGS"] = r"C:\Programme\Messenger\msmsgs.exe /background"
     hive = {f"{profile}/NTUSER.DAT": build_hive(user, name="ntuser.dat")}
     plan = plan_of(Choice("lite"), Plant(write={**files, **hive}, software=software))
@@ -410,6 +456,18 @@ def test_a_component_that_isnt_there_is_told() -> None:
     assert plan.notes == ("themes isn't in this image",)
 
 
+def test_a_folder_whose_name_is_a_colon_is_no_drive() -> None:
+    """Other systems make such names on NTFS."""
+    system = slim_guest(Plant(write={"/:/x.tmp": b"odd"}))
+    second = Drive("D", 2, MemoryFiles({"/:/y.tmp": b"odd", "/z.tmp": b"z"}))
+    files = AllDrives(system.files, (second,))
+    assert [letter_of(path) for path in ("/:/x.tmp", "D:/:/y.tmp", "D:/z.tmp")] == [None, "D", "D"]
+    for path, data in (("/:/x.tmp", b"odd"), ("D:/:/y.tmp", b"odd"), ("D:/z.tmp", b"z")):
+        assert files.read(files.lookup(path)) == data and files.lookup(path).path == path
+    with pytest.raises(MissingError, match="no drive E:"):
+        files.lookup("E:/z.tmp")
+
+
 def test_a_copy_of_a_code_page_that_goes_leaves_the_code_page_installed() -> None:
     copy = f"{xp.SYSTEM32}/dllcache/c_437.nls"
     plan = plan_of(Choice(None, drop=(copy,)), Plant(write={copy: b"copy"}))
@@ -421,3 +479,31 @@ def test_a_second_system_on_the_volume_keeps_programs_that_it_may_share() -> Non
     alone, beside = _plan(), _plan(write=other)
     assert alone.reasons == ()
     assert {(each.part, each.path) for each in beside.reasons} == {("player", LIBRARY)}
+
+
+def test_a_device_whose_filter_would_be_disabled_stops_the_plan() -> None:
+    """As the lower filter imapi of every drive that writes CDs."""
+
+    def system(root: Node) -> None:
+        _set(r"ControlSet001\Services\Imapi", Type=1, Start=1, ErrorControl=1)(root)
+        drive = root.at(r"ControlSet001\Enum\IDE\CdRomMAKER_____DRIVE_1.00____\5&1&0&0.0.0")
+        drive.values = {"FriendlyName": "MAKER DRIVE", "LowerFilters": ["imapi"]}
+
+    own = component("burning", "{system32}/drivers/imapi.sys", services=["Imapi"])
+    plant = Plant(write={f"{xp.SYSTEM32}/drivers/imapi.sys": b"x"}, system=system)
+    plan = plan_of(Choice(None, drop=("burning",)), plant, own)
+    assert ("the device MAKER DRIVE", "the service Imapi") in {reason.chain for reason in plan.reasons}
+
+
+def test_infrared_goes_with_the_class_that_its_filter_belongs_to() -> None:
+    """As a real Windows XP has it: the class of infrared devices names IRENUM."""
+    place = r"ControlSet001\Control\Class\{6BDD1FC5-810F-11D0-BEC7-08002BE2092F}"
+
+    def system(root: Node) -> None:
+        _set(r"ControlSet001\Services\IRENUM", Type=1, Start=3, ErrorControl=1)(root)
+        root.at(place).values = {"Class": "Infrared", "UpperFilters": ["IRENUM"]}
+
+    files = {f"{xp.SYSTEM32}/irmon.dll": b"x", f"{xp.SYSTEM32}/drivers/irenum.sys": b"x"}
+    plan = plan_of(Choice("lean"), Plant(write=files, system=system))
+    assert plan.reasons == () and "IRENUM" in plan.services
+    assert any(isinstance(step.edit, DeleteKey) and "6BDD1FC5" in step.edit.key for step in plan.steps)

@@ -70,6 +70,17 @@ def test_a_disk_without_a_boot_sector_is_the_firmwares_message(tmp_path: Path) -
     assert (result.verdict.kind, result.verdict.stage) == ("message", "firmware")
 
 
+def test_a_disk_without_boot_code_is_not_waited_for_as_long_as_one_with_some(tmp_path: Path) -> None:
+    """The firmware starts zeros, and says nothing more: a partition table and its mark are no code."""
+    image = tmp_path / "data.img"
+    code = bytes(446) + bytes.fromhex("80010100070fff3f0100000000380000") + bytes(48) + b"\x55\xaa"
+    image.write_bytes(code.ljust(8 << 20, b"\0"))
+    result = booted(image, pace=Pace(quiet=3600))
+    assert result.verdict.kind == "hang"
+    assert result.verdict.proof[0].startswith("nothing changed for "), "it isn't the time that is up"
+    assert result.notices == ("there is no boot code in the disk's first sector: nothing can start from it",)
+
+
 def test_a_processor_halted_for_good_is_a_hang(tmp_path: Path) -> None:
     result = booted(message_disk(tmp_path, "Starting", "dead"))
     assert result.verdict.kind == "hang"

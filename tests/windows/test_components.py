@@ -111,6 +111,28 @@ def test_fonts_that_reactos_draws_itself_with_are_nobodys(name: str) -> None:
     assert owner_of(listed, f"/ReactOS/Fonts/{name}.ttf", Places("/ReactOS")) is None
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/WINDOWS/system32/themeui.dll",  # shows the pages of Display
+        "/WINDOWS/system32/drivers/imapi.sys",  # a filter of every drive that writes
+        "/Program Files/Internet Explorer/ieproxy.dll",  # tells Explorer's windows of each other
+        "/Program Files/Windows NT/Accessories/ImageVue/kodakimg.exe",  # Imaging, not WordPad
+        "/Inetpub/wwwroot/index.htm",  # the owner's
+        "/WINDOWS/ime/sptip.dll",  # speech and handwriting, not East Asian
+    ],
+)
+def test_what_windows_or_its_owner_needs_for_other_things_is_nobodys(path: str) -> None:
+    listed = [each for each in built_in_components() if each.profile != ONLY_NAMED]
+    assert owner_of(listed, path, Places()) is None
+
+
+@pytest.mark.parametrize("folder", ["Accessories", "Zubehör", "Accessoires"])
+def test_wordpad_lies_in_a_folder_of_any_name(folder: str) -> None:
+    path = f"/Program Files/Windows NT/{folder}/wordpad.exe"
+    assert [each.id for each in built_in_components() if each.owns(path, Places())] == ["wordpad"]
+
+
 def test_every_judgement_is_used_and_nothing_else_is_named() -> None:
     assert {each.unless for each in built_in_components()} - {None} == set(JUDGEMENTS)
 

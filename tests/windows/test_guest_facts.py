@@ -110,13 +110,16 @@ def test_a_path_in_the_registry_leads_to_a_guest_path(text: str, path: str | Non
         (r"E:\windows\x.exe", "/windows/x.exe"),
         (r"%SystemDrive%\x.exe", "/x.exe"),
         (r"%SystemRoot%\x.exe", "/WINDOWS/x.exe"),
+        (r"%ProgramFiles%\x.exe", "D:/Programs/x.exe"),
+        (r"%CommonProgramFiles%\x.exe", "/Program Files/Common Files/x.exe"),
         (r"C:\x.exe", None),
         (r"D:\..\x.exe", None),
         ("D:", "D:/"),
     ],
 )
 def test_a_path_on_another_drive_keeps_its_letter(text: str, path: str | None) -> None:
-    assert SystemPaths("/WINDOWS", "E", frozenset("D")).resolve(text) == path
+    paths = SystemPaths("/WINDOWS", "E", frozenset("D"), programs="D:/Programs")
+    assert paths.resolve(text) == path
 
 
 @pytest.mark.parametrize(

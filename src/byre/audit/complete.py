@@ -10,7 +10,7 @@ from byre.audit.complete_rules import RULES as RULES
 from byre.audit.facts import BrokenImport, Facts, FileFacts
 from byre.audit.finding import Finding, Stage, Unread
 from byre.audit.platforms import Platform
-from byre.windows.boot_ini import arc_number
+from byre.windows.boot_ini import arc_number, other_disk
 from byre.windows.guest import Guest
 from byre.windows.services import Service
 
@@ -184,6 +184,14 @@ def _boot_ini(facts: Facts, guest: Guest) -> Iterator[Finding | Unread]:
     elif number is not None and chosen.arc.partition != number:
         evidence = f"{chosen.path}: the system is on partition({number})"
         yield Finding("BOOT-008", "/boot.ini", evidence, said, Stage.LOADER)
+    elif (reason := other_disk(chosen.arc, facts.table.id, scsi_driver=has_scsi_driver(facts))) is not None:
+        yield Finding("BOOT-008", "/boot.ini", f"{chosen.path}: {reason}", said, Stage.LOADER)
+
+
+def has_scsi_driver(facts: Facts) -> bool:
+    """Whether NTBOOTDD.SYS may be in the root."""
+    file = facts.loader.get("/ntbootdd.sys")
+    return file is None or file.state != "missing"
 
 
 def _system_hive(facts: Facts) -> Iterator[Finding | Unread]:

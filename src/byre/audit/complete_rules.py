@@ -113,11 +113,12 @@ RULES = (
         8,
         "boot.ini's default entry leads to the system",
         "critical",
-        "the ARC path's partition and folder",
+        "the ARC path's partition and folder; its disk: multi(0)disk(0)rdisk(0), the disk's own signature(), or "
+        "scsi() with NTBOOTDD.SYS in the root",
         "the loader looks for the kernel where it says",
         _KB_BOOT,
         "'<Windows root>\\system32\\hal.dll missing or corrupt', or 'ntoskrnl.exe missing or corrupt'",
-        "byre mend IMAGE boot, or correct partition(N) and the folder in boot.ini",
+        "byre mend IMAGE boot, or correct disk, partition(N) and folder in boot.ini",
         _NT5,
     ),
     _boot(

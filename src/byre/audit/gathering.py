@@ -43,6 +43,7 @@ from byre.windows.inf import MAX_INF, SourceFile, parse_inf, read_source_files
 from byre.windows.inspection import Inspection
 from byre.windows.paths import SystemPaths
 from byre.windows.protection import Protection, read_protection
+from byre.windows.system_paths import system_paths
 
 BOOT_AREA = 8192
 """A boot sector with the loader code of NTFS behind it."""
@@ -50,7 +51,10 @@ MAX_PE = 64 << 20
 MAX_FILES = 20_000
 """A real system has a few hundred services; a made-up one could keep the audit busy for days."""
 MAX_HIVE_KEYS = 1_000_000
-LOADER_FILES = ("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini")
+LOADER_FILES = (
+    *("/NTLDR", "/NTDETECT.COM", "/boot.ini", "/ntbootdd.sys"),
+    *("/bootmgr", "/Boot/BCD", "/freeldr.sys", "/freeldr.ini"),
+)
 STAGES = ("container", "partitions", "file systems", "system", "libraries", "space", "programs")
 """What ``gather`` says it is at, in this order."""
 Progress = Callable[[str], None]
@@ -126,7 +130,7 @@ def gather_system(
         guest = replace(guest, boot_ini=_boot_ini(loader))
     hives = open_hives(files, root)
     system = read_system(hives, guest)
-    logon = read_logon(hives)
+    logon, software = read_logon(hives), hives.get("SOFTWARE")
     loaded = {path.lower(): read_file(loader, path, pe=False) for path in LOADER_FILES}
     kernel = read_file(files, f"{root}/system32/ntoskrnl.exe", pe=True)
     kind = guest_kind(guest, kernel, loaded)
@@ -156,9 +160,7 @@ def gather_system(
         protection=_protection(files, hives, root, system.value, logon.value),
         imports=imports,
         broken_programs=attempt(lambda: broken_programs(resolver, used, read)),
-        lost_classes=lost_classes(
-            hives.get("SOFTWARE"), SystemPaths(root, logon.value.drive if logon.value else "C"), survey.paths
-        )
+        lost_classes=lost_classes(software, _paths(root, hives, logon.value), survey.paths)
         if survey.complete
         else (),
         space=use_of_space(files, root) if counting else (),
@@ -198,6 +200,10 @@ def _media(files: FileSystem, root: str) -> tuple[SourceFile, ...]:
     return read_source_files(parse_inf(data))
 
 
+def _paths(root: str, hives: Hives, logon: LogonSettings | None) -> SystemPaths:
+    return system_paths(root, logon.drive if logon is not None else "C", hives.get("SOFTWARE"))
+
+
 def _protection(
     files: FileSystem, hives: Hives, root: str, system: SystemSettings | None, logon: LogonSettings | None
 ) -> Fact[Protection]:
@@ -207,7 +213,7 @@ def _protection(
     hive = hives.get("SYSTEM")
     return attempt(
         lambda: read_protection(
-            files, hives, hive.key(system.control_set) if hive else None, SystemPaths(root, logon.drive)
+            files, hives, hive.key(system.control_set) if hive else None, _paths(root, hives, logon)
         )
     )
 

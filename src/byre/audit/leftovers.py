@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from byre.audit.facts import Count
 from byre.errors import ByreError
@@ -74,21 +75,20 @@ class Survey:
 def survey_volume(files: FileSystem, root: str, *, counting: bool = True) -> Survey:
     """What the volume holds of each kind; a file may be personal and waste at once. Without ``counting`` only the
     paths are wanted."""
+    if not counting:
+        return _paths_alone(files)
     totals: dict[str, list[int]] = {}
     paths: list[str] = []
     find = _Finder(root)
     complete = True
     try:
-        walk: Iterable[Entry | Name] = files.walk() if counting else files.walk_names()
-        for number, entry in enumerate(walk):
+        for number, entry in enumerate(files.walk()):
             if number >= MAX_ENTRIES:
                 complete = False
                 break
             if entry.is_dir:
                 continue
             paths.append(entry.path.lower())
-            if isinstance(entry, Name):
-                continue
             for kind in find.kinds(entry):
                 row = totals.setdefault(kind, [0, 0])
                 row[0] += 1
@@ -98,6 +98,16 @@ def survey_volume(files: FileSystem, root: str, *, counting: bool = True) -> Sur
     order = (*PRIVATE, *LEAN)
     counts = {kind: Count(*totals[kind]) for kind in order if kind in totals}
     return Survey(counts, frozenset(paths), complete)
+
+
+def _paths_alone(files: FileSystem) -> Survey:
+    names: list[Name] = []
+    try:
+        names.extend(islice(files.walk_names(), MAX_ENTRIES + 1))
+    except ByreError:
+        return Survey(complete=False)
+    paths = frozenset(each.path.lower() for each in names[:MAX_ENTRIES] if not each.is_dir)
+    return Survey(paths=paths, complete=len(names) <= MAX_ENTRIES)
 
 
 class _Finder:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from byre.cli.machines import add_profile_options
 from byre.cli.options import add_image, open_options, seconds_argument
 from byre.cli.output import Output, Printer, printable
 from byre.errors import UsageError
@@ -33,14 +34,8 @@ VERDICTS = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_image(parser)
+    add_profile_options(parser, target="QEMU's nearest likeness of this target's controllers")
     group = parser.add_argument_group("the test")
-    group.add_argument(
-        "--for",
-        dest="target",
-        metavar="TARGET",
-        default="qemu",
-        help="with QEMU's nearest likeness of this target's controllers (default qemu)",
-    )
     group.add_argument("--expect", metavar="WHAT", help="desktop, logon, prompt, stop, stop:0x7b, text:TEXT, ...")
     group.add_argument(
         "--timeout",
@@ -50,14 +45,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="seconds until it is given up (default 300)",
     )
     group.add_argument("--accel", metavar="NAME", help="kvm, hvf, whpx or tcg (default: the best that works)")
-    group.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="another machine: see 'byre profile'; may be repeated",
-    )
     found = parser.add_argument_group("what is kept")
     found.add_argument("--screenshot", metavar="FILE.png", help="write the last picture of the screen")
     found.add_argument("--report", metavar="FILE.html", help="write a page with timeline and screenshot")

@@ -267,7 +267,7 @@ def _placed(applied: Applied, drive: str) -> Applied:
 
 
 def _said(change: Change, drive: str) -> str:
-    from byre.lite.changes import MakeFolder, Put, Remove
+    from byre.lite.changes import MakeFolder, Move, Put, Remove
 
     path = drive + change.path
     if isinstance(change, Remove):
@@ -276,4 +276,6 @@ def _said(change: Change, drive: str) -> str:
         return printable(f"make the folder {path}")
     if isinstance(change, Put):
         return printable(f"write {path}, {format_size(change.content.size)}")
+    if isinstance(change, Move):
+        return printable(f"move {path} to {drive}{change.target}")
     return printable(f"change {path} in place, {format_size(len(change.data))}")

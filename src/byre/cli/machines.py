@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from byre.machine.impossible import Impossible
 
 
-def add_profile_options(parser: argparse.ArgumentParser) -> None:
-    """--for and --set."""
+def add_profile_options(
+    parser: argparse.ArgumentParser, *, target: str = "the machine that this target would give it"
+) -> None:
+    """--for and --set; ``target`` is what the first means to the verb."""
     group = parser.add_argument_group("the machine")
     group.add_argument(
         "--for",
         dest="target",
         metavar="TARGET",
         default="qemu",
-        help="the machine that this target would give it: qemu (default), virtualbox, vmware, hyperv, kubevirt, ...",
+        help=f"{target}: qemu (default), virtualbox, vmware, hyperv, kubevirt, ...",
     )
     group.add_argument(
         "--set",
@@ -70,14 +72,3 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(value) or "nothing"
     return str(value)
-
-
-def seconds_argument(text: str) -> float:
-    """argparse type for a number of seconds, from 0 to a day."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value

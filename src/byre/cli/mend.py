@@ -242,7 +242,8 @@ def _show(
     for refusal in prepared.refusals:
         say(f"can't    {refusal.what}: {refusal.reason}; {refusal.remedy}")
     if obstacle is not None:
-        say(f"\nnot yet: {obstacle}")
+        console.print("")
+        say(f"not yet: {obstacle}")
     for line in _found(left or ()):
         say(f"still    {line}")
     if saved is not None:

@@ -123,12 +123,17 @@ def size_argument(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def seconds_argument(text: str) -> float:
-    """A time limit as a user types it."""
+def patience_argument(text: str) -> float:
+    """argparse type for how long is waited, 0 for not at all."""
+    return seconds_argument(text, least=0)
+
+
+def seconds_argument(text: str, *, least: int = 1) -> float:
+    """argparse type for a time limit, of ``least`` seconds to a day."""
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
-    if not 1 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("between 1 and 86400 seconds")
+    if not least <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"between {least} and 86400 seconds")
     return value

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from byre.cli.machines import add_profile_options, seconds_argument
-from byre.cli.options import add_image, open_image
+from byre.cli.machines import add_profile_options
+from byre.cli.options import add_image, open_image, patience_argument
 from byre.cli.output import Output, printable
 from byre.errors import MissingError, StorageError, UnsupportedError, UsageError
 
@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cold", action="store_true", help="from a snapshot: ignore the machine state in it")
     group.add_argument(
         "--patience",
-        type=seconds_argument,
+        type=patience_argument,
         default=60.0,
         metavar="SECONDS",
         help="how long a guest may take to shut down when asked to (default 60)",
@@ -87,6 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, out: Output) -> int:
     if sys.platform == "win32":
         raise UnsupportedError("machines are run on Linux and macOS only", hint="Export it: byre export.")
+    from byre.machine.qemu.process import AcceleratorError
     from byre.machine.running import prepare
     from byre.machine.source import kept, look
 
@@ -99,20 +100,41 @@ def run(args: argparse.Namespace, out: Output) -> int:
         options = _settle(machine, options, args, out)
         if args.dry_run:
             return _dry_run(machine, source, options, wishes, name or machine.name, out)
-        running = prepare(machine, options, wishes, name=name, say=out.notice)
-        restore = _terminal_state() if wishes.console else None
-        before = {number: signal.signal(number, lambda *_: running.interrupt()) for number in _signals()}
+
+        def attempt(options: Options, wishes: Wishes) -> tuple[Running, Ending]:
+            running = prepare(machine, options, wishes, name=name, say=out.notice)
+            return running, _to_its_end(running, source, disk, out)
+
+        may_give_up = args.accel is None and options.accelerator != "tcg"
+        tried = options.accelerator.upper()
         try:
-            running.begin(source, disk)
-            _introduce(running, source, out)
-            ending = running.watch()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            running.close()
-            if restore is not None:
-                restore()
+            running, ending = attempt(options, replace(wishes, may_give_up=may_give_up))
+            problem = f"{tried} can't go on with this guest, which has written nothing yet"
+        except AcceleratorError as error:
+            if not may_give_up:
+                raise
+            ending, problem = None, f"{tried} can't be used: {str(error.found).splitlines()[-1]}"
+        if ending is None or ending.how == "given-up":
+            out.notice(f"{problem}; it is started anew with TCG (software, slow)")
+            # The snapshot that --keep begins with is there already.
+            running, ending = attempt(replace(options, accelerator="tcg"), replace(wishes, snapshot_first=False))
     return _tell(running, ending, out)
+
+
+def _to_its_end(running: Running, source: Source, disk: Disk, out: Output) -> Ending:
+    """Start it and follow it; nothing of it remains."""
+    restore = _terminal_state() if running.wishes.console else None
+    before = {number: signal.signal(number, lambda *_: running.interrupt()) for number in _signals()}
+    try:
+        running.begin(source, disk)
+        _introduce(running, source, out)
+        return running.watch()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        running.close()
+        if restore is not None:
+            restore()
 
 
 def _terminal_state() -> Callable[[], None] | None:

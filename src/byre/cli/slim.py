@@ -151,6 +151,7 @@ class _Run:
         self.disk, self.work, self.inspection = disk, work, inspection
         self.seconds: dict[str, float] = {}
         self.start: StartProof | None = None
+        self.refusal: str | None = None
 
     def go(self) -> int:
         from byre.cli.slim_shown import show_list, show_result
@@ -174,6 +175,8 @@ class _Run:
             self.args.image, self.recipe.choice.profile, plan, parts, guest, dry_run=self.args.dry_run
         )
         payload["before"] = _taken(self.disk)
+        if self.refusal is not None:
+            payload["notes"].insert(0, self.refusal)
         if not plan.reasons and not self.args.dry_run:
             self._carry_out(facts, guest, plan, payload)
         payload["seconds"] = {name: round(taken, 3) for name, taken in self.seconds.items()}
@@ -208,7 +211,9 @@ class _Run:
         except ByreError as error:
             if not self.args.dry_run:
                 raise
-            self.out.notice(f"this would be refused now: {error.what}")
+            self.refusal = f"this would be refused now: {error.what}"
+            if self.args.list:
+                self.out.notice(self.refusal)
         files = self._volume(facts.guest.volume).filesystem
         assert files is not None
         drives, notes = drives_of(self.inspection.volumes, facts)

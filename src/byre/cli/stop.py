@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from byre.cli.machines import seconds_argument
+from byre.cli.options import patience_argument
 from byre.cli.output import Output
 from byre.errors import ByreError, StorageError
 
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--now", action="store_true", help="don't ask: end it")
     group.add_argument(
         "--patience",
-        type=seconds_argument,
+        type=patience_argument,
         default=60.0,
         metavar="SECONDS",
         help="how long it may take to shut down (default 60)",

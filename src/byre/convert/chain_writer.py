@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from byre.convert.delivery import refuse_failures, verify_file, worst_of
+from byre.convert.effort import Effort
 from byre.convert.manifest import FILE_NAME, Entry, Manifest
 from byre.convert.padding import fill_holes
 from byre.convert.pipeline import Copied, copy_disk
@@ -33,9 +34,7 @@ def write_chain(
     options: Mapping[str, object],
     *,
     for_target: DeliveryTarget | None = None,
-    threads: int | None = None,
-    advance: Callable[[int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    effort: Effort,
 ) -> tuple[Copied, int, TargetReport | None]:
     """Write the folder ``path``; returns what was copied, the bytes that all its files take, and the verdict of
     ``for_target`` on them.
@@ -50,7 +49,7 @@ def write_chain(
     with new_folder(path) as folder:
         chain = _Chain(folder, entry, options, for_target)
         for state in states:
-            chain.add(state, newest=state is states[-1], threads=threads, advance=advance, cancelled=cancelled)
+            chain.add(state, newest=state is states[-1], effort=effort)
         manifest = Manifest(entry.name, states[-1].disk.size, tuple(chain.entries))
         with Publication(folder / FILE_NAME) as target:
             target.storage.write(0, manifest.encode())
@@ -78,9 +77,7 @@ class _Chain:
         state: State,
         *,
         newest: bool,
-        threads: int | None,
-        advance: Callable[[int], None] | None,
-        cancelled: Callable[[], bool] | None,
+        effort: Effort,
     ) -> None:
         """Write one state over the one before, have it judged, and note it down."""
         stem = f"{len(self.entries) + 1:02d}-{'active' if newest else _plain(state.name)}"
@@ -90,9 +87,7 @@ class _Chain:
         chosen = {**self._options, **below, **_kind(self._entry, self._options, child=child)}
         with Publication(self._folder / file) as target:
             writer = self._entry.load().create(target, state.disk.size, chosen)
-            self.copied += copy_disk(
-                state.disk, writer, keep_backing=child, threads=threads, advance=advance, cancelled=cancelled
-            )
+            self.copied += copy_disk(state.disk, writer, keep_backing=child, effort=effort)
             if self._wanted is not None and not self._wanted.sparse:
                 for storage in writer.files:
                     fill_holes(storage)

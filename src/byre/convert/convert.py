@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from byre.convert.effort import Effort
 from byre.convert.padding import PaddedDisk
 from byre.convert.pipeline import Copied, copy_disk
 from byre.disks.disk import Disk
@@ -67,6 +68,7 @@ def convert_image(
     new image couldn't be opened. Raises any ByreError; the source is never written to.
     """
     entry = format_named(format) if isinstance(format, str) else format
+    effort = Effort(threads, advance, cancelled)
     if left_out and keep_backing:
         raise UsageError("an overlay can't leave out what lies below it", path=path)
     if keep_backing:
@@ -76,21 +78,11 @@ def convert_image(
         from byre.convert.states import states_of
 
         _refuse_with_chain(path, keep_backing=keep_backing, left_out=left_out)
-        return convert_states(
-            states_of(source),
-            path,
-            entry,
-            chosen,
-            force=force,
-            for_target=for_target,
-            threads=threads,
-            advance=advance,
-            cancelled=cancelled,
-        )
+        return _convert_states(states_of(source), path, entry, chosen, force, for_target, effort)
     _keep_sectors(source, entry, chosen)
     if for_target is not None:
         source = _padded(source, for_target, with_snapshots=with_snapshots)
-    how = _Copying(keep_backing, left_out, threads, advance, cancelled)
+    how = _Copying(keep_backing, left_out, effort)
     copy = _copy_snapshots if with_snapshots else _copy_one
     with Publication(path, force=force, keep_off=source.files) as target:
         copied, count, files = copy(source, target, entry, chosen, how)
@@ -109,9 +101,7 @@ class _Copying:
 
     keep_backing: bool
     left_out: Sequence[Int64Array]
-    threads: int | None
-    advance: Callable[[int], None] | None
-    cancelled: Callable[[], bool] | None
+    effort: Effort
 
 
 def _copy_one(
@@ -120,14 +110,7 @@ def _copy_one(
     """One state of the disk: what was copied, no snapshots, the files of the new image."""
     disk = LeftOutDisk(source, how.left_out[0]) if how.left_out else source
     writer = entry.load().create(target, source.size, options)
-    copied = copy_disk(
-        disk,
-        writer,
-        keep_backing=how.keep_backing,
-        threads=how.threads,
-        advance=how.advance,
-        cancelled=how.cancelled,
-    )
+    copied = copy_disk(disk, writer, keep_backing=how.keep_backing, effort=how.effort)
     return copied, 0, writer.files
 
 
@@ -143,9 +126,7 @@ def _copy_snapshots(
         options,
         keep_backing=how.keep_backing,
         left_out=how.left_out,
-        threads=how.threads,
-        advance=how.advance,
-        cancelled=how.cancelled,
+        effort=how.effort,
     )
     return copied, count, (target.storage,)
 
@@ -237,7 +218,19 @@ def convert_states(
     format, as a folder with a chain of differencing images and a manifest. ``for_target`` as in ``convert_image``,
     for every file of the chain. Raises any ByreError."""
     entry = format_named(format) if isinstance(format, str) else format
-    chosen = dict(options or {})
+    return _convert_states(states, path, entry, options or {}, force, for_target, Effort(threads, advance, cancelled))
+
+
+def _convert_states(
+    states: Sequence[State],
+    path: str | os.PathLike[str],
+    entry: Format,
+    options: Mapping[str, object],
+    force: bool,
+    for_target: DeliveryTarget | None,
+    effort: Effort,
+) -> Converted:
+    chosen = dict(options)
     _keep_sectors(states[-1].disk, entry, chosen)
     if for_target is not None:
         states = [replace(state, disk=_padded(state.disk, for_target, with_snapshots=False)) for state in states]
@@ -247,7 +240,7 @@ def convert_states(
         from byre.convert.state_writer import write_states
 
         with Publication(path, force=force, keep_off=newest.files) as target:
-            copied = write_states(states, target, chosen, threads=threads, advance=advance, cancelled=cancelled)
+            copied = write_states(states, target, chosen, effort=effort)
             if for_target is not None:
                 from byre.convert.delivery import made_for
 
@@ -256,16 +249,7 @@ def convert_states(
     else:
         from byre.convert.chain_writer import write_chain
 
-        copied, actual, report = write_chain(
-            states,
-            path,
-            entry,
-            chosen,
-            for_target=for_target,
-            threads=threads,
-            advance=advance,
-            cancelled=cancelled,
-        )
+        copied, actual, report = write_chain(states, path, entry, chosen, for_target=for_target, effort=effort)
     return Converted(os.fspath(path), entry.name, newest.size, actual, copied, len(states) - 1, report)
 
 

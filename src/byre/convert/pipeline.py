@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
 
+from byre.convert.effort import Effort
 from byre.convert.plan import Batch, buffer_positions, live_bytes, plan_batches
 from byre.convert.reading import fill
 from byre.disks.disk import Disk
 from byre.disks.writer import BoolArray, Encoder, ImageWriter, Int64Array, Placement
-from byre.errors import InterruptedByUserError
 from byre.storage.base import Buffer, Storage
 
 PLAIN_BATCH = 2 << 20
@@ -82,16 +81,14 @@ def copy_disk(
     writer: ImageWriter,
     *,
     keep_backing: bool = False,
-    threads: int | None = None,
-    advance: Callable[[int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    effort: Effort | None = None,
 ) -> Copied:
     """Copy everything that the source holds into the writer and let it finish.
 
-    ``advance`` is told the bytes of the source's data as they are done (on the calling thread); ``cancelled``
-    is asked between batches and ends the copy with InterruptedByUserError.
+    ``effort.cancelled`` is asked between batches and ends the copy with InterruptedByUserError.
     """
-    count = threads or default_threads()
+    effort = effort or Effort()
+    count = effort.threads or default_threads()
     batch_bytes = max(ENCODED_BATCH if writer.encode else PLAIN_BATCH, writer.block_size)
     most = min(2 * count, IN_FLIGHT // batch_bytes)
     batches = plan_batches(
@@ -103,13 +100,10 @@ def copy_disk(
     )
     pool = ThreadPoolExecutor(count, thread_name_prefix="byre")
     writing = ThreadPoolExecutor(1, thread_name_prefix="byre-write")
-    run = _Run(source, writer, pool, writing, keep_backing=keep_backing, advance=advance)
+    run = _Run(source, writer, pool, writing, keep_backing=keep_backing, effort=effort)
     try:
         for batch in batches:
-            if cancelled is not None and cancelled():
-                raise InterruptedByUserError(
-                    "cancelled; nothing half-made was left behind", path=source.files[0].name
-                )
+            effort.check(source.files[0].name)
             if len(batch.zeros):
                 writer.place_zero(batch.zeros)
                 continue
@@ -135,14 +129,14 @@ class _Run:
         write_pool: ThreadPoolExecutor,
         *,
         keep_backing: bool,
-        advance: Callable[[int], None] | None,
+        effort: Effort,
     ) -> None:
         self._source = source
         self._writer = writer
         self._pool = pool
         self._write_pool = write_pool
         self._keep_backing = keep_backing
-        self._advance = advance
+        self._effort = effort
         self._reading: deque[Future[_Ready]] = deque()
         self._writing: deque[tuple[Future[None], _Ready]] = deque()
         self._spare: SimpleQueue[bytearray] = SimpleQueue()
@@ -198,8 +192,7 @@ class _Run:
     def _finished(self, ready: _Ready) -> None:
         self._spare.put(ready.buffer)
         self._read += ready.read
-        if self._advance is not None:
-            self._advance(ready.read)
+        self._effort.done(ready.read)
 
 
 def _prepare(

@@ -7,12 +7,13 @@ is the number of ways from any L1 entry to it, so an L2 table that several L1 ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from byre.convert.bitmaps import copy_bitmaps
+from byre.convert.effort import Effort
 from byre.convert.hostdisk import ClusterWriter, HostDisk
 from byre.convert.pipeline import Copied, copy_disk
 from byre.disks.disk import Disk
@@ -47,7 +48,7 @@ from byre.disks.qcow2.refcounts import max_refcount
 from byre.disks.qcow2.snapshot_table import pack_snapshot_table
 from byre.disks.qcow2.tables import read_l1
 from byre.disks.writer import Target
-from byre.errors import CorruptImageError, InterruptedByUserError, UnsupportedError, UsageError
+from byre.errors import CorruptImageError, UnsupportedError, UsageError
 from byre.storage.base import Storage
 from byre.units import ceil_div
 
@@ -64,9 +65,7 @@ def copy_with_snapshots(
     *,
     keep_backing: bool = False,
     left_out: Sequence[I64Array] = (),
-    threads: int | None = None,
-    advance: Callable[[int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    effort: Effort,
 ) -> tuple[Copied, int]:
     """Copy the image with all its snapshots into ``target``; returns what was copied and the snapshots kept.
 
@@ -80,7 +79,7 @@ def copy_with_snapshots(
     chosen = _options(disk, options)
     tree = _Tree(disk, left_out)
     layout = _Layout(tree, target.storage, chosen)
-    copied = layout.copy_clusters(threads, advance, cancelled)
+    copied = layout.copy_clusters(effort)
     layout.write_metadata()
     return copied, len(disk.snapshot_table)
 
@@ -267,12 +266,7 @@ class _Layout:
         self._stream_lengths = np.zeros(len(tree.streams), dtype=np.int64)
         self._cluster_lengths = np.zeros(len(tree.clusters), dtype=np.int64)
 
-    def copy_clusters(
-        self,
-        threads: int | None,
-        advance: Callable[[int], None] | None,
-        cancelled: Callable[[], bool] | None,
-    ) -> Copied:
+    def copy_clusters(self, effort: Effort) -> Copied:
         """Copy the plain clusters, then the compressed streams, each once."""
         tree, options = self._tree, self._options
         geometry = replace(tree.geometry, zero_flag=options.version >= 3)
@@ -281,23 +275,21 @@ class _Layout:
         writer = ClusterWriter(
             self._storage, self._allocator, geometry, encode, self._new_clusters, self._cluster_lengths
         )
-        total = copy_disk(plain, writer, keep_backing=True, threads=threads, advance=advance, cancelled=cancelled)
+        total = copy_disk(plain, writer, keep_backing=True, effort=effort)
         if not len(tree.streams):
             return total
         if options.compression == ("zstd" if tree.disk.header.compression_type else "zlib"):
-            done = self._copy_streams(advance, cancelled)
+            done = self._copy_streams(effort)
         else:
             again = make_encoder(options.compression, options.level)
             streams = HostDisk.of_streams(tree.disk, tree.streams)
             writer = ClusterWriter(
                 self._storage, self._allocator, geometry, again, self._new_streams, self._stream_lengths
             )
-            done = copy_disk(
-                streams, writer, keep_backing=True, threads=threads, advance=advance, cancelled=cancelled
-            )
-        return Copied(total.read + done.read, total.written + done.written, total.zeros + done.zeros)
+            done = copy_disk(streams, writer, keep_backing=True, effort=effort)
+        return total + done
 
-    def _copy_streams(self, advance: Callable[[int], None] | None, cancelled: Callable[[], bool] | None) -> Copied:
+    def _copy_streams(self, effort: Effort) -> Copied:
         """Streams of the right kind are copied as they stand, to the end of their last sector."""
         from byre.disks.qcow2.entries import make_compressed
 
@@ -312,16 +304,14 @@ class _Layout:
         order = np.argsort(offsets, kind="stable")
         written = 0
         for at in range(0, len(order), 256):
-            if cancelled is not None and cancelled():
-                raise InterruptedByUserError("cancelled; nothing half-made was left behind")
+            effort.check(tree.storage.name)
             some = order[at : at + 256]
             host = self._allocator.pack(lengths[some])
             for old, new, length in zip(offsets[some].tolist(), host.tolist(), lengths[some].tolist(), strict=True):
                 self._storage.write(new, tree.storage.read(old, length))
             self._new_streams[some] = make_compressed(host, lengths[some], tree.geometry)
             written += int(lengths[some].sum())
-            if advance is not None:
-                advance(len(some) << self._bits)
+            effort.done(len(some) << self._bits)
         self._stream_lengths[:] = lengths
         return Copied(len(order) << self._bits, written, 0)
 

@@ -6,13 +6,14 @@ L2 tables in which nothing changed are shared, as QEMU shares them, and so is ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from byre.convert.effort import Effort
 from byre.convert.hostdisk import ClusterWriter
 from byre.convert.pipeline import Copied, copy_disk
 from byre.convert.states import State
@@ -52,9 +53,7 @@ def write_states(
     target: Target,
     options: Mapping[str, object],
     *,
-    threads: int | None = None,
-    advance: Callable[[int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    effort: Effort,
 ) -> Copied:
     """Write all states into ``target`` as a qcow2 image: the last is the disk, the others its snapshots.
 
@@ -77,9 +76,7 @@ def write_states(
     image = _Image(target.storage, chosen, len(states))
     total = Copied(0, 0, 0)
     for number, state in enumerate(states):
-        total += image.add(
-            state, newest=number == len(states) - 1, threads=threads, advance=advance, cancelled=cancelled
-        )
+        total += image.add(state, newest=number == len(states) - 1, effort=effort)
     image.finish(last.size)
     return total
 
@@ -120,9 +117,7 @@ class _Image:
         state: State,
         *,
         newest: bool,
-        threads: int | None,
-        advance: Callable[[int], None] | None,
-        cancelled: Callable[[], bool] | None,
+        effort: Effort,
     ) -> Copied:
         """Copy what this state holds itself and write its tables."""
         geometry = self._geometry
@@ -135,11 +130,10 @@ class _Image:
             state.disk,
             self._writer(flat),
             keep_backing=bool(self._snapshots),
-            threads=threads,
-            advance=advance,
-            cancelled=cancelled,
+            effort=effort,
         )
-        machine = self._machine_state(state, threads, cancelled)
+        # A machine state isn't among the bytes that are told.
+        machine = self._machine_state(state, replace(effort, advance=None))
         self._count(entries)
         self._count(machine)
         l1 = np.concatenate((self._tables(entries, newest=newest), self._tables(machine, newest=newest, fresh=True)))
@@ -182,14 +176,14 @@ class _Image:
         lengths = np.zeros(len(entries), dtype=np.int64)
         return _StateClusters(self._storage, self._allocator, self._geometry, self._encode, entries, lengths)
 
-    def _machine_state(self, state: State, threads: int | None, cancelled: Callable[[], bool] | None) -> U64Array:
+    def _machine_state(self, state: State, effort: Effort) -> U64Array:
         """The tables for the machine state, which lies behind the disk in the snapshot's L1 table."""
         geometry = self._geometry
         rows = geometry.l1_entries_for(state.vm_state_size)
         entries = np.zeros((rows, geometry.l2_entries), dtype=np.uint64)
         if state.vm_state_size:
             part = entries.reshape(-1)[: ceil_div(state.vm_state_size, geometry.cluster_size)]
-            copy_disk(_MachineState(state), self._writer(part), threads=threads, cancelled=cancelled)
+            copy_disk(_MachineState(state), self._writer(part), effort=effort)
         return entries
 
     def _tables(self, entries: U64Array, *, newest: bool, fresh: bool = False) -> U64Array:

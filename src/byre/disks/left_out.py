@@ -8,7 +8,7 @@ import numpy as np
 
 from byre.disks.disk import Description, Disk, DiskDefaults
 from byre.disks.writer import Int64Array
-from byre.extents import ExtentTable, Kind, merge
+from byre.extents import ExtentTable, Kind, cut, merge
 from byre.storage.base import Storage
 
 
@@ -43,15 +43,9 @@ class LeftOutDisk(DiskDefaults):
         if low >= high:
             return table
         edges = np.concatenate((self._starts[low:high], self._stops[low:high]))
-        cuts = np.union1d(table["start"], edges[(edges > first) & (edges < end)])
-        rows: ExtentTable = table[np.searchsorted(table["start"], cuts, side="right") - 1].copy()
-        plain = rows["kind"] == Kind.DATA
-        rows["host"][plain] += (cuts - rows["start"])[plain]
-        rows["start"] = cuts
-        rows["length"] = np.diff(np.concatenate((cuts, [end])))
-        rows["stored"][plain] = rows["length"][plain]
-        at = np.searchsorted(self._starts, cuts, side="right") - 1
-        out = (at >= 0) & (cuts < self._stops[np.maximum(at, 0)]) & (rows["kind"] != Kind.UNALLOCATED)
+        rows = cut(table, edges)
+        at = np.searchsorted(self._starts, rows["start"], side="right") - 1
+        out = (at >= 0) & (rows["start"] < self._stops[np.maximum(at, 0)]) & (rows["kind"] != Kind.UNALLOCATED)
         rows["kind"][out] = Kind.ZERO
         rows["host"][out] = -1
         rows["stored"][out] = 0

@@ -12,7 +12,8 @@ import numpy as np
 from byre.disks.disk import Description, Disk, DiskDefaults
 from byre.disks.writer import BoolArray
 from byre.errors import StorageError, UsageError
-from byre.extents import ExtentTable, Kind, merge
+from byre.extents import ExtentTable, Kind, cut, merge
+from byre.ranges import touched
 from byre.storage.base import Buffer, Storage
 from byre.storage.local import LocalFile
 from byre.units import SECTOR
@@ -109,30 +110,28 @@ class ScratchDisk(DiskDefaults):
         first, end = int(table["start"][0]), int(table["start"][-1] + table["length"][-1])
         runs = [
             (max(low, first), min(high, end))
-            for index in range(first // _CHUNK, -(-end // _CHUNK))
-            if index in self._changed
+            for index in self._between(first, end)
             for low, high in self._runs(index)
             if low < end and high > first
         ]
         if not runs:
             return table
         pairs = np.array(runs, dtype=np.int64)
-        edges = pairs.ravel()
-        cuts = np.union1d(table["start"], edges[edges < end])
-        rows: ExtentTable = table[np.searchsorted(table["start"], cuts, side="right") - 1].copy()
-        plain = rows["kind"] == Kind.DATA
-        rows["host"][plain] += (cuts - rows["start"])[plain]
-        rows["start"] = cuts
-        rows["length"] = np.diff(np.concatenate((cuts, [end])))
-        rows["stored"][plain] = rows["length"][plain]
-        at = np.searchsorted(pairs[:, 0], cuts, side="right") - 1
-        ours = (at >= 0) & (cuts < pairs[np.maximum(at, 0), 1])
+        rows = cut(table, pairs.ravel())
+        ours = touched(pairs, rows["start"], rows["start"] + 1)
         rows["kind"][ours] = Kind.DATA
         rows["host"][ours] = rows["start"][ours]
         rows["stored"][ours] = rows["length"][ours]
         rows["file"][ours] = len(self.base.files)
         rows["depth"][ours] = 0
         return merge(rows)
+
+    def _between(self, start: int, stop: int) -> list[int]:
+        """The changed chunks of a range, ascending. A disk may have a million times more that aren't."""
+        low, high = start // _CHUNK, -(-stop // _CHUNK)
+        if high - low <= len(self._changed):
+            return [index for index in range(low, high) if index in self._changed]
+        return sorted(index for index in self._changed if low <= index < high)
 
     def _runs(self, index: int) -> Iterator[tuple[int, int]]:
         """What of one chunk was written, as guest bytes."""

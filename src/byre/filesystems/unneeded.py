@@ -17,6 +17,7 @@ from byre.errors import ByreError, MissingError, UnsupportedError
 from byre.extents import Kind
 from byre.filesystems.base import Entry, FileSystem, VolumeFacts
 from byre.filesystems.opening import OpenVolume, open_volumes, read_partitions
+from byre.ranges import joined
 from byre.volumes.partition import whole
 from byre.volumes.types import PIECES
 
@@ -73,7 +74,7 @@ def find_unneeded(disk: Disk, *, what: str = "", checked_later: bool = False) ->
         raise UnsupportedError(
             f"{what}has no file system whose free space Byre can tell", path=name, expected="NTFS, FAT or exFAT"
         )
-    return Unneeded(_sorted(pieces), free, emptied, tuple(files))
+    return Unneeded(joined(pieces), free, emptied, tuple(files))
 
 
 def _refuse_piece(volume: OpenVolume, name: str, what: str) -> None:
@@ -139,17 +140,6 @@ def _contents(files: FileSystem, path: str) -> Int64Array:
     if len(plain) != len(rows[rows["kind"] != Kind.ZERO]) or (plain["disk"] % 512).any():
         return none  # compressed, or inside its MFT record
     return np.stack((plain["disk"], plain["disk"] + plain["stored"]), axis=1)
-
-
-def _sorted(pieces: list[Int64Array]) -> Int64Array:
-    rows = np.concatenate(pieces) if pieces else np.zeros((0, 2), dtype=np.int64)
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    if not len(rows):
-        return rows
-    reach = np.maximum.accumulate(rows[:, 1])
-    heads = np.flatnonzero(np.concatenate(([True], rows[1:, 0] > reach[:-1])))
-    tails = np.concatenate((heads[1:] - 1, [len(rows) - 1]))
-    return np.stack((rows[heads, 0], reach[tails]), axis=1)
 
 
 def hash_files(disk: Disk, leave_out: tuple[tuple[int, str], ...] = ()) -> dict[FileId, str]:

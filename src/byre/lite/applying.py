@@ -13,14 +13,10 @@ from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_writer, ntfs_writer
+from byre.lite.advance import Advance, quiet
 from byre.lite.changes import Applied, Change, Overwrite
 from byre.lite.guards import from_inside
-from byre.lite.ntfs_writer import Advance
 from byre.volumes.types import PIECES
-
-
-def _quiet(amount: int) -> None:
-    return None
 
 
 def changeable(volume: OpenVolume) -> bool:
@@ -86,7 +82,7 @@ def refuse_sleeping(volumes: Iterable[OpenVolume]) -> None:
 
 
 def apply_changes(
-    work: ScratchDisk, volume: OpenVolume, changes: Sequence[Change], *, advance: Advance = _quiet
+    work: ScratchDisk, volume: OpenVolume, changes: Sequence[Change], *, advance: Advance = quiet
 ) -> Applied:
     """Make the changes on the scratch disk. ``volume`` was opened on it, or on what lies under it, and is stale
     afterwards. On any error the scratch disk is to be thrown away.

@@ -45,6 +45,15 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A file gets another name, and maybe another folder: it is the same one still, with its content, permissions,
+    times and streams. The folder of ``target`` must be there, or be made by an earlier change."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overwrite:
     """A file's bytes are replaced in place by as many others: how a registry hive is edited. Its size, clusters and
     times stay."""
@@ -53,7 +62,7 @@ class Overwrite:
     data: bytes
 
 
-Change: TypeAlias = Remove | MakeFolder | Put | Overwrite
+Change: TypeAlias = Remove | MakeFolder | Put | Move | Overwrite
 
 
 @dataclass(frozen=True, slots=True)

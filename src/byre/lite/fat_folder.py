@@ -18,6 +18,8 @@ _DELETED = 0xE5
 _SHORT = re.compile(r"[A-Z0-9!#$%&'()\-@^_`{}~]{1,8}(?:\.[A-Z0-9!#$%&'()\-@^_`{}~]{1,3})?")
 _SHORT_LETTER = re.compile(r"[^A-Z0-9!#$%&'()\-@^_`{}~]")
 MAX_NAME = 255
+_UNUSED = bytes(byte in (0, _DELETED) for byte in range(256))
+"""For ``translate``: 1 for the first byte of an entry that is free."""
 
 
 @dataclass(slots=True)
@@ -31,6 +33,11 @@ class Folder:
     fixed: bool
     changed: set[int] = field(default_factory=set)
     """Offsets of the 32-byte entries that are new."""
+    _names: set[str] | None = None
+    """Every long and short name in capitals. Made when it is first asked for, since many names may be added."""
+    _shorts: set[bytes] | None = None
+    _numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The last ``~1`` of a stem and an extension."""
 
     def position(self, place: int) -> int:
         """The offset in ``data`` of what lies at ``place`` in the volume."""
@@ -48,6 +55,7 @@ class Folder:
 
     def erase(self, offset: int) -> None:
         """Mark the short entry at ``offset`` and the long-name entries in front of it as deleted."""
+        self._names = self._shorts = None
         sum_ = checksum(self.entry(offset)[:11])
         self.data[offset] = _DELETED
         self.changed.add(offset)
@@ -64,12 +72,8 @@ class Folder:
 
     def free_slots(self, count: int) -> int | None:
         """The offset of ``count`` unused entries in a row; None where the folder has to grow."""
-        run = 0
-        for offset in range(0, len(self.data), ENTRY):
-            run = run + 1 if self.data[offset] in (0, _DELETED) else 0
-            if run == count:
-                return offset - (count - 1) * ENTRY
-        return None
+        found = bytes(self.data[::ENTRY]).translate(_UNUSED).find(b"\1" * count)
+        return found * ENTRY if found >= 0 else None
 
     def grow(self, places: list[int], cluster_size: int) -> None:
         """Add zeroed clusters that lie at these offsets in the volume."""
@@ -80,20 +84,32 @@ class Folder:
             self.changed.update(range(len(self.data), len(self.data) + cluster_size, ENTRY))
             self.data += bytes(cluster_size)
 
-    def add(self, name: str, offset: int, *, cluster: int, size: int, folder: bool) -> None:
-        """Write the entries of a new name at ``offset``, where ``slots_needed`` of them are free."""
+    def add(
+        self, name: str, offset: int, *, cluster: int, size: int, folder: bool, like: bytes | None = None
+    ) -> None:
+        """Write the entries of a new name at ``offset``, where ``slots_needed`` of them are free. ``like``: an entry
+        that says all but the name."""
         short = self.short_name(name)
         long = _long_entries(name, short) if needs_long_name(name) else []
         after = offset + (len(long) + 1) * ENTRY
         ended = any(self.data[at] == 0 for at in range(offset, after, ENTRY))
-        for place, raw in enumerate([*long, _short_entry(short, cluster, size, folder)]):
+        last = _short_entry(short, cluster, size, folder)
+        if like is not None:
+            last = short + like[11:12] + b"\0" + like[13:]  # the byte between tells the short name's case
+        for place, raw in enumerate([*long, last]):
             self.put(offset + place * ENTRY, raw)
         if ended and after < len(self.data) and self.data[after] != 0:
             self.put(after, bytes(ENTRY))  # what lay behind the end was never an entry
+        if self._names is not None:
+            self._names |= {capitals(name), capitals(_unpacked(short))}
+        if self._shorts is not None:
+            self._shorts.add(short)
 
     def short_name(self, name: str) -> bytes:
         """The 11 bytes of a name's short form, unlike every other one of the folder."""
-        taken = {bytes(self.data[at : at + 11]) for at in range(0, len(self.data), ENTRY)}
+        if self._shorts is None:
+            self._shorts = {bytes(self.data[at : at + 11]) for at in range(0, len(self.data), ENTRY)}
+        taken = self._shorts
         plain = name.upper()
         if _SHORT.fullmatch(plain):
             packed = _packed(plain)
@@ -104,17 +120,19 @@ class Folder:
             stem, extension = extension, ""
         stem = _SHORT_LETTER.sub("_", stem.replace(" ", "").replace(".", "")) or "_"
         extension = _SHORT_LETTER.sub("_", extension.replace(" ", ""))[:3]
-        for number in range(1, 1_000_000):
+        for number in range(self._numbers.get((stem, extension), 0) + 1, 1_000_000):
             tail = f"~{number}"
             packed = _packed(f"{stem[: 8 - len(tail)]}{tail}" + (f".{extension}" if extension else ""))
             if packed not in taken:
+                self._numbers[stem, extension] = number
                 return packed
         raise UsageError("the folder has no short name left", found=repr(name))
 
     def has(self, name: str, *, wide: bool, codepage: str) -> bool:
-        parsed = parse_directory(bytes(self.data), wide=wide, codepage=codepage)
-        wanted = capitals(name)
-        return any(wanted in (capitals(entry.name), capitals(entry.short_name)) for entry in parsed.entries)
+        if self._names is None:
+            entries = parse_directory(bytes(self.data), wide=wide, codepage=codepage).entries
+            self._names = {capitals(each) for entry in entries for each in (entry.name, entry.short_name)}
+        return capitals(name) in self._names
 
 
 def needs_long_name(name: str) -> bool:
@@ -144,6 +162,11 @@ def dots(own: int, above: int) -> bytes:
 def _packed(short: str) -> bytes:
     stem, _, extension = short.partition(".")
     return stem.encode("ascii").ljust(8) + extension.encode("ascii").ljust(3)
+
+
+def _unpacked(short: bytes) -> str:
+    stem, extension = short[:8].decode("ascii").rstrip(), short[8:].decode("ascii").rstrip()
+    return f"{stem}.{extension}" if extension else stem
 
 
 def _long_entries(name: str, short: bytes) -> list[bytes]:

@@ -7,7 +7,7 @@ the writes doesn't matter.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -18,15 +18,17 @@ from byre.errors import UnsupportedError, UsageError
 from byre.filesystems.base import Entry
 from byre.filesystems.fat.filesystem import ROOT_ID, FatFileSystem
 from byre.filesystems.fat.table import END, FREE
-from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.advance import Advance, quiet
+from byre.lite.changes import Applied, Change, Content, MakeFolder, Move, Put, Remove
 from byre.lite.fat_folder import Folder, dots, slots_needed, with_content
 from byre.lite.guards import from_inside
-from byre.lite.planned_names import Made, PlannedNames, Where, new_name, where
+from byre.lite.planned_names import Made, PlannedNames, Where, movable, new_name, where
 from byre.units import ceil_div
 
 PIECE = 1 << 20
 MAX_FILE = (1 << 32) - 1
-Advance = Callable[[int], None]
+NEAR = 1 << 16
+"""Clusters behind the last one given that are looked at before all others: a table may have 268 million."""
 
 
 def refuse_unsafe(files: FatFileSystem) -> None:
@@ -42,9 +44,7 @@ def refuse_unsafe(files: FatFileSystem) -> None:
         )
 
 
-def apply(
-    work: ScratchDisk, files: FatFileSystem, changes: Iterable[Change], *, advance: Advance = lambda amount: None
-) -> Applied:
+def apply(work: ScratchDisk, files: FatFileSystem, changes: Iterable[Change], *, advance: Advance = quiet) -> Applied:
     """Make the changes. Raises MissingError for what isn't there, UsageError for what can't be, UnsupportedError
     where the volume is full; the scratch disk is then to be thrown away."""
     writer = _Writer(work, files)
@@ -77,7 +77,7 @@ class _Writer:
 
     # Changes
 
-    def make(self, changes: Iterable[Change], advance: Advance = lambda amount: None) -> None:
+    def make(self, changes: Iterable[Change], advance: Advance = quiet) -> None:
         for change in changes:
             if isinstance(change, Remove):
                 self.remove(change.path)
@@ -85,6 +85,8 @@ class _Writer:
                 self.make_folder(change.path)
             elif isinstance(change, Put):
                 self.put(change.path, change.content)
+            elif isinstance(change, Move):
+                self.move(change)
             advance(1)
 
     def remove(self, path: str) -> None:
@@ -155,7 +157,24 @@ class _Writer:
             self.names.make(path, place, is_dir=False, operation=0)
         self.written.append(there.path if there is not None else path)
 
-    def _add_name(self, above: Folder, name: str, *, cluster: int, size: int, folder: bool) -> None:
+    def move(self, change: Move) -> None:
+        """The entry with all that it says, under another name: its clusters stay."""
+        entry = movable(self.names, change, self.files.volume.name)
+        name = new_name(change.target, self.files.volume.name)
+        place = self.names.folder(change.target)
+        old = self._folder(self.files.lookup(_above(entry)))
+        offset = old.position(entry.id)
+        raw = old.entry(offset)
+        self._add_name(self._folder(place), name, cluster=0, size=0, folder=False, like=raw)
+        old.erase(offset)
+        self.names.remove(entry)
+        self.names.make(change.target, place, is_dir=False, operation=0)
+        self.removed.append(entry.path)
+        self.written.append(change.target)
+
+    def _add_name(
+        self, above: Folder, name: str, *, cluster: int, size: int, folder: bool, like: bytes | None = None
+    ) -> None:
         if above.has(name, wide=self.boot.kind == "fat32", codepage=self.files.codepage):
             raise UsageError("that name is there already", path=self.files.volume.name, found=repr(name))
         needed = slots_needed(name)
@@ -168,7 +187,7 @@ class _Writer:
             self.next[last] = int(more[0])
             above.grow([self._place(int(more[0]))], self.boot.cluster_size)
             offset = above.free_slots(needed)
-        above.add(name, offset, cluster=cluster, size=size, folder=folder)
+        above.add(name, offset, cluster=cluster, size=size, folder=folder, like=like)
 
     # The table
 
@@ -192,7 +211,8 @@ class _Writer:
         """``count`` free clusters, chained; one run where there is one from the last on."""
         if not count:
             return np.zeros(0, dtype=np.int64)
-        free = np.flatnonzero(self.next[2:] == FREE) + 2
+        near = np.flatnonzero(self.next[self._hint : self._hint + max(NEAR, 2 * count)] == FREE) + self._hint
+        free = near if len(near) >= count else np.flatnonzero(self.next[2:] == FREE) + 2
         if len(free) < count:
             raise UnsupportedError(
                 "the guest's volume has no room for it",

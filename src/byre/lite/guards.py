@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
+from itertools import chain
 
 from byre.errors import ByreError, MissingError, UnsupportedError
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.paths import split_path
-from byre.lite.changes import Change, Content, MakeFolder, Overwrite, Put, Remove
+from byre.lite.changes import Change, Content, MakeFolder, Move, Overwrite, Put, Remove
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, SetValue
 from byre.windows.hives import MAX_HIVE_FILE, list_folder, read_hive
 from byre.windows.registry import Hive, open_hive
@@ -70,11 +71,10 @@ deleted, and set to nothing."""
 
 def refuse_files(changes: Iterable[Change], files: FileSystem, *, image: str) -> None:
     """UnsupportedError where a change would touch a file that guards a logon or a licence. Nothing is changed."""
-    for change in changes:
-        if isinstance(change, MakeFolder):
-            continue
+    linked: dict[int, list[str]] = {}
+    for change in chain.from_iterable(_parts(each) for each in changes):
         path, entry = _real(files, change.path)
-        for name in _touched(change, path, entry, files):
+        for name in _touched(change, path, entry, files, linked):
             lower = name.lower()
             if _NEVER.fullmatch(lower):
                 raise _refusal("what guards a logon or a licence", image, name)
@@ -83,6 +83,13 @@ def refuse_files(changes: Iterable[Change], files: FileSystem, *, image: str) ->
             match = _HIVES.fullmatch(lower)
             if match is not None:
                 _refuse_hive(change, name, match[2].upper(), files, image)
+
+
+def _parts(change: Change) -> tuple[Change, ...]:
+    """What a change does to names: a move is one that goes, and one that is put."""
+    if isinstance(change, Move):
+        return Remove(change.path), Put(change.target, Content.of(b""))
+    return () if isinstance(change, MakeFolder) else (change,)
 
 
 def refuse_links(files: FileSystem, path: str, root: str, *, image: str) -> None:
@@ -109,8 +116,11 @@ def _real(files: FileSystem, path: str) -> tuple[str, Entry | None]:
     return "/" + "/".join(names), None
 
 
-def _touched(change: Change, path: str, entry: Entry | None, files: FileSystem) -> Iterable[str]:
-    """Every name that a change is about: those below a folder, and the other names of a file that is written."""
+def _touched(
+    change: Change, path: str, entry: Entry | None, files: FileSystem, linked: dict[int, list[str]]
+) -> Iterable[str]:
+    """Every name that a change is about: those below a folder, and the other names of a file that is written.
+    ``linked``: the names of all files that have several, by their ids; filled here, once for all changes."""
     yield path
     if entry is None:
         return
@@ -119,9 +129,11 @@ def _touched(change: Change, path: str, entry: Entry | None, files: FileSystem) 
             for below in files.walk(entry):
                 yield below.path
     elif entry.links > 1:
-        for other in files.walk("/"):
-            if other.id == entry.id:
-                yield other.path
+        if not linked:
+            for other in files.walk("/"):
+                if other.links > 1:
+                    linked.setdefault(other.id, []).append(other.path)
+        yield from linked.get(entry.id, ())
 
 
 def _protected_ids(files: FileSystem, root: str, names: tuple[str, ...]) -> set[int]:

@@ -289,6 +289,7 @@ def load() -> ctypes.CDLL:
         "ntfs_inode_close": (ctypes.c_int, pointer),
         "ntfs_inode_update_times": (None, pointer, ctypes.c_int),
         "ntfs_delete": (ctypes.c_int, pointer, text, pointer, pointer, text, ctypes.c_uint8),
+        "ntfs_link": (ctypes.c_int, pointer, pointer, text, ctypes.c_uint8),
         "ntfs_create": (pointer, pointer, ctypes.c_uint32, text, ctypes.c_uint8, ctypes.c_uint32),
         "ntfs_attr_open": (pointer, pointer, ctypes.c_uint32, pointer, ctypes.c_uint32),
         "ntfs_attr_close": (None, pointer),
@@ -347,6 +348,19 @@ class Session:
         name, length = utf16(str(operation["name"]))
         if self.library.ntfs_delete(self.handle, None, inode, folder, name, length):  # closes both
             raise OperationError(index, "deleting", ctypes.get_errno())
+
+    def do_move(self, index: int, operation: dict[str, object]) -> None:
+        """A second name, then the first one goes: so renames ntfs-3g itself."""
+        inode = self.open(index, operation["inode"])
+        folder = self.open(index, operation["folder"])
+        name, length = utf16(str(operation["name"]))
+        failed = self.library.ntfs_link(inode, folder, name, length)
+        number = ctypes.get_errno()
+        self.close(index, folder)
+        self.close(index, inode)
+        if failed:
+            raise OperationError(index, "giving it another name", number)
+        self.do_delete(index, {**operation, "folder": operation["from"], "name": operation["old"]})
 
     def do_folder(self, index: int, operation: dict[str, object]) -> None:
         self.close(index, self._create(index, operation, S_IFDIR))

@@ -1,51 +1,32 @@
-"""Changing an NTFS volume: the changes as operations on MFT records, done by libntfs-3g in a confined program.
+"""Changing an NTFS volume: the changes as operations on MFT records, done by libntfs-3g in ``ntfs_program``.
 
-The program (``ntfs_helper``) has no file open: this side serves its reads from the scratch disk and puts its writes
-there, each checked to lie within the volume. What it does wrong, or its crash, is an error like any other, and the
-scratch disk is then thrown away. Source: ../shared/facts are measured on libntfs-3g 2022.10.3.
+After an error the scratch disk is to be thrown away. What libntfs-3g does here was measured with 2022.10.3.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import struct
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
-from byre.errors import CorruptImageError, StorageError, UnsupportedError, UsageError
+from byre.errors import CorruptImageError, UnsupportedError, UsageError
 from byre.filesystems.base import ENCRYPTED, REPARSE_POINT, Entry
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.ntfs.records import REFERENCE_MASK
-from byre.lite.changes import Applied, Change, Content, MakeFolder, Put, Remove
+from byre.lite.advance import Advance, quiet
+from byre.lite.changes import Applied, Change, Content, MakeFolder, Move, Put, Remove
 from byre.lite.guards import from_inside
-from byre.lite.planned_names import Made, PlannedNames, new_name
+from byre.lite.ntfs_program import run_program
+from byre.lite.planned_names import Made, PlannedNames, movable, new_name
 from byre.units import ceil_div
 from byre.volumes.partition import Partition
 
-HELPER = Path(__file__).with_name("ntfs_helper.py")
-HEAD = struct.Struct("<cI")
-"""Of a message: its letter, and how many bytes follow."""
-MAX_READ = 1 << 20
-MAX_WRITE = 1 << 20
-SILENCE = 120
-"""Seconds without a message after which the program is given up."""
 RESIDENT = 1024
 """No larger file can lie within its MFT record of the usual size."""
 FIRST_USER_RECORD = 24
 """MFT records below are the file system's own."""
-Advance = Callable[[int], None]
+EXTEND = "/$Extend"
 Operation = dict[str, object]
-
-
-def _quiet(amount: int) -> None:
-    return None
 
 
 @dataclass(slots=True)
@@ -58,6 +39,8 @@ class Script:
     removed: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     freed: int = 0
+    siblings: dict[int, Entry] = field(default_factory=dict)
+    """The file that new ones in a folder were made like, by the folder's MFT reference."""
     replaced: int = 0
     """Bytes allocated to what files held that get other content."""
 
@@ -93,6 +76,8 @@ def make_script(files: NtfsFileSystem, changes: Iterable[Change]) -> Script:
             _make_folder(script, files, change.path)
         elif isinstance(change, Put):
             _put(script, files, change)
+        elif isinstance(change, Move):
+            _move(script, files, change)
         else:
             raise UsageError("an Overwrite is not for the helper", path=change.path)
     return script
@@ -129,8 +114,14 @@ def _above(entry: Entry) -> str:
 
 
 def _refuse_system(entry: Entry, files: NtfsFileSystem) -> None:
-    if entry.id & REFERENCE_MASK < FIRST_USER_RECORD:
+    """``$Extend`` holds files of the file system whose records are no lower than users' are."""
+    below = entry.path.lower().startswith(f"{EXTEND.lower()}/") and _is_first(files.lookup(EXTEND))
+    if below or _is_first(entry):
         raise UsageError("is one of the file system's own files", path=files.volume.name, found=entry.path)
+
+
+def _is_first(entry: Entry) -> bool:
+    return entry.id & REFERENCE_MASK < FIRST_USER_RECORD
 
 
 def _make_folder(script: Script, files: NtfsFileSystem, path: str) -> None:
@@ -165,6 +156,18 @@ def _put(script: Script, files: NtfsFileSystem, change: Put) -> None:
     script.written.append(there.path if there is not None else change.path)
 
 
+def _move(script: Script, files: NtfsFileSystem, change: Move) -> None:
+    entry = movable(script.names, change, files.volume.name)
+    _refuse_system(entry, files)
+    above = files.lookup(_above(entry)).id
+    operation: Operation = {"do": "move", "inode": entry.id, "from": above, "old": entry.name}
+    _add_name(script, files, change.target, operation)
+    script.names.remove(entry)
+    script.operations.append(operation)
+    script.removed.append(entry.path)
+    script.written.append(change.target)
+
+
 def _add_name(script: Script, files: NtfsFileSystem, path: str, operation: Operation) -> Entry | Made:
     """Say in the operation which name it makes, and where; returns the folder."""
     name = new_name(path, files.volume.name)
@@ -189,8 +192,10 @@ def _refuse_put_over(entry: Entry, files: NtfsFileSystem) -> None:
 
 def _sibling(script: Script, files: NtfsFileSystem, folder: Entry) -> int | None:
     """A file of the same folder that stays, whose permissions a new one gets."""
-    for entry in files.listdir(folder):
+    known = script.siblings.get(folder.id)
+    for entry in files.listdir(folder) if known is None or script.names.is_gone(known) else (known,):
         if not entry.is_dir and entry.reparse is None and not script.names.is_gone(entry):
+            script.siblings[folder.id] = entry
             return entry.id
     return None
 
@@ -210,200 +215,16 @@ def refuse_full(files: NtfsFileSystem, script: Script) -> None:
 
 
 def apply_script(
-    work: ScratchDisk, partition: Partition, script: Script, *, confine: bool = True, advance: Advance = _quiet
+    work: ScratchDisk, partition: Partition, script: Script, *, confine: bool = True, advance: Advance = quiet
 ) -> Applied:
     """Run the operations on the volume, all of them or none that counts: after an error the scratch disk is to be
     thrown away. Raises UnsupportedError without libntfs-3g, CorruptImageError where it gives up on the volume."""
     if not script.operations:
         return Applied((), (), 0)
     head = {"confine": confine, "operations": script.operations}
-    end = run_helper(work, partition, head, contents=script.contents, advance=advance, write=work.write)
+    end = run_program(work, partition, head, contents=script.contents, advance=advance, write=work.write)
     _raise_failure(end, script, work)
     return Applied(tuple(script.removed), tuple(script.written), script.freed, str(end.get("confined")))
-
-
-def run_helper(
-    disk: Disk,
-    partition: Partition,
-    head: dict[str, object],
-    *,
-    contents: Sequence[Content] = (),
-    advance: Advance = _quiet,
-    write: Callable[[int, memoryview], None] | None = None,
-    found: Callable[[bytes, bytes], None] | None = None,
-) -> dict[str, object]:
-    """Start the program on one volume and answer it until it ends; what it says then. ``write`` takes its writes
-    (offset on the disk, bytes), ``found`` its listing (message, rows): without them it may do neither."""
-    length = min(partition.length, disk.size - partition.start)
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", str(HELPER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={"LC_ALL": "C"},
-        cwd="/",
-        close_fds=True,
-        pipesize=MAX_READ,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        server = _Server(process, disk, partition.start, length, contents, advance, write, found)
-        server.send(b"S", json.dumps({"size": length, **head}).encode())
-        return server.serve()
-    finally:
-        process.kill()
-        process.stdin.close()
-        process.stdout.close()
-        process.wait()
-
-
-class _Server:
-    """Answers one helper until it ends."""
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        disk: Disk,
-        start: int,
-        length: int,
-        contents: Sequence[Content],
-        advance: Advance,
-        write: Callable[[int, memoryview], None] | None,
-        found: Callable[[bytes, bytes], None] | None,
-    ) -> None:
-        assert process.stdin is not None and process.stdout is not None
-        self.input, self.output = process.stdin, process.stdout
-        self.process = process
-        self.disk = disk
-        self.write, self.found = write, found
-        self.start = start
-        self.length = length
-        self.contents = contents
-        self.advance = advance
-        self.done = 0
-        self._buffer = b""
-        self._answer = bytearray(HEAD.size + MAX_READ)
-        """Bytes of the volume on their way: one place for all of them."""
-        self._ready = select.poll()  # select() can't wait for a descriptor above 1023
-        self._ready.register(self.output, select.POLLIN)
-        self._writable = select.poll()
-        self._writable.register(self.input, select.POLLOUT)
-        os.set_blocking(self.input.fileno(), False)
-
-    def serve(self) -> dict[str, object]:
-        while True:
-            letter, data = self._message()
-            if letter == b"R":
-                self._read(data)
-            elif letter == b"P":
-                self._content(data)
-            elif letter == b"W" and self.write is not None:
-                self._write(data, self.write)
-            elif letter in (b"N", b"F") and self.found is not None:
-                self.found(letter, data)
-            elif letter == b"O" and len(data) == 4:
-                (count,) = struct.unpack("<I", data)
-                self.advance(max(0, count - self.done))
-                self.done = max(self.done, count)
-            elif letter == b"E":
-                return self._end(data)
-            else:
-                raise self._nonsense(f"message {letter!r}")
-
-    def _read(self, data: bytes) -> None:
-        if len(data) != 12:
-            raise self._nonsense("a request for bytes")
-        offset, size = struct.unpack("<QI", data)
-        if size > MAX_READ or offset + size > self.length:
-            raise self._nonsense(f"a read of {size} bytes at {offset}")
-        HEAD.pack_into(self._answer, 0, b"D", size)
-        whole = memoryview(self._answer)[: HEAD.size + size]
-        self.disk.read_into(self.start + offset, whole[HEAD.size :])
-        self._send_all(whole)
-
-    def _content(self, data: bytes) -> None:
-        if len(data) != 16:
-            raise self._nonsense("a request for content")
-        number, offset, size = struct.unpack("<IQI", data)
-        if number >= len(self.contents) or size > MAX_READ or offset + size > self.contents[number].size:
-            raise self._nonsense(f"a request for content {number}")
-        piece = self.contents[number].read(offset, size)
-        if len(piece) != size:
-            raise StorageError("a file that is put in became shorter", found=f"{len(piece)} bytes", expected=size)
-        self.send(b"D", piece)
-
-    def _write(self, data: bytes, write: Callable[[int, memoryview], None]) -> None:
-        if len(data) < 9 or len(data) - 8 > MAX_WRITE:
-            raise self._nonsense("a write")
-        (offset,) = struct.unpack_from("<Q", data)
-        body = memoryview(data)[8:]
-        if offset + len(body) > self.length:
-            raise self._nonsense(f"a write of {len(body)} bytes at {offset}")
-        write(self.start + offset, body)
-
-    def _end(self, data: bytes) -> dict[str, object]:
-        try:
-            end = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise self._nonsense("its end") from error
-        if not isinstance(end, dict):
-            raise self._nonsense("its end")
-        return end
-
-    def _message(self) -> tuple[bytes, bytes]:
-        letter, size = HEAD.unpack(self._take(HEAD.size))
-        if size > MAX_WRITE + 8:
-            raise self._nonsense(f"a message of {size} bytes")
-        return letter, self._take(size)
-
-    def _take(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            if not self._ready.poll(SILENCE * 1000):
-                raise self._silent()
-            piece = self.output.read1(1 << 16)  # type: ignore[attr-defined]
-            if not piece:
-                raise self._died()
-            self._buffer += piece
-        taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        return taken
-
-    def send(self, letter: bytes, data: bytes) -> None:
-        """One message to it."""
-        self._send_all(memoryview(HEAD.pack(letter, len(data)) + data))
-
-    def _send_all(self, rest: memoryview) -> None:
-        """The pipe doesn't block: what doesn't read must not hold us up for ever."""
-        while rest:
-            try:
-                rest = rest[os.write(self.input.fileno(), rest) :]
-            except BlockingIOError:
-                if not self._writable.poll(SILENCE * 1000):
-                    raise self._silent() from None
-            except BrokenPipeError as error:
-                raise self._died() from error
-
-    def _silent(self) -> StorageError:
-        return StorageError(f"the NTFS helper was silent for {SILENCE} seconds and was ended", path=self._name)
-
-    def _died(self) -> CorruptImageError:
-        try:
-            status = self.process.wait(timeout=SILENCE)
-        except subprocess.TimeoutExpired:  # it closed its pipes and lives on
-            self.process.kill()
-            status = self.process.wait()
-        return CorruptImageError(
-            "the NTFS helper ended without an answer: nothing was changed",
-            path=self._name,
-            found=f"signal {-status}" if status < 0 else f"exit status {status}",
-            hint="Check the file system in the guest (chkdsk /f), then try again.",
-        )
-
-    def _nonsense(self, what: str) -> CorruptImageError:
-        return CorruptImageError("the NTFS helper asked for what it may not", path=self._name, found=what)
-
-    @property
-    def _name(self) -> str:
-        return self.disk.files[0].name
 
 
 def _raise_failure(end: dict[str, object], script: Script, work: ScratchDisk) -> None:

@@ -12,7 +12,7 @@ from byre.disks.disk import Disk
 from byre.errors import ByreError, CorruptImageError, MissingError
 from byre.filesystems.base import FileSystem
 from byre.filesystems.opening import OpenVolume, open_volumes
-from byre.lite.changes import Change, Content, MakeFolder, Overwrite, Remove
+from byre.lite.changes import Change, Content, MakeFolder, Move, Overwrite, Remove
 
 
 def prove_outcome(disk: Disk, plan: Sequence[tuple[OpenVolume, Sequence[Change]]]) -> None:
@@ -42,6 +42,8 @@ def _last(changes: Sequence[Change]) -> list[Change]:
 
 
 def _is_done(files: FileSystem, change: Change) -> bool:
+    if isinstance(change, Move):
+        return _is_done(files, Remove(change.path)) and not _is_done(files, Remove(change.target))
     try:
         entry = files.lookup(change.path)
     except MissingError:

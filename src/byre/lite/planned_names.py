@@ -12,6 +12,7 @@ from byre.filesystems.base import Entry
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.paths import join_path, split_path
 from byre.filesystems.tree import TreeFileSystem
+from byre.lite.changes import Move
 
 Files: TypeAlias = NtfsFileSystem | TreeFileSystem
 Where: TypeAlias = str | int
@@ -105,6 +106,20 @@ class PlannedNames:
     @property
     def _name(self) -> str:
         return self.files.volume.name
+
+
+def movable(names: PlannedNames, change: Move, volume: str) -> Entry:
+    """The file that is to get another name. MissingError where it isn't there, UsageError for a folder, a reparse
+    point, and a name that is taken."""
+    entry = names.existing(change.path)
+    if entry is None:
+        raise MissingError("it went by an earlier change", path=volume, found=change.path)
+    if entry.is_dir or entry.reparse is not None:
+        raise UsageError("only a file is moved", path=volume, found=entry.path)
+    there = names.find(change.target)
+    if there is not None:
+        raise UsageError("something of that name is there", path=volume, found=there.path)
+    return entry
 
 
 def new_name(path: str, volume: str) -> str:

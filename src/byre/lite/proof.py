@@ -24,11 +24,12 @@ from byre.disks.writer import Int64Array
 from byre.errors import ByreError, CorruptImageError, UnsupportedError
 from byre.extents import Kind
 from byre.filesystems.base import Entry, FileSystem
-from byre.filesystems.ntfs.untouched import Untouched, touched
+from byre.filesystems.ntfs.untouched import Untouched
 from byre.filesystems.opening import OpenVolume
 from byre.filesystems.unneeded import stream_digest
 from byre.lite.changes import Applied, Change, Overwrite, Put, Remove
 from byre.lite.witnesses import Witness, asking
+from byre.ranges import joined, touched
 from byre.windows.inspection import Inspection
 
 QUESTIONS = ("complete", "portable")
@@ -106,14 +107,7 @@ def apart_of(work: ScratchDisk, left_out: Int64Array | None) -> Int64Array:
     pieces = [np.array(list(work.changes()), dtype=np.int64).reshape(-1, 2)]
     if left_out is not None:
         pieces.append(left_out)
-    rows = np.concatenate(pieces)
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    if not len(rows):
-        return rows
-    reach = np.maximum.accumulate(rows[:, 1])
-    heads = np.flatnonzero(np.concatenate(([True], rows[1:, 0] > reach[:-1])))
-    tails = np.concatenate((heads[1:] - 1, [len(rows) - 1]))
-    return np.stack((rows[heads, 0], reach[tails]), axis=1)
+    return joined(pieces)
 
 
 def prove_frame(before: Inspection, after: Inspection, apart: Int64Array) -> None:
@@ -131,8 +125,9 @@ def prove_frame(before: Inspection, after: Inspection, apart: Int64Array) -> Non
         bounds = (np.array([each.partition.start]), np.array([each.partition.stop]))
         if each.filesystem is None and each.partition.length and touched(apart, *bounds).any():
             raise _failed(name, f"partition {each.partition.index} isn't what it was")
-        size = min(_BOOT_BYTES.get(each.type or "", 512), each.partition.length)
-        if before.disk.read(each.partition.start, size) != after.disk.read(each.partition.start, size):
+        there = before.disk.size - each.partition.start  # a table may name what the disk hasn't
+        size = min(_BOOT_BYTES.get(each.type or "", 512), each.partition.length, there)
+        if size > 0 and before.disk.read(each.partition.start, size) != after.disk.read(each.partition.start, size):
             raise _failed(name, f"the boot sector of partition {each.partition.index} isn't what it was")
 
 

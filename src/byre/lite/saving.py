@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from byre.disks.disk import Disk, SnapshotInfo
@@ -14,14 +12,10 @@ from byre.disks.scratch import ScratchDisk
 from byre.disks.writer import Int64Array
 from byre.errors import ByreError, InterruptedByUserError, UnsupportedError
 from byre.extents import Kind
-from byre.filesystems.ntfs.untouched import touched
+from byre.lite.advance import Advance, quiet
+from byre.ranges import touched
 
 PIECE = 4 << 20
-Advance = Callable[[int], None]
-
-
-def _quiet(amount: int) -> None:
-    return None
 
 
 def refuse_in_place(disk: Disk, snapshot: str | None = None) -> WritableQcow2Disk:
@@ -52,7 +46,7 @@ def save_in_place(
     snapshot: str,
     *,
     left_out: Int64Array | None = None,
-    advance: Advance = _quiet,
+    advance: Advance = quiet,
 ) -> SnapshotInfo:
     """Keep the disk as it is as ``snapshot``, then make the changes of ``work`` its new state by one write of the
     header. A cut at any moment leaves the old state or the new one, and the snapshot once it is there. ``left_out``

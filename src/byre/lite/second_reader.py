@@ -18,7 +18,7 @@ from byre.filesystems.ntfs.indexes import Uint64s, name_hashes, name_keys
 from byre.filesystems.ntfs.names import IS_DIRECTORY
 from byre.filesystems.ntfs.records import DATA, REFERENCE_MASK
 from byre.filesystems.ntfs.tree import FIRST_USER_RECORD, ORPHANS, ROOT
-from byre.lite.ntfs_writer import run_helper
+from byre.lite.ntfs_program import Started, run_program
 from byre.volumes.partition import Partition
 from byre.volumes.problems import Problems
 
@@ -79,11 +79,15 @@ class Listing:
         return found
 
 
-def list_ntfs(disk: Disk, partition: Partition, *, confine: bool = True) -> Listing:
-    """All that libntfs-3g finds; the volume is only read. Raises UnsupportedError where the library isn't installed
-    or doesn't take the volume, CorruptImageError where it gives up on what it meets."""
+def list_ntfs(
+    disk: Disk, partition: Partition, *, confine: bool = True, started: Started = lambda end: None
+) -> Listing:
+    """All that libntfs-3g finds; the volume is only read. ``started`` as for ``run_program``. Raises UnsupportedError
+    where the library isn't installed or doesn't take the volume, CorruptImageError where it gives up on what it
+    meets."""
     listing = Listing()
-    end = run_helper(disk, partition, {"confine": confine, "list": True, "operations": []}, found=listing.take)
+    head: dict[str, object] = {"confine": confine, "list": True, "operations": []}
+    end = run_program(disk, partition, head, found=listing.take, started=started)
     if end.get("ok") is True:
         return listing
     reason = str(end.get("reason", "no reason given"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from byre.disks.writer import Int64Array
 from byre.errors import CorruptImageError, UnsupportedError
 from byre.filesystems.fat.filesystem import FatFileSystem
 from byre.filesystems.ntfs.filesystem import NtfsFileSystem
-from byre.filesystems.ntfs.untouched import touched
 from byre.filesystems.opening import OpenVolume
 from byre.lite import fat_reader, second_reader
 from byre.lite.fat_reader import compare_fat, count_fat
 from byre.lite.second_reader import compare_ntfs, list_ntfs
+from byre.ranges import touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,20 @@ class Asking:
         self.volumes = volumes
         self.changed = changed
         self.questions: dict[int, Future[Any]] = {}
+        self._over = False
+        self._end: Callable[[], None] | None = None
+
+    def started(self, end: Callable[[], None]) -> None:
+        """The program that is asked now ends by ``end``."""
+        self._end = end
+        if self._over:
+            end()
+
+    def give_up(self) -> None:
+        """Wait for no answer that nobody took: the proof has failed by then, or was stopped."""
+        self._over = True
+        if self._end is not None:
+            self._end()
 
     def answers(self) -> tuple[Witness, ...]:
         """Hold what was found against our own reading. Raises CorruptImageError for the first difference, or where
@@ -78,7 +92,11 @@ def asking(
         for each in differ:
             index, files = each.partition.index, each.filesystem
             if isinstance(files, NtfsFileSystem):
-                asked.questions[index] = pool.submit(list_ntfs, disk, each.partition)
+                asked.questions[index] = pool.submit(list_ntfs, disk, each.partition, started=asked.started)
             elif isinstance(files, FatFileSystem):
                 asked.questions[index] = pool.submit(count_fat, files)
-        yield asked
+        try:
+            yield asked
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            asked.give_up()

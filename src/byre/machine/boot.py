@@ -46,6 +46,8 @@ _FREEZE = ("-action", "reboot=shutdown,shutdown=pause,panic=pause")
 """A reset and a shutdown leave the machine as it is in that moment, to be looked at."""
 _SERIAL = "seriallog"
 _SPARE = 64 << 20
+_QUIET_WITHOUT_CODE = 10.0
+"""Seconds: a BIOS that starts a sector of zeros says nothing, and nothing more will come."""
 _QUIET_ON_KVM = 30.0
 """Seconds: a guest that runs on KVM at all shows its next sign of life within a few."""
 
@@ -126,6 +128,9 @@ def _boot(
     note(f"{machine.name} boots with {accelerator.sentence}, from {machine.controller.value}")
     notices: list[str] = []
     trial = _Trial(machine, disk, source, hints, options, tell, note)
+    if trial.starts_nothing:
+        notices.append("there is no boot code in the disk's first sector: nothing can start from it")
+        note(notices[-1])
     may_fall_back = accelerator.name != "tcg" and options.accelerator is None
     watching, problem = trial.attempt(accelerator, may_fail=may_fall_back)
     if watching is None:
@@ -228,9 +233,15 @@ class _Trial:
     def _pace(self, accelerator: Accelerator) -> Pace:
         """Where there is another accelerator to try, a guest that does nothing isn't waited for as long."""
         pace = self.options.pace
+        if self.starts_nothing:
+            pace = replace(pace, quiet=min(pace.quiet, _QUIET_WITHOUT_CODE))
         if accelerator.name == "tcg" or self.options.accelerator is not None:
             return pace
         return replace(pace, quiet=min(pace.quiet, _QUIET_ON_KVM))
+
+    @property
+    def starts_nothing(self) -> bool:
+        return self.hints.no_code and self.machine.firmware.value == "bios"
 
     def _options(self, accelerator: Accelerator) -> Options:
         return Options(

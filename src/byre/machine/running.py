@@ -19,8 +19,8 @@ from byre.machine.disc import write_disc
 from byre.machine.hardware import Choice, Machine
 from byre.machine.qemu.command import INCOMING_SOCKET, Options, command_line
 from byre.machine.qemu.drive import Drive, overlay_drive
-from byre.machine.qemu.process import QemuProcess, User, start
-from byre.machine.qemu.qmp import Event, QmpClosedError
+from byre.machine.qemu.process import AcceleratorError, QemuProcess, User, start
+from byre.machine.qemu.qmp import Event, QmpClient, QmpClosedError
 from byre.machine.relay import Relay
 from byre.machine.runs import Claim, claim, scratch_folder, start_of
 from byre.machine.source import Served, Source, create_overlay, kept
@@ -47,12 +47,15 @@ class Wishes:
     """A serial port is on our own stdin and stdout."""
     cold: bool = False
     """Don't feed a snapshot's VM state in."""
+    may_give_up: bool = False
+    """Where the accelerator gives up before the guest has written anything, end it: another one may be tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How it ended. ``how``: ``shutdown`` (the guest did it), ``asked`` (the guest, as asked), ``quit`` (ended by
-    us), ``stopped`` (someone else told QEMU to quit)."""
+    us), ``stopped`` (someone else told QEMU to quit), ``given-up`` (the accelerator can't go on, and nothing had been
+    written: ``Wishes.may_give_up``)."""
 
     how: str
     seconds: float
@@ -78,6 +81,7 @@ class Running:
         self._asked_at: float | None = None
         self._warned_full = 0.0
         self._by_guest = False
+        self._given_up = False
 
     @property
     def name(self) -> str:
@@ -109,6 +113,9 @@ class Running:
                 break
             if event is not None:
                 self._take(event)
+            if self._given_up and not self._presses:
+                self.process.end()
+                return Ending("given-up", time.monotonic() - began, self.resets)
             self._retry()
         return self._ended(began)
 
@@ -156,8 +163,11 @@ class Running:
         """Something has paused the guest; whether it can go on is QEMU's to say."""
         assert self.process is not None
         with contextlib.suppress(ByreError):
-            status = self.process.connect().execute("query-status").get("status")
-            if status == "internal-error":
+            watch = self.process.connect()
+            if watch.execute("query-status").get("status") == "internal-error":
+                if self.wishes.may_give_up and not _has_written(watch):
+                    self._given_up = True
+                    return
                 step = "" if self.options.accelerator == "tcg" else "; try it with --accel tcg"
                 self.say(f"{self.options.accelerator.upper()} can't go on with this guest: it stands still{step}")
 
@@ -301,7 +311,8 @@ class Running:
         try:
             watch = self.process.connect()
             if options.network == "none" and machine.network.value != "none":
-                watch.execute("set_link", name="nic0", up=False)
+                with contextlib.suppress(QmpClosedError):  # a guest may be over by now: ``watch`` says how it ended
+                    watch.execute("set_link", name="nic0", up=False)
         except BaseException:
             self.process.end()
             raise
@@ -320,6 +331,8 @@ class Running:
             assert self.process is not None
             socket_path = self.taken.run.folder / INCOMING_SOCKET
             problem = vm_state.feed(self.process, socket_path, read, source.snapshot.vm_state_size)
+        except AcceleratorError:
+            raise  # no fault of the state's
         except UnsupportedError as error:
             problem = error.what
         except StorageError as error:
@@ -329,6 +342,12 @@ class Running:
             if problem is not None and self.process is not None:
                 self.process.end()
         return problem
+
+
+def _has_written(monitor: QmpClient) -> bool:
+    """Whether anything of what the guest did is on a disk of its."""
+    counts = [row.get("stats", {}) for row in monitor.execute("query-blockstats")]
+    return any(each.get("wr_operations", 0) or each.get("unmap_operations", 0) for each in counts)
 
 
 def prepare(machine: Machine, options: Options, wishes: Wishes, *, name: str | None = None, say: Say) -> Running:

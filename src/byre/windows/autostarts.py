@@ -259,16 +259,33 @@ _WINSOCK = (
 
 
 def _startup_folders(files: FileSystem, hives: Hives, paths: SystemPaths) -> Iterator[Autostart]:
+    """Their usual places and those that the registry names: in German, say, ``Startmenü\\Programme\\Autostart``."""
     profiles = {user.path.rpartition("/")[0] for user in hives.users}
-    profiles |= {"/Documents and Settings/All Users", "/ProgramData/Microsoft/Windows"}
+    profiles |= {f"{paths.profiles}/All Users", "/ProgramData/Microsoft/Windows"}
     tails = ("Start Menu/Programs/Startup", "AppData/Roaming/Microsoft/Windows/Start Menu/Programs/Startup")
-    for profile in sorted(profiles):
-        for tail in tails:
-            for entry in list_folder(files, f"{profile}/{tail}"):
-                if not entry.is_dir and entry.name.lower() != "desktop.ini":
-                    yield Autostart(
-                        "startup-folder", f"{profile}/{tail}", entry.name, entry.path, None, (entry.path,)
-                    )
+    usual = (f"{profile}/{tail}" for profile in profiles for tail in tails)
+    folders = {each.lower(): each for each in (*_named_startups(hives, paths), *usual)}
+    for folder in sorted(folders.values()):
+        for entry in list_folder(files, folder):
+            if not entry.is_dir and entry.name.lower() != "desktop.ini":
+                yield Autostart("startup-folder", folder, entry.name, entry.path, None, (entry.path,))
+
+
+def _named_startups(hives: Hives, paths: SystemPaths) -> Iterator[str]:
+    below = rf"{_WINDOWS}\Explorer\User Shell Folders"
+    tops = [(_root(user.hive.value), "Software\\", "Startup", user.path.rpartition("/")[0]) for user in hives.users]
+    for top, prefix, name, home in (*tops, (_root(hives.get("SOFTWARE")), "", "Common Startup", "")):
+        try:
+            key = top.at(prefix + below) if top is not None else None
+            value = key.value(name) if key is not None else None
+        except ByreError:
+            continue  # the hive has noted its damage
+        text = (value.text or "") if value is not None else ""
+        if home and text.lower().startswith("%userprofile%"):
+            text = f"{paths.drive}:{home}{text[len('%userprofile%') :]}"
+        path = paths.resolve(text) if text else None
+        if path is not None:
+            yield path
 
 
 def _task_files(files: FileSystem, paths: SystemPaths) -> Iterator[Autostart]:

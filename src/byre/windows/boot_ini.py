@@ -88,6 +88,22 @@ def arc_number(table: PartitionTable, index: int) -> int | None:
     return order.index(index) + 1 if index in order else None
 
 
+def other_disk(arc: ArcPath, disk_id: str | None, *, scsi_driver: bool) -> str | None:
+    """Why the loader doesn't find the disk that it was itself started from by this path; None where it does.
+
+    ``disk_id`` is the disk's signature (``0x1234abcd``); ``scsi_driver``: NTBOOTDD.SYS lies in the root.
+    """
+    if arc.bus == "scsi":
+        return None if scsi_driver else "scsi() needs NTBOOTDD.SYS in the root, which isn't there"
+    if arc.bus == "signature":
+        if disk_id is None or not disk_id.startswith("0x") or int(arc.adapter, 16) == int(disk_id, 16):
+            return None  # none, or a GPT's GUID
+        return f"the disk's signature is {disk_id}"
+    if (int(arc.adapter, 16), arc.disk, arc.rdisk) == (0, 0, 0):
+        return None
+    return "the disk that starts is multi(0)disk(0)rdisk(0)"
+
+
 def parse_boot_ini(data: bytes) -> BootIni:
     """boot.ini's text in whatever code page: its structure is ASCII. Never fails; what isn't understood is left
     out."""

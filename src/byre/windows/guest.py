@@ -17,7 +17,6 @@ from byre.windows.bcd import Bcd, read_bcd
 from byre.windows.boot_ini import BootIni, FreeldrIni, parse_boot_ini, parse_freeldr_ini
 from byre.windows.fact import Fact, absent, attempt, known, known_or_absent, unknown
 from byre.windows.hives import Hives, open_hives, own_drive, read_hive
-from byre.windows.paths import SystemPaths
 from byre.windows.pe import PeFile, parse_pe
 from byre.windows.registry import Hive, Key
 from byre.windows.registry.layout import filetime_to_rfc3339
@@ -31,6 +30,7 @@ from byre.windows.services import (
     read_services,
 )
 from byre.windows.software import Hotfix, Program, read_hotfixes, read_programs
+from byre.windows.system_paths import system_paths
 
 T = TypeVar("T")
 
@@ -167,7 +167,7 @@ class _Reader:
         self.hives: Hives = open_hives(files, root)
         self.system = self.hives.get("SYSTEM")
         self.software = self.hives.get("SOFTWARE")
-        self.paths = SystemPaths(root, own_drive(self.software))
+        self.paths = system_paths(root, own_drive(self.software), self.software)
         self.control_sets: Fact[ControlSets] = self._from("SYSTEM", read_control_sets)
         self.control_set = self._control_set()
 

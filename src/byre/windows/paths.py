@@ -18,6 +18,10 @@ class SystemPaths:
     root: str
     drive: str = "C"
     others: frozenset[str] = frozenset()
+    programs: str = "/Program Files"
+    common: str = "/Program Files/Common Files"
+    profiles: str = "/Documents and Settings"
+    """Guest paths: what the variables of their names stand for."""
 
     def resolve(self, text: str) -> str | None:
         """The guest path (``/WINDOWS/system32/x``) of a path in the registry; None for drives that aren't
@@ -47,14 +51,18 @@ class SystemPaths:
         names = (plain,) if plain.lower().endswith(_EXTENSIONS) else (plain, plain + ".exe")
         return tuple(f"{folder}/{each}" for each in names for folder in (f"{self.root}/system32", self.root))
 
+    def _spelt(self, path: str) -> str:
+        """A guest path with its drive's letter."""
+        return f"{self.drive}:{path}" if path.startswith("/") else path
+
     def _expand(self, text: str) -> str:
         values = {
             "systemroot": f"{self.drive}:{self.root}",
             "windir": f"{self.drive}:{self.root}",
             "systemdrive": f"{self.drive}:",
-            "programfiles": f"{self.drive}:\\Program Files",
-            "commonprogramfiles": f"{self.drive}:\\Program Files\\Common Files",
-            "allusersprofile": f"{self.drive}:\\Documents and Settings\\All Users",
+            "programfiles": self._spelt(self.programs),
+            "commonprogramfiles": self._spelt(self.common),
+            "allusersprofile": self._spelt(f"{self.profiles}/All Users"),
         }
         return re.sub(r"%([^%\\]+)%", lambda match: values.get(match[1].lower(), match[0]), text)
 

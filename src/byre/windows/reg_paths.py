@@ -5,9 +5,10 @@ r"""Registry paths as people type them (``HKLM\SYSTEM\CurrentControlSet\…``), 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from byre.errors import CorruptImageError, MissingError, UnsupportedError, UsageError
+from byre.errors import ByreError, CorruptImageError, MissingError, UnsupportedError, UsageError
 from byre.filesystems.base import FileSystem
 from byre.windows.fact import Fact
 from byre.windows.hives import MAX_USERS, list_folder, profile_folders, read_hive
@@ -24,6 +25,7 @@ _ROOTS = {
 _SHORT = {long: short for short, long in _ROOTS.items()}
 MACHINE = ("SAM", "SECURITY", "SOFTWARE", "SYSTEM")
 _CLASSES = "_Classes"
+_SHELL_FOLDERS = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
 _USER_CLASSES = ("Local Settings/Application Data/Microsoft/Windows", "AppData/Local/Microsoft/Windows")
 
 
@@ -63,13 +65,29 @@ class Registry:
         found.append(Mount(r"HKEY_USERS\.DEFAULT", "DEFAULT", f"{config}/DEFAULT"))
         for user, folder in self._profiles():
             found.append(Mount(f"HKEY_USERS\\{user}", "NTUSER", f"{folder}/NTUSER.DAT"))
-            for below in _USER_CLASSES:
+            for below in self._local_places(user, folder):
                 path = f"{folder}/{below}/UsrClass.dat"
                 if any(
                     entry.name.lower() == "usrclass.dat" for entry in list_folder(self.files, f"{folder}/{below}")
                 ):
                     found.append(Mount(f"HKEY_USERS\\{user}{_CLASSES}", "USRCLASS", path))
         return tuple(found)
+
+    def _local_places(self, user: str, folder: str) -> tuple[str, ...]:
+        """Where a user's own classes may lie, below the profile: where the usual folder isn't there, as the user's
+        hive names it (in German, say, ``Lokale Einstellungen\\Anwendungsdaten``)."""
+        tops = {place.partition("/")[0].lower() for place in _USER_CLASSES}
+        if any(entry.name.lower() in tops for entry in list_folder(self.files, folder)):
+            return _USER_CLASSES
+        hive = self.hive(Mount(f"HKEY_USERS\\{user}", "NTUSER", f"{folder}/NTUSER.DAT")).value
+        try:
+            key = hive.key(_SHELL_FOLDERS) if hive is not None else None
+            value = key.value("Local AppData") if key is not None else None
+        except ByreError:
+            value = None  # the hive has noted its damage
+        match = re.fullmatch(r"%userprofile%\\(.+)", value.text or "", re.IGNORECASE) if value is not None else None
+        below = match[1].strip("\\").replace("\\", "/") if match is not None else ""
+        return (f"{below}/Microsoft/Windows",) if below and ".." not in below.split("/") else ()
 
     def hive(self, mount: Mount) -> Fact[Hive]:
         """The hive of a mount: known, absent or unknown with the reason."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from threading import RLock
 
 import numpy as np
@@ -119,8 +120,7 @@ class NtfsFileSystem:
                 yield from self.tree.deleted()
 
     def walk_names(self) -> Iterator[Name]:
-        yield from self.tree.walk_names()
-        yield from map(name_of, self.tree.orphans())
+        return chain(self.tree.walk_names(), map(name_of, self.tree.orphans()))
 
     # Bytes
 
@@ -215,6 +215,10 @@ class NtfsFileSystem:
     # The volume
 
     def facts(self) -> VolumeFacts:
+        return self._facts
+
+    @cached_property
+    def _facts(self) -> VolumeFacts:
         boot = self.boot
         version, flags, label = self._volume_information()
         log = self.log_state()

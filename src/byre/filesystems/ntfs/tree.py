@@ -152,23 +152,26 @@ class NtfsTree:
         seen[directory] = 1
         waiting = [iter(listing(directory, path))]
         while waiting:
-            entry = next(waiting[-1], None)
-            if entry is None:
-                waiting.pop()
-                continue
-            yield entry
-            if not entry.is_folder:
-                continue
-            record = entry.id & REFERENCE_MASK
-            if seen[record]:
-                if record != ROOT:
-                    self.problems.add("ntfs.directory-twice", f"{entry.path!r} is a directory seen already")
-            elif len(entry.path) > MAX_PATH:
-                what = "directories nest deeper than any path can say"
-                self.problems.add("ntfs.too-deep", what, hides_names=True)
+            for entry in waiting[-1]:
+                yield entry
+                if entry.is_dir and entry.is_folder and self._enter(entry, seen):
+                    waiting.append(iter(listing(entry.id & REFERENCE_MASK, entry.path)))
+                    break
             else:
-                seen[record] = 1
-                waiting.append(iter(listing(record, entry.path)))
+                waiting.pop()
+
+    def _enter(self, folder: Entry | Name, seen: bytearray) -> bool:
+        """Whether a walk goes into a directory that it comes by; it is noted as seen then."""
+        record = folder.id & REFERENCE_MASK
+        if seen[record]:
+            if record != ROOT:
+                self.problems.add("ntfs.directory-twice", f"{folder.path!r} is a directory seen already")
+            return False
+        if len(folder.path) > MAX_PATH:
+            self.problems.add("ntfs.too-deep", "directories nest deeper than any path can say")
+            return False
+        seen[record] = 1
+        return True
 
     def orphans(self) -> Iterator[Entry]:
         """Files in use whose directory isn't there, or isn't reached from the root because of a loop."""

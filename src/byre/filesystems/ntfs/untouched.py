@@ -20,6 +20,7 @@ from byre.filesystems.ntfs.mft import SLICE_BYTES, Mft
 from byre.filesystems.ntfs.names import IS_DIRECTORY
 from byre.filesystems.ntfs.records import REFERENCE_MASK
 from byre.filesystems.ntfs.tree import FIRST_USER_RECORD, ROOT
+from byre.ranges import touched
 from byre.volumes.problems import Problems
 
 _BASE_REFERENCE = slice(32, 40)
@@ -138,16 +139,6 @@ def _single_names(files: NtfsFileSystem, count: int) -> Int64Array:
     found: Int64Array = np.full(count, -1, dtype=np.int64)
     found[names["record"]] = names["parent"]
     found[np.bincount(names["record"], minlength=count)[:count] != 1] = -1
-    return found
-
-
-def touched(apart: Int64Array, starts: Int64Array, stops: Int64Array) -> BoolArray:
-    """Of many ranges which have a byte in ``apart``."""
-    if not len(apart):
-        return np.zeros(len(starts), dtype=np.bool_)
-    at = np.searchsorted(apart[:, 1], starts, side="right")
-    inside = at < len(apart)
-    found: BoolArray = inside & (apart[np.where(inside, at, 0), 0] < stops)
     return found
 
 

@@ -10,13 +10,14 @@ from byre.errors import ByreError
 from byre.filesystems.base import Entry, FileSystem
 from byre.filesystems.capitals import capitals
 from byre.filesystems.paths import split_path
-from byre.lite.changes import Change, Content, MakeFolder, Put, Remove
+from byre.lite.changes import Change, MakeFolder, Move, Remove
 from byre.lite.hive_editor import DeleteKey, DeleteValue, SetValue
 from byre.lite.mending.plan import Patient, Plan, Refusal, Step
-from byre.lite.mending.portable import SERVICES, dword
+from byre.lite.mending.portable import SERVICES, dword, text
 from byre.windows.autostarts import Autostart
 from byre.windows.reg_paths import Registry
-from byre.windows.registry import Key
+from byre.windows.registry import Key, Value
+from byre.windows.registry.layout import ValueType
 from byre.windows.services import Service
 
 FOLDER = "/Byre-disabled"
@@ -44,26 +45,31 @@ _MOVED = {
     "appcert",
     *_VALUE_OF,
 }
+_NAMED_BY_KEY = {name.lower() for name in _VALUE_OF.values()}
 _OWN_KEYS = {"browser-helper"}
 """Kinds whose row is a key of its own."""
+_HELPERS = "browser helper objects"
 _FILES = {"startup-folder", "task"}
+_WINLOGON = r"hklm\software\microsoft\windows nt\currentversion\winlogon"
+_SESSION = r"hklm\system\currentcontrolset\control\session manager"
 _LOGON = ("shell", "userinit", "uihost")
 _MONITORS = ("bj language monitor", "local port", "pjl language monitor", "standard tcp/ip port", "usb monitor")
 """What a clean Windows XP prints through."""
 _TASK_CACHE = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache"
-MAX_MOVED = 16 << 20
 MAX_KEPT = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One thing that Byre disabled. ``place`` is where it was: a key, or a folder of the guest."""
+    """One thing that Byre disabled. ``place`` is where it was: a key, or a folder of the guest. ``value`` is the one
+    value that it is; None for a whole key, a service and a file."""
 
     name: str
     place: str
     kept: str
     is_file: bool
     is_service: bool = False
+    value: str | None = None
 
     @property
     def shown(self) -> str:
@@ -71,7 +77,9 @@ class Kept:
 
     def is_called(self, wanted: str) -> bool:
         separator = "/" if self.is_file else "\\"
-        names = (self.shown, self.name, f"{self.place}{separator}{self.name}")
+        names = [self.shown, self.name, f"{self.place}{separator}{self.name}"]
+        if self.value is not None:
+            names += [self.value, f"{self.place}{separator}{self.value}"] if self.value else [self.place]
         return capitals(wanted) in {capitals(each) for each in names}
 
 
@@ -124,14 +132,15 @@ def _disabled(patient: Patient, row: Autostart) -> Plan:
     shown = f"{row.kind}:{row.name}"
     if row.kind in _FILES:
         return _moved_file(patient, f"{row.location}/{row.name}", shown, row)
-    if not _may_go(row):
+    name = _VALUE_OF.get(row.kind, row.name)
+    usual = usual_value(patient, row.location, name)
+    if not _may_go(row) and usual is None:
         reason = f"Windows counts on what is at {row.location}: to take it away may keep it from starting"
         return Plan((), (Refusal(shown, reason, "set the value that belongs there: byre reg IMAGE set"),))
     registry = Registry(patient.files, patient.root)
     try:
         if row.kind in _OWN_KEYS:
             return _moved_key(registry.locate(f"{row.location}\\{row.name}").key, f"{row.location}\\{row.name}")
-        name = _VALUE_OF.get(row.kind, row.name)
         value = registry.locate(row.location).key.value(name)
     except ByreError as error:
         return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
@@ -139,14 +148,55 @@ def _disabled(patient: Patient, row: Autostart) -> Plan:
         return Plan((), (Refusal(shown, f"{row.location} has no value {name!r}", _LIST),))
     head, rest = _split(row.location)
     place = f"{head}\\{KEY}\\{rest}"
+    if usual is not None:
+        if _same(value, usual):
+            return Plan((), (Refusal(shown, "it is what belongs there", _LIST),))
+        said = f"{row.location}\\{name}: what belongs there, {usual!r}; the old value is kept in {place}"
+        keeps = SetValue(place, name, value.type, value.data)
+        return Plan((Step(said, keeps), Step(said, _usual_set(row.location, name, usual))))
     said = f"{row.location}\\{name}: moved to {place}"
     return Plan(
         (Step(said, SetValue(place, name, value.type, value.data)), Step(said, DeleteValue(row.location, name)))
     )
 
 
+def usual_value(patient: Patient, location: str, name: str) -> str | None:
+    """What a clean Windows has in a value that it can't do without, so that another may be taken away: text, the
+    first string of BootExecute's list. None for other values, and where the program isn't there."""
+    system32, logon = f"{patient.root}/system32", patient.facts.logon.value
+    drive = logon.drive if logon is not None else "C"
+    userinit = f"{drive}:{system32}/userinit.exe,".replace("/", "\\")
+    rows = {
+        (_WINLOGON, "shell"): ("Explorer.exe", f"{patient.root}/explorer.exe"),
+        (_WINLOGON, "userinit"): (userinit, f"{system32}/userinit.exe"),
+        (_WINLOGON, "uihost"): ("logonui.exe", f"{system32}/logonui.exe"),
+        (r"hklm\software\classes\exefile\shell\open\command", ""): ('"%1" %*', None),
+        (_SESSION, "bootexecute"): ("autocheck autochk *", f"{system32}/autochk.exe"),
+        (r"hklm\system\currentcontrolset\control\safeboot", "alternateshell"): ("cmd.exe", f"{system32}/cmd.exe"),
+    }
+    text, program = rows.get((location.lower(), name.lower()), (None, None))
+    if text is None or patient.facts.kind not in ("nt5", "nt6"):
+        return None
+    try:
+        return text if program is None or patient.files.lookup(program).size else None
+    except ByreError:
+        return None
+
+
+def _same(value: Value, usual: str) -> bool:
+    return [text.strip().lower() for text in value.strings if text.strip()] == [usual.lower()]
+
+
+def _usual_set(location: str, name: str, usual: str) -> SetValue:
+    if name.lower() == "bootexecute":
+        return SetValue(location, name, ValueType.MULTI_SZ, (usual + "\0\0").encode("utf-16-le"))
+    return text(location, name, usual)
+
+
 def _may_go(row: Autostart) -> bool:
     """Whether the start goes on without it."""
+    if row.kind == "boot-execute":
+        return row.name.lower() != "bootexecute"
     if row.kind == "winlogon":
         return row.user is not None or row.name.lower() not in _LOGON
     if row.kind == "print-monitor":
@@ -184,7 +234,7 @@ def _moved_file(patient: Patient, path: str, shown: str, row: Autostart) -> Plan
         entry = patient.files.lookup(path)
     except ByreError as error:
         return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
-    moved = _move(patient, entry, f"{FOLDER}{entry.path}", shown)
+    moved = _move(entry, f"{FOLDER}{entry.path}")
     if row.triggers or row.enabled is not None:
         note = "the Task Scheduler of Vista and later will name the task as damaged until it is enabled again"
         moved += Plan(notes=(note,)) if moved.steps else Plan()
@@ -205,20 +255,12 @@ def _runs_without_file(patient: Patient, path: str) -> bool:
     return task.value("Actions") is not None
 
 
-def _move(patient: Patient, entry: Entry, target: str, shown: str) -> Plan:
-    """A file to another place of the same volume, its folders made: as a new file, so with the permissions there."""
-    try:
-        data = patient.files.read(entry, length=MAX_MOVED + 1)
-    except ByreError as error:
-        return Plan((), (Refusal(shown, f"it can't be read: {error.what}", _LIST),))
-    if len(data) > MAX_MOVED:
-        remedy = "copy it out (byre cp) and remove it (byre rm)"
-        return Plan((), (Refusal(shown, f"it is larger than {MAX_MOVED} bytes", remedy),))
+def _move(entry: Entry, target: str) -> Plan:
+    """A file to another place of the same volume, its folders made: it stays the same file."""
     said = f"{entry.path}: moved to {target}"
     names = split_path(target)
     folders: list[Change] = [MakeFolder("/" + "/".join(names[:depth])) for depth in range(1, len(names))]
-    moved: tuple[Change, ...] = (Put(target, Content.of(data)), Remove(entry.path))
-    return Plan(tuple(Step(said, step) for step in (*folders, *moved)))
+    return Plan(tuple(Step(said, step) for step in (*folders, Move(entry.path, target))))
 
 
 def _service(patient: Patient, name: str, done: set[tuple[str, str, str]]) -> Plan:
@@ -256,14 +298,11 @@ def _needed(service: Service) -> str | None:
 
 def kept(files: FileSystem, root: str) -> Iterator[Kept]:
     """All that Byre disabled in this system: values of every hive that can be read, and files."""
-    registry = Registry(files, root)
     count = 0
-    for head, key in _kept_keys(registry):
+    for head, key in _kept_keys(Registry(files, root)):
         for path, below in key.hive.walk(key):
-            for value in below.values():
-                service = head.endswith("CurrentControlSet") and path.lower().startswith("services\\")
-                name = below.name if service else value.name or below.name
-                yield Kept(name, f"{head}\\{path}", f"{head}\\{KEY}\\{path}", False, service)
+            for row in _kept_in(head, path, below):
+                yield row
                 count += 1
                 if count >= MAX_KEPT:
                     return
@@ -275,6 +314,20 @@ def kept(files: FileSystem, root: str) -> Iterator[Kept]:
         if not entry.is_dir and count < MAX_KEPT:
             count += 1
             yield Kept(entry.name, entry.path[len(folder.path) :].rpartition("/")[0], entry.path, True)
+
+
+def _kept_in(head: str, path: str, key: Key) -> Iterator[Kept]:
+    """What one of Byre's keys holds: a service, a key that was moved whole, or values."""
+    place, here = f"{head}\\{path}", f"{head}\\{KEY}\\{path}"
+    values = key.values()
+    above = path.lower().rpartition("\\")[0].rpartition("\\")[2]
+    is_service = head.endswith("CurrentControlSet") and path.lower().startswith("services\\")
+    if values and (is_service or above == _HELPERS):
+        yield Kept(key.name, place, here, False, is_service)
+        return
+    for value in values:
+        by_key = value.name.lower() in _NAMED_BY_KEY
+        yield Kept(key.name if by_key else value.name, place, here, False, value=value.name)
 
 
 def _kept_keys(registry: Registry) -> Iterator[tuple[str, Key]]:
@@ -301,7 +354,7 @@ def _enabled(patient: Patient, rows: tuple[Kept, ...]) -> Plan:
         back += [row for row in hits if row not in back]
     registry = Registry(patient.files, patient.root)
     for row in dict.fromkeys(back):
-        whole += _file_back(patient, row) if row.is_file else _values_back(registry, row)
+        whole += _file_back(patient, row) if row.is_file else _values_back(patient, registry, row)
     if not any(refusal.what in {row.shown for row in back} for refusal in whole.refusals):
         whole += _tidied(rows, back)
     return whole
@@ -312,20 +365,24 @@ def _file_back(patient: Patient, row: Kept) -> Plan:
     try:
         patient.files.lookup(target)
     except ByreError:
-        return _move(patient, patient.files.lookup(row.kept), target, row.shown)
+        return _move(patient.files.lookup(row.kept), target)
     remedy = f"look at both (byre cat), then remove one: byre rm IMAGE '{target}'"
     return Plan((), (Refusal(row.shown, f"{target} is there again", remedy),))
 
 
-def _values_back(registry: Registry, row: Kept) -> Plan:
+def _values_back(patient: Patient, registry: Registry, row: Kept) -> Plan:
     steps = []
     source = registry.locate(row.kept).key
     try:
-        there = {capitals(value.name) for value in registry.locate(row.place).key.values()}
+        there = {
+            capitals(value.name)
+            for value in registry.locate(row.place).key.values()
+            if (usual := usual_value(patient, row.place, value.name)) is None or not _same(value, usual)
+        }
     except ByreError:
         there = set()
     for value in source.values():
-        if not row.is_service and row.name not in (value.name, source.name):
+        if row.value is not None and capitals(row.value) != capitals(value.name):
             continue
         if capitals(value.name) in there and not row.is_service:
             remedy = "look at both with 'byre reg IMAGE', and delete one"

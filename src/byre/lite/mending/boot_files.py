@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+from byre.audit.complete import has_scsi_driver
 from byre.errors import ByreError
 from byre.filesystems.base import COMPRESSED, SPARSE
 from byre.lite.changes import Content, Put, Remove
 from byre.lite.mending.plan import Patient, Plan, Refusal, Step
-from byre.windows.boot_ini import BootIni, arc_number
+from byre.windows.boot_ini import BootIni, arc_number, other_disk, parse_boot_ini
 
 MIN_LOADER = 16 << 10
 """NTLDR has 230 KB and more, NTDETECT.COM 34 KB and more: what is shorter is none."""
@@ -36,7 +37,7 @@ def _loader(patient: Patient) -> Plan:
         found = patient.source.find(name.lower())
         if found is None or len(found[0]) < MIN_LOADER:
             reason = "it is missing, and neither the guest's own sources nor --drivers have it"
-            remedy = "--drivers DIR with the media's I386, or fixboot's sources from the same service pack"
+            remedy = "--drivers DIR with the I386 of media of the same Windows, or its ServicePackFiles"
             refusals.append(Refusal(path, reason, remedy))
         else:
             steps.append(Step(f"{path}, from {found[1]}", Put(path, Content.of(found[0])), loader=True))
@@ -72,27 +73,34 @@ def _boot_ini(patient: Patient) -> Plan:
     if ini is None:
         return Plan()
     data = patient.loader.read(patient.loader.lookup("/boot.ini"), length=1 << 20)
-    mended = mended_boot_ini(data, ini, number, folder)
+    arc_path = ini.chosen.arc if ini.chosen is not None else None
+    away = arc_path is not None and other_disk(
+        arc_path, patient.facts.table.id, scsi_driver=has_scsi_driver(patient.facts)
+    )
+    mended = mended_boot_ini(data, ini, number, folder, other=bool(away))
     if mended is None:
         text = new_boot_ini(arc, guest.product.value or "Windows")
         said = f"/boot.ini: it names no system; new, for {arc}"
         return Plan((Step(said, Put("/boot.ini", Content.of(text)), loader=True),))
     if mended == data:
         return Plan()
-    return Plan((Step(f"/boot.ini: {arc}", Put("/boot.ini", Content.of(mended)), loader=True),))
+    chosen = parse_boot_ini(mended).chosen
+    said = f"/boot.ini: {chosen.path if chosen is not None else arc}"
+    return Plan((Step(said, Put("/boot.ini", Content.of(mended)), loader=True),))
 
 
-def mended_boot_ini(data: bytes, ini: BootIni, number: int, folder: str) -> bytes | None:
+def mended_boot_ini(data: bytes, ini: BootIni, number: int, folder: str, *, other: bool = False) -> bytes | None:
     """boot.ini whose default entry leads to the system; None where it has no entry. Only that path changes, wherever
-    it stands: titles and switches stay."""
+    it stands: titles and switches stay. ``other``: it names another disk, and shall name the first."""
     chosen = ini.chosen
     if chosen is None:
         return None
     arc = chosen.arc
-    if arc is None or (arc.partition == number and arc.folder.strip("\\").lower() == folder.lower()):
+    there = arc is not None and arc.partition == number and arc.folder.strip("\\").lower() == folder.lower()
+    if arc is None or (there and not other):
         return data
     old = re.compile(re.escape(chosen.path.encode("cp1252", "replace")) + rb"(?![^=\r\n\s])", re.IGNORECASE)
-    kept = chosen.path[: chosen.path.lower().index("partition(")]
+    kept = "multi(0)disk(0)rdisk(0)" if other else chosen.path[: chosen.path.lower().index("partition(")]
     new = f"{kept}partition({number})\\{folder}".encode("cp1252", "replace")
     return old.sub(lambda _: new, data)
 

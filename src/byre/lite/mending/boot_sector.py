@@ -13,6 +13,7 @@ from byre.filesystems.fat.boot import FatBoot
 from byre.filesystems.ntfs.boot import OEM_ID, BootSector
 from byre.filesystems.opening import OpenVolume
 from byre.lite.mending.boot_code import FREELDR, NTLDR, SIGNATURE, volume_code, with_volume_code
+from byre.lite.mending.ntfs_fields import rebuilt_sector
 from byre.lite.mending.plan import Options, Plan, Refusal, Step, WriteSector
 from byre.units import SECTOR
 from byre.volumes.boot_code import BootCode, recognise_volume
@@ -34,6 +35,7 @@ _LOADS = (
     ("Windows 8", BOOTMGR),
 )
 """(what ``volumes.boot_code`` calls a code, what it loads)."""
+_KINDS = ("ntfs", "fat12", "fat16", "fat32")
 _NEW = "--new-vbr writes Byre's code, which loads {}"
 
 
@@ -89,6 +91,9 @@ def plan_boot_sector(
         return Plan()
     sector = disk.read(part.start, SECTOR)
     where = f"boot sector of partition {part.index}"
+    if volume is not None and volume.detected is not None and volume.detected.type not in _KINDS:
+        # A copy at its end is that of what was there before: an encrypted volume couldn't be opened with it any more.
+        return Plan(notes=(f"{where}: it belongs to {volume.detected.name}, and is left alone",))
     fields = parse_fields(sector, part.length)
     whole = fields is not None and sector[510:] == SIGNATURE and has_code(sector)
     if not whole:
@@ -100,7 +105,10 @@ def plan_boot_sector(
     if fields is None:
         if sector[510:] == SIGNATURE and has_code(sector):
             return Plan()  # of a file system that Byre doesn't start, or a loader's own
-        reason = "its fields, which tell where the file system lies, are gone, and no copy of it is there"
+        if part.type == "0x07" and (rebuilt := rebuilt_sector(disk, part)) is not None:
+            told = f"{where}: its fields, told again from the MFT; its serial number is a new one"
+            return Plan((Step(told, WriteSector(part.start, rebuilt)),))
+        reason = "its fields, which tell where the file system lies, are gone, and neither a copy nor an MFT is there"
         return Plan((), (Refusal(where, reason, "find it again from what lies behind it (testdisk), then mend"),))
     files = volume.filesystem if volume is not None else None
     code, plan = _code(disk, part, fields, files, sector_size, options)

@@ -12,9 +12,12 @@ from byre.audit.judging import judge
 from byre.audit.platforms import PLATFORMS, Platform
 from byre.disks.disk import Disk
 from byre.disks.scratch import ScratchDisk
+from byre.filesystems.fat.filesystem import FatFileSystem
+from byre.filesystems.ntfs.filesystem import NtfsFileSystem
 from byre.filesystems.opening import OpenVolume
+from byre.lite.advance import Advance, quiet
 from byre.lite.applying import apply_changes, check_changes, refuse_sleeping
-from byre.lite.changes import Applied, Change, MakeFolder, Overwrite, Put, Remove
+from byre.lite.changes import Applied, Change, MakeFolder, Move, Overwrite, Put, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.hive_editor import DeleteKey, DeleteValue, Edit, MakeKey, SetValue
 from byre.lite.mending.disk import plan_disk
@@ -136,7 +139,7 @@ def _discard_session(work: ScratchDisk, options: Options, image: str) -> Plan:
     own = inspection.roots[0][0] if inspection.roots else None
     plan = Plan()
     for volume in inspection.volumes:
-        if volume.filesystem is not None:
+        if isinstance(volume.filesystem, (NtfsFileSystem, FatFileSystem)):
             where = "" if volume is own else f" of partition {volume.partition.index}"
             plan += plan_session(volume.filesystem, options, where=where)
     for step in plan.steps:
@@ -159,19 +162,19 @@ def _by_volume(
     there = {change.path for change in own}
     loader: list[Change] = []
     for step in steps:
-        if isinstance(step.action, (Remove, MakeFolder, Put, Overwrite)) and step.action.path not in there:
+        if isinstance(step.action, (Remove, MakeFolder, Put, Move, Overwrite)) and step.action.path not in there:
             (loader if step.loader and active is not volume else own).append(step.action)
     asked = [
-        step.action for step in steps if isinstance(step.action, (Put, Remove)) and step.action.path not in there
+        step.action
+        for step in steps
+        if isinstance(step.action, (Put, Move, Remove)) and step.action.path not in there
     ]
     refuse_files([change for change in asked if change in own], volume.filesystem, image=image)
     rows = ((volume, tuple(own)), (active, tuple(loader)))
     return tuple((each, changes) for each, changes in rows if changes)
 
 
-def carry_out(
-    work: ScratchDisk, prepared: Prepared, *, advance: Callable[[int], None] = lambda amount: None
-) -> tuple[Applied, ...]:
+def carry_out(work: ScratchDisk, prepared: Prepared, *, advance: Advance = quiet) -> tuple[Applied, ...]:
     """Make the changes on the scratch disk; on any error it is to be thrown away. Sectors come last: they may lie in
     a file of a volume, which is then as it was planned."""
     prepared.refuse_unsafe()

@@ -21,6 +21,8 @@ from byre.volumes.partition import PartitionTable
 from byre.windows.roots import find_roots
 
 _ENTRIES = 0x1BE
+_STARTABLE = ("0x01", "0x04", "0x06", "0x07", "0x0b", "0x0c", "0x0e")
+"""Types of partitions that hold FAT or NTFS."""
 _LOADERS = ("/NTLDR", "/bootmgr", "/freeldr.sys")
 
 
@@ -90,8 +92,10 @@ def _active(sector: bytes, table: PartitionTable, volumes: Sequence[OpenVolume])
     by_index = {volume.partition.index: volume for volume in volumes}
     wanted = [part for part in primaries if _has_loader(by_index.get(part.index))]
     wanted = wanted or [part for part in primaries if _has_system(by_index.get(part.index))]
+    if not wanted and not any(_read(by_index.get(part.index)) for part in primaries):
+        wanted = [part for part in primaries if part.type in _STARTABLE]
     if len(wanted) != 1:
-        reason = "several partitions have a loader" if wanted else "no primary partition has a loader or a system"
+        reason = "several partitions could be it" if wanted else "no primary partition has a loader or a system"
         remedy = "set the flag of the right one from a partitioning tool (sfdisk -A)"
         return Plan((), (Refusal("the active flag", reason, remedy),))
     mended = bytearray(sector)
@@ -99,6 +103,10 @@ def _active(sector: bytes, table: PartitionTable, volumes: Sequence[OpenVolume])
         mended[_ENTRIES + 16 * slot] = 0x80 if slot + 1 == wanted[0].index else 0
     said = f"sector 0: partition {wanted[0].index} is the active one"
     return Plan((Step(said, WriteSector(0, bytes(mended))),))
+
+
+def _read(volume: OpenVolume | None) -> bool:
+    return volume is not None and volume.filesystem is not None
 
 
 def _has_loader(volume: OpenVolume | None) -> bool:

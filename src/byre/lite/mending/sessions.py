@@ -34,8 +34,8 @@ def plan_hibernation(patient: Patient) -> Plan:
 
 def plan_session(files: FileSystem, options: Options, *, where: str = "") -> Plan:
     """The first bytes of hiberfil.sys zeroed, which is how Windows itself gives a session up. ``where``: said of the
-    volume, for those besides the system's."""
-    if not files.facts().hibernated:
+    volume, for those besides the system's. A file that may hold one, which can't be told, counts as if it did."""
+    if files.facts().hibernated is False:
         return Plan()
     if not options.discard_session:
         reason = "what was open in it would be lost"

@@ -91,8 +91,8 @@ def _signature(table: PartitionTable) -> int | None:
 
 
 def letter_of(path: str) -> str | None:
-    """The letter of a path on another drive, None for one on the system's."""
-    return path[0].upper() if path[1:3] == ":/" else None
+    """The letter of a path on another drive, None for one on the system's: there a folder may be called ``:``."""
+    return path[0].upper() if path[1:3] == ":/" and path[0] != "/" else None
 
 
 class AllDrives:
@@ -106,7 +106,7 @@ class AllDrives:
 
     def _at(self, path: str) -> tuple[FileSystem, str, str]:
         """(file system, prefix, the path there). MissingError for a letter that is none of theirs."""
-        if path[1:2] != ":":
+        if path[1:2] != ":" or path[0] == "/":
             return self._system, "", path
         drive = self._drives.get(path[0].upper())
         if drive is None:

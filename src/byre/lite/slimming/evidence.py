@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from byre.audit.facts import Facts
@@ -18,17 +19,17 @@ from byre.windows.registry.hive import Value, utf16
 MAX_ROWS = 10_000
 """Values or subkeys of one key that are looked at; real systems have a few hundred fonts and layouts."""
 _NT = r"Microsoft\Windows NT\CurrentVersion"
+_SHELL_FOLDERS = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
 _LOGFONT_FACE, _LOGFONT = 28, 92
 _USUAL = ("primary_ide_channel", "gendisk", "pci#cc_0101", "pci#ven_8086&dev_7010", "pci#ven_8086&dev_7111")
 """The entries of CriticalDeviceDatabase for the controllers that hypervisors offer by default."""
 
 
-def read_evidence(facts: Facts, hives: Hives, control_set: Key | None, there: Collection[str]) -> Evidence:
+def read_evidence(
+    facts: Facts, hives: Hives, control_set: Key | None, paths: SystemPaths, there: Collection[str]
+) -> Evidence:
     """The evidence of one guest. ``there``: guest paths of all its files in lower case. What can't be read is an
     unknown fact, with the reason."""
-    guest = facts.guest
-    assert guest is not None
-    paths = SystemPaths(guest.root, facts.logon.value.drive if facts.logon.value is not None else "C")
     reason = hives.machine["SYSTEM"].reason or "SYSTEM has no control set for the next boot"
     software = hives.get("SOFTWARE")
     return Evidence(
@@ -111,24 +112,35 @@ def profiles_of(software: Hive | None) -> Iterator[str]:
             yield value.text
 
 
-def read_places(root: str, software: Hive, paths: SystemPaths) -> Places:
-    """Where this guest keeps programs and profiles: in German, say, they have other names."""
-    current = software.key(r"Microsoft\Windows\CurrentVersion")
-    profiles = software.key(rf"{_NT}\ProfileList")
-    usual = Places(root)
+def read_places(hives: Hives, paths: SystemPaths) -> Places:
+    """Where this guest keeps programs, profiles and what is a user's alone: in German, say, under other names."""
+    usual = Places(paths.root)
     return Places(
-        root,
-        _place(current, "ProgramFilesDir", paths) or usual.programs,
-        _place(profiles, "ProfilesDirectory", paths) or usual.profiles,
-        _place(current, "CommonFilesDir", paths),
+        paths.root,
+        _plain(paths.programs) or usual.programs,
+        _plain(paths.profiles) or usual.profiles,
+        _plain(paths.common),
+        local=_local(hives) or usual.local,
     )
 
 
-def _place(key: Key | None, name: str, paths: SystemPaths) -> str | None:
-    """A folder that the registry names; None where it isn't one of the system's volume, or the root itself."""
-    value = key.value(name) if key is not None else None
-    path = paths.resolve(value.text) if value is not None and value.text else None
-    return path if path is not None and path.strip("/") and not set(path) & set("*?{}") else None
+def _plain(path: str) -> str | None:
+    """The path, where it has nothing in it that a pattern takes for its own."""
+    return None if set(path) & set("*?{}") else path
+
+
+def _local(hives: Hives) -> str | None:
+    """The name of users' ``Local Settings``, by the first of them who tells it."""
+    for user in hives.users:
+        try:
+            key = user.hive.value.key(_SHELL_FOLDERS) if user.hive.value is not None else None
+            value = key.value("Local Settings") if key is not None else None
+        except ByreError:
+            continue
+        match = re.fullmatch(r"%USERPROFILE%\\([^\\/*?{}]+)", value.text or "", re.IGNORECASE) if value else None
+        if match is not None:
+            return match[1]
+    return None
 
 
 def _user(name: str, hive: Hive, paths: SystemPaths, there: Collection[str]) -> UserSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,6 +10,7 @@ from byre.audit.facts import Facts
 from byre.audit.lacking_facts import in_use
 from byre.errors import ByreError, UnsupportedError
 from byre.filesystems.base import FileSystem, Name
+from byre.lite.advance import Advance, quiet
 from byre.lite.changes import Change, Remove
 from byre.lite.guards import refuse_files
 from byre.lite.registry_changes import hive_changes
@@ -28,15 +29,11 @@ from byre.windows.paths import SystemPaths
 from byre.windows.reg_paths import Registry
 from byre.windows.registry import Key
 from byre.windows.roots import find_roots
+from byre.windows.system_paths import system_paths
 
 MAX_NAMES = 1_000_000
 MAX_PAGE_FILES = 16
 """Windows has one for each volume at most."""
-Advance = Callable[[int], None]
-
-
-def _quiet(count: int) -> None:
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +80,9 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     software = hives.get("SOFTWARE")
     if software is None:
         raise UnsupportedError("has no SOFTWARE hive that can be read", path=facts.image)
-    paths = SystemPaths(guest.root, own_letter(facts), frozenset(each.letter for each in drives))
-    links, starts, notes = read_shortcuts(everywhere, rows, paths, there)
+    paths = system_paths(guest.root, own_letter(facts), software, others=frozenset(each.letter for each in drives))
+    startups = {each.location.lower() for each in guest.autostarts.value or () if each.kind == "startup-folder"}
+    links, starts, notes = read_shortcuts(everywhere, rows, paths, there, frozenset(startups))
     classes, unread = class_roots(Registry(files, guest.root))
     control_set = _control_set(facts, hives)
     uses = (*read_uses(facts, classes, paths, there, control_set), *starts)
@@ -92,7 +90,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
     for lower in _run_from_there((each for each in there if each.endswith((".exe", ".scr", ".cpl"))), guest.root):
         programs.setdefault(lower, ("the program", there[lower]))
     paging, far = _page_files(control_set, paths, everywhere)
-    evidence = read_evidence(facts, hives, control_set, there.keys())
+    evidence = read_evidence(facts, hives, control_set, paths, there.keys())
     return SlimGuest(
         files=files,
         partition=guest.volume,
@@ -100,7 +98,7 @@ def read_slim_guest(files: FileSystem, facts: Facts, drives: tuple[Drive, ...] =
         rows=tuple(rows),
         paths=paths,
         places=replace(
-            read_places(guest.root, software, paths),
+            read_places(hives, paths),
             drives=tuple(each.letter for each in drives if not each.system),
             loader=next((each.letter for each in drives if each.loader), None),
             page_files=paging,
@@ -241,7 +239,7 @@ def plan_guest(
     choice: Choice,
     guest: SlimGuest,
     components: tuple[Component, ...],
-    advance: Advance = _quiet,
+    advance: Advance = quiet,
     *,
     owned: tuple[Owned, ...] | None = None,
 ) -> SlimPlan:

@@ -58,28 +58,26 @@ def owned_rows(
     listed = [(each, beginnings(each, places)) for each in _in_order(components)]
     pattern = files_of(tuple(each for each, _ in listed), places)
     near: dict[str, _Near] = {}
-    cache = f"{places.root}/system32/dllcache/".lower()
-    guarded, aside = _guarded(places)
     found: list[Owned] = []
     homes: dict[str, tuple[str, ...]] = {}
     stay: set[str] = set()
     cached: list[Name] = []
     for row in rows:
         lower = row.path.lower()
-        if lower.startswith(cache) and not row.is_folder:
-            cached.append(row)
-            continue
-        owners: tuple[str, ...] = ()
         folder = lower[: lower.rfind("/") + 1]
         known = near.get(folder)
         if known is None:
-            known = near[folder] = _near(folder, listed)
-        if lower.startswith(known.starts) and pattern.fullmatch(lower):
+            known = near[folder] = _near(folder, listed, places)
+        if known.is_cache and not row.is_folder:
+            cached.append(row)
+            continue
+        owners: tuple[str, ...] = ()
+        if known.starts and lower.startswith(known.starts) and pattern.fullmatch(lower):
             each = _owned(row, known.listed, places, verdicts or {})
             found.append(each)
             owners = each.owners
-        if not row.is_folder and lower.startswith(guarded) and not lower.startswith(aside):
-            name = lower.rpartition("/")[2]
+        if known.is_guarded and not row.is_folder and not lower.startswith(known.aside):
+            name = lower[len(folder) :]
             if owners:
                 homes.setdefault(name, owners)
             else:
@@ -96,19 +94,30 @@ def owned_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Near:
-    """The components that a name in one folder may belong to, and how such a name begins."""
+    """What is to be asked of the names in one folder: the components that they may belong to and how such names
+    begin; whether the folder is dllcache, or one whose files it has copies of, but for those in ``aside``."""
 
     listed: list[tuple[Component, tuple[str, ...]]]
     starts: tuple[str, ...]
+    is_cache: bool
+    is_guarded: bool
+    aside: tuple[str, ...]
 
 
-def _near(folder: str, listed: list[tuple[Component, tuple[str, ...]]]) -> _Near:
+def _near(folder: str, listed: list[tuple[Component, tuple[str, ...]]], places: Places) -> _Near:
     rows = (
         (each, tuple(start for start in starts if folder.startswith(start) or start.startswith(folder)))
         for each, starts in listed
     )
     found = [(each, starts) for each, starts in rows if starts]
-    return _Near(found, tuple({start for _, starts in found for start in starts}))
+    guarded, aside = _guarded(places)
+    return _Near(
+        found,
+        tuple({start for _, starts in found for start in starts}),
+        folder.startswith(f"{places.root}/system32/dllcache/".lower()),
+        folder.startswith(guarded) and not folder.startswith(aside),
+        tuple(start for start in aside if start.startswith(folder)),
+    )
 
 
 def _guarded(places: Places) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -180,14 +189,25 @@ def parts_of(
 
 def _folders(rows: Iterable[Name], whole: frozenset[str]) -> tuple[Folder, ...]:
     """The rows summed by the topmost folder that goes as a whole, else by the folder that they lie in."""
-    sums: dict[str, Folder] = {}
+    places: dict[str, str] = {}
+    grouped: dict[str, list[Name]] = {}
     for row in rows:
-        path, _, name = row.path.rpartition("/")
-        path = next((above for above in reversed([*_above(row.path)]) if above.lower() in whole), path) or "/"
-        old = sums.get(path, Folder(path, 0, 0, path.lower() in whole))
-        names = (*old.names, name) if len(old.names) < NAMES else old.names
-        sums[path] = Folder(path, old.files + 1, old.allocated + row.allocated, old.whole, names)
-    return tuple(sums.values())
+        folder = row.path.rpartition("/")[0]
+        place = places.get(folder)
+        if place is None:
+            above = reversed([*_above(row.path)])
+            place = places[folder] = next((each for each in above if each.lower() in whole), folder) or "/"
+        grouped.setdefault(place, []).append(row)
+    return tuple(
+        Folder(
+            path,
+            len(held),
+            sum(row.allocated for row in held),
+            path.lower() in whole,
+            tuple(row.path.rpartition("/")[2] for row in held[:NAMES]),
+        )
+        for path, held in grouped.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,10 +420,14 @@ def _topmost(ground: _Ground, ids: set[str], gone: frozenset[str]) -> tuple[str,
     links = {link.path.lower() for link in ground.shortcuts} & gone
     folders |= {above for path in links for above in _above(path) if "/start menu/programs/" in above}
     stays: set[str] = set()
+    noted = ""
     for row in ground.rows:
         lower = row.path.lower()
         if lower not in (folders if row.is_folder else gone):
-            _note_above(lower, stays)
+            above = lower.rpartition("/")[0]
+            if above != noted:  # those of one folder come one after the other
+                _note_above(lower, stays)
+                noted = above
     whole = folders - stays
     found = []
     for row in ground.rows:

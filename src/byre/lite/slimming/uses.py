@@ -17,9 +17,12 @@ from byre.lite.slimming.parts import Shortcut, Use
 from byre.windows.autostarts import Autostart
 from byre.windows.paths import SystemPaths
 from byre.windows.registry import Key
+from byre.windows.registry.hive import Value
 from byre.windows.shortcuts import MAX_LINK, parse_shortcut
 
 MAX_LINKS = 20_000
+MAX_DEVICES = 50_000
+"""Devices that a system ever had: with years of USB sticks, some thousands."""
 DISABLED = 4
 _NEVER_WITHOUT = frozenset(("rpcss", "dcomlaunch", "plugplay", "samss", "ksecdd", "volsnap"))
 """Beside the disk's own drivers: services without which Windows doesn't come to a logon, or its volumes to a start,
@@ -44,6 +47,7 @@ def read_uses(
         *_services(facts, paths, there, control_set),
         *class_uses(classes, paths, there),
         *_autostarts(facts, paths, there),
+        *_device_filters(control_set),
     ]
 
 
@@ -110,7 +114,7 @@ def _autostarts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> I
         said = f"{each.kind} {each.location} {each.name}".strip()
         if each.kind == "class-filter":
             for name in re.split(r"[\s,;|]+", each.command):
-                yield Use(said, "", needs_service=name, kind="autostart")
+                yield Use(said, "", needs_service=name, key=_key_of(each), kind="autostart")
         # Print monitors are the spooler's: without it nobody loads them.
         service = "Spooler" if each.kind == "print-monitor" else None
         kind = "task" if each.kind == "task" else "shell extension" if each.kind in _SHELL_KINDS else "autostart"
@@ -130,6 +134,44 @@ def _autostarts(facts: Facts, paths: SystemPaths, there: Mapping[str, str]) -> I
             )
 
 
+def _device_filters(control_set: Key | None) -> Iterator[Use]:
+    r"""Filters of single devices (those of classes are among the autostarts): a device whose filter is disabled
+    doesn't start, as a CD drive without ``imapi``."""
+    top = control_set.at("Enum") if control_set is not None else None
+    for count, device in enumerate(_below(top, 3)):
+        if count >= MAX_DEVICES:
+            return
+        for name in ("UpperFilters", "LowerFilters"):
+            value = _value(device, name)
+            for service in value.strings if value is not None else ():
+                yield Use(f"the device {_device_name(device)}", "", needs_service=service, kind="autostart")
+
+
+def _below(key: Key | None, depth: int) -> Iterator[Key]:
+    """The keys so many levels below one; a damaged part is passed over."""
+    try:
+        found = key.subkeys() if key is not None else ()
+    except ByreError:
+        return
+    for each in found:
+        if depth == 1:
+            yield each
+        else:
+            yield from _below(each, depth - 1)
+
+
+def _value(key: Key, name: str) -> Value | None:
+    try:
+        return key.value(name)
+    except ByreError:
+        return None
+
+
+def _device_name(device: Key) -> str:
+    named = (_value(device, name) for name in ("FriendlyName", "DeviceDesc"))
+    return next((value.text for value in named if value is not None and value.text), device.name)
+
+
 def _key_of(each: Autostart) -> str:
     r"""The key as components name it: ``SOFTWARE\…``, ``SYSTEM\…`` without the control set, ``NTUSER\…``. An entry
     that is a key of its own counts with its name."""
@@ -144,9 +186,14 @@ def _hive_of(match: re.Match[str]) -> str:
 
 
 def read_shortcuts(
-    files: FileSystem, rows: Iterable[Name], paths: SystemPaths, there: Mapping[str, str]
+    files: FileSystem,
+    rows: Iterable[Name],
+    paths: SystemPaths,
+    there: Mapping[str, str],
+    startups: frozenset[str] = frozenset(),
 ) -> tuple[tuple[Shortcut, ...], tuple[Use, ...], tuple[str, ...]]:
-    """(shortcuts, those of Startup folders as needs, notes). A shortcut that can't be read leads nowhere."""
+    """(shortcuts, those of Startup folders as needs, notes). A shortcut that can't be read leads nowhere.
+    ``startups``: Startup folders by another name than the usual, in lower case."""
     links: list[Shortcut] = []
     starts: list[Use] = []
     count = 0
@@ -158,7 +205,7 @@ def read_shortcuts(
         if count > MAX_LINKS:
             return tuple(links), tuple(starts), (f"more than {MAX_LINKS} shortcuts: the rest was not looked at",)
         targets = _lead_to(files, row.path, paths, there)
-        if targets and _STARTUP.search(lower):
+        if targets and (_STARTUP.search(lower) or lower.rpartition("/")[0] in startups):
             said = f"startup-folder {row.path}"
             starts += [Use(said, path, kind="autostart", holder=row.path) for path in targets]
         elif targets:

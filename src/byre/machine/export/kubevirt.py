@@ -11,19 +11,10 @@ from typing import Any
 from byre.machine.export.plan import DiskFile, ExportPlan, Refusal, Subject, TextFile, WrittenDisk
 from byre.machine.export.quoting import one_line, plain_name, yaml
 from byre.machine.export.readme import PATH, readme
-from byre.machine.export.words import Translation, described, mebibytes
+from byre.machine.export.words import QEMU_CARDS, Translation, described, mebibytes
 
 TITLE = "KubeVirt"
 BUSES = {"ich9-ahci": "sata", "virtio-blk": "virtio", "virtio-scsi": "scsi"}
-NETWORK_CARDS = {
-    "e1000": "e1000",
-    "e1000e": "e1000e",
-    "rtl8139": "rtl8139",
-    "pcnet": "pcnet",
-    "ne2k_pci": "ne2k_pci",
-    "virtio-net": "virtio",
-    "none": "",
-}
 IMAGE = "registry.example/{name}:latest"
 
 
@@ -33,7 +24,7 @@ def plan(subject: Subject) -> ExportPlan:
     words = Translation(TITLE)
     if BUSES.get(machine.controller.value, "sata") == "sata":
         words.refusals += _without_ide(subject)
-    words.comfort("network card", machine.network, NETWORK_CARDS, "e1000e")
+    words.comfort("network card", machine.network, QEMU_CARDS, "e1000e")
     words.only("a sound card", machine.sound.value, "none")
     words.only("a display", machine.display.value, "std")
     words.notes.append("the machine is not started when it is made, and its network is the pod's only once it is")
@@ -78,7 +69,7 @@ def manifest(subject: Subject) -> dict[str, Any]:
     machine = subject.machine
     name = plain_name(machine.name).lower()
     bus = BUSES.get(machine.controller.value, "sata")
-    card = NETWORK_CARDS.get(machine.network.value, "e1000e")
+    card = QEMU_CARDS.get(machine.network.value, "e1000e")
     devices: dict[str, Any] = {"disks": [{"name": "boot", "bootOrder": 1, "disk": {"bus": bus}}], "interfaces": []}
     if card:
         devices["interfaces"] = [{"name": "default", "model": card, "masquerade": {}}]

@@ -11,7 +11,7 @@ from datetime import datetime
 from byre.machine.export.plan import DiskFile, ExportPlan, Refusal, Subject, TextFile, WrittenDisk
 from byre.machine.export.quoting import one_line, plain_name
 from byre.machine.export.readme import PATH, readme
-from byre.machine.export.words import Translation, described, mac_address
+from byre.machine.export.words import QEMU_CARDS, Translation, described, mac_address
 from byre.machine.export.xml import PREFIXES, Element, document, element
 from byre.machine.hardware import Machine
 from byre.units import KIB
@@ -38,15 +38,6 @@ BUSES = {
     "piix4-ide": "ide",
 }
 SCSI_MODELS = {"lsi53c895a": "lsilogic", "virtio-scsi": "virtio-scsi"}
-NETWORK_CARDS = {
-    "rtl8139": "rtl8139",
-    "pcnet": "pcnet",
-    "e1000": "e1000",
-    "e1000e": "e1000e",
-    "ne2k_pci": "ne2k_pci",
-    "virtio-net": "virtio",
-    "none": "",
-}
 DISPLAYS = {"std": "vga", "cirrus": "cirrus", "vmware": "vmvga", "virtio": "virtio"}
 SOUND_CARDS = {"ac97": "ac97", "es1370": "es1370", "sb16": "sb16", "hda": "ich6", "none": ""}
 _TARGETS = {"ide": "hda", "sata": "sda", "scsi": "sda", "virtio": "vda"}
@@ -110,7 +101,7 @@ def _translated(machine: Machine) -> Translation:
         words.refusals.append(Refusal("libvirt's q35 machine has no IDE", forceable=False))
     if machine.controller.value == "piix4-ide":
         words.notes.append("the IDE controller is a PIIX3 there, not a PIIX4")
-    words.comfort("network card", machine.network, NETWORK_CARDS, "rtl8139")
+    words.comfort("network card", machine.network, QEMU_CARDS, "rtl8139")
     words.comfort("display", machine.display, DISPLAYS, "vga")
     words.comfort("sound card", machine.sound, SOUND_CARDS, "")
     if machine.hidden.value and machine.cpu.value == "host":
@@ -204,7 +195,7 @@ def _devices(subject: Subject) -> Element:
         made.append(element("controller", type="scsi", index="0", model=SCSI_MODELS[machine.controller.value]))
     tablet = machine.pointer.value == "usb-tablet"
     made.append(element("controller", type="usb", model="piix3-uhci" if tablet else "none"))
-    card = NETWORK_CARDS.get(machine.network.value, "rtl8139")
+    card = QEMU_CARDS.get(machine.network.value, "rtl8139")
     if card:
         made.append(
             element(

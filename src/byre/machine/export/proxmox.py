@@ -9,7 +9,7 @@ from __future__ import annotations
 from byre.machine.export.plan import DiskFile, ExportPlan, Refusal, Subject, TextFile, WrittenDisk
 from byre.machine.export.quoting import conf_comment, plain_name, shell
 from byre.machine.export.readme import PATH, readme
-from byre.machine.export.words import Translation, described, mac_address, mebibytes
+from byre.machine.export.words import QEMU_CARDS, Translation, described, mac_address, mebibytes
 from byre.machine.hardware import Machine
 
 TITLE = "Proxmox VE"
@@ -47,15 +47,6 @@ CPUS = (
     "host",
     "max",
 )
-NETWORK_CARDS = {
-    "rtl8139": "rtl8139",
-    "pcnet": "pcnet",
-    "e1000": "e1000",
-    "e1000e": "e1000e",
-    "ne2k_pci": "ne2k_pci",
-    "virtio-net": "virtio",
-    "none": "",
-}
 DISPLAYS = {"std": "std", "cirrus": "cirrus", "vmware": "vmware", "virtio": "virtio"}
 SOUND_CARDS = {"ac97": "AC97", "hda": "intel-hda", "none": ""}
 
@@ -101,7 +92,7 @@ def _translated(machine: Machine) -> Translation:
         words.notes.append("an IDE disk of a q35 machine hangs on AHCI in Proxmox too, unless it is ide0 to ide3")
     if machine.firmware.value == "uefi":
         words.refusals.append(Refusal("a UEFI guest needs an EFI disk, which Byre doesn't make for Proxmox"))
-    words.comfort("network card", machine.network, NETWORK_CARDS, "rtl8139")
+    words.comfort("network card", machine.network, QEMU_CARDS, "rtl8139")
     words.comfort("display", machine.display, DISPLAYS, "std")
     words.comfort("sound card", machine.sound, SOUND_CARDS, "")
     if machine.cpu.value not in CPUS:
@@ -136,7 +127,7 @@ def options(subject: Subject) -> list[tuple[str, str]]:
     ]
     if hardware is not None:
         rows.append(("scsihw", hardware))
-    card = NETWORK_CARDS.get(machine.network.value, "rtl8139")
+    card = QEMU_CARDS.get(machine.network.value, "rtl8139")
     if card:
         mac = mac_address(subject.identity.mac, "52:54:00").upper()
         rows.append(("net0", f"{card}={mac},bridge=vmbr0,firewall=1,link_down=1"))

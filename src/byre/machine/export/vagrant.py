@@ -12,7 +12,7 @@ from byre.machine.export import libvirt, ovf
 from byre.machine.export.plan import DiskFile, ExportPlan, Subject, TextFile, WrittenDisk
 from byre.machine.export.quoting import plain_name
 from byre.machine.export.readme import PATH, readme
-from byre.machine.export.words import Translation, described, mac_address, mebibytes
+from byre.machine.export.words import QEMU_CARDS, Translation, described, mac_address, mebibytes
 from byre.units import GIB, ceil_div
 
 TITLE = "Vagrant"
@@ -32,7 +32,7 @@ def plan(subject: Subject) -> ExportPlan:
         words = Translation("Vagrant with libvirt")
         words.boots_with("controller", machine.controller, BUSES, "ide")
         words.boots_with("chipset", machine.chipset, libvirt.CHIPSETS, "pc")
-        words.comfort("network card", machine.network, libvirt.NETWORK_CARDS, "rtl8139")
+        words.comfort("network card", machine.network, QEMU_CARDS, "rtl8139")
         words.comfort("sound card", machine.sound, libvirt.SOUND_CARDS, "")
         texts = ("metadata.json", "Vagrantfile", PATH)
         disk = DiskFile("box.img", "qemu", "qcow2")
@@ -97,7 +97,7 @@ def _vagrantfile(subject: Subject, lines: list[str]) -> str:
 
 def _libvirt(subject: Subject) -> list[str]:
     machine = subject.machine
-    card = libvirt.NETWORK_CARDS.get(machine.network.value, "rtl8139") or "rtl8139"
+    card = QEMU_CARDS.get(machine.network.value, "rtl8139") or "rtl8139"
     values: list[tuple[str, str | int]] = [
         ("driver", "kvm"),
         ("machine_type", libvirt.CHIPSETS.get(machine.chipset.value, "pc")),

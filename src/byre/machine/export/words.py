@@ -9,6 +9,17 @@ from byre.machine.export.plan import Refusal
 from byre.machine.hardware import Choice, Machine
 from byre.units import MIB, ceil_div
 
+QEMU_CARDS = {
+    "rtl8139": "rtl8139",
+    "pcnet": "pcnet",
+    "e1000": "e1000",
+    "e1000e": "e1000e",
+    "ne2k_pci": "ne2k_pci",
+    "virtio-net": "virtio",
+    "none": "",
+}
+"""Network cards in the words of what puts QEMU into words of its own: libvirt, Proxmox VE, KubeVirt."""
+
 
 @dataclass
 class Translation:

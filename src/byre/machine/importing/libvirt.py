@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from byre.machine.export import libvirt as words
+from byre.machine.export.words import QEMU_CARDS
 from byre.machine.importing.description import (
     Collected,
     Description,
@@ -28,7 +29,7 @@ _FORMATS = {
     "vhdx": "vhdx",
     "qcow": "qcow",
 }
-_NETWORK_CARDS = turned(words.NETWORK_CARDS, ("virtio-net", "virtio-net"), ("virtio-non-transitional", "virtio-net"))
+_NETWORK_CARDS = turned(QEMU_CARDS, ("virtio-net", "virtio-net"), ("virtio-non-transitional", "virtio-net"))
 _DISPLAYS = turned(words.DISPLAYS, ("qxl", "std"), ("bochs", "std"))
 _SOUND_CARDS = turned(words.SOUND_CARDS, ("ich9", "hda"))
 _CPUS_OF_32_BITS = ("qemu32", "kvm32", "486", "pentium", "pentium2", "pentium3", "pentiumpro", "coreduo", "n270")

@@ -27,7 +27,7 @@ LOG_NAME = "qemu.log"
 SOCKETS = (QMP_SOCKET, WATCH_SOCKET, VNC_SOCKET, FRAMES_IN)
 MAX_QUOTE = 2_000
 START_SECONDS = 120.0
-"""How long QEMU may take to open its monitor: 0.1 to 0.5 s where it was measured, many times that on a busy host."""
+"""How long QEMU may take to open its monitor; 0.1 to 0.5 s where it was measured, far more on a loaded host."""
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 FIRMWARES = (
@@ -73,6 +73,10 @@ def find_firmware() -> Path:
     raise MissingError(
         "the guest needs UEFI, and there is no firmware for it", hint="Install it: sudo apt install ovmf."
     )
+
+
+class AcceleratorError(StorageError):
+    """QEMU has ended because it can't use its accelerator."""
 
 
 class QemuProcess:
@@ -123,7 +127,8 @@ class QemuProcess:
         status = self.process.poll()
         said = self.said()
         how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
-        return StorageError(f"QEMU has ended: {how}", found=said or "it said nothing", hint=advice(said))
+        kind = AcceleratorError if _ACCELERATOR.search(said) else StorageError
+        return kind(f"QEMU has ended: {how}", found=said or "it said nothing", hint=advice(said))
 
     def ended(self, timeout: float) -> bool:
         """Whether it has ended, waiting for at most ``timeout`` seconds."""
@@ -205,6 +210,10 @@ def monitor(folder: Path, *, timeout: float = 30.0) -> QmpClient:
     return connect(folder / QMP_SOCKET, timeout=timeout)
 
 
+_ACCELERATOR = re.compile(
+    r"(?:failed to initialize|could not access) (?:kvm|hvf|whpx)|invalid accelerator|\bkvm_\w+: |\bKVM_[A-Z_]+\b",
+    re.IGNORECASE,
+)
 _ADVICE = (
     (r"Could not access KVM kernel module|failed to initialize kvm", "Run it without KVM: --accel tcg."),
     (r"invalid accelerator", "This QEMU lacks that accelerator: --accel tcg."),

@@ -17,6 +17,9 @@ def slim_page(payload: Mapping[str, Any], screenshot: bytes | None = None) -> st
     picture of the result's boot test, as PNG."""
     facts = [("result", payload["output"] or "nothing written"), ("profile", payload["profile"] or "none")]
     proof = payload["proof"]
+    facts.append(("would go" if proof is None else "what went", summed(payload)))
+    if len(payload["drives"]) > 1:
+        facts += [(f"of that on {each['drive']}", summed(each)) for each in payload["drives"]]
     if proof is not None:
         facts.append(("proved", f"{proof['compared']} streams are what they were, {proof['written']} as planned"))
         several = len(proof["volumes"]) > 1
@@ -31,14 +34,13 @@ def slim_page(payload: Mapping[str, Any], screenshot: bytes | None = None) -> st
         facts.append(("its space comes back with", payload["give_back"]))
     return render_page(
         "slim.html.j2",
-        title=f"{'Not slimmed' if payload['refused'] else 'Slimmed'}: {payload['image']}",
+        title=f"{_done(payload)}: {payload['image']}",
         facts=facts,
         sizes=_sizes(payload),
-        audit=[(row["question"], row["before"], row["after"]) for row in (proof["audit"] if proof else ())],
         goes=[
             {
                 "id": each["id"],
-                "title": each["title"],
+                "lost": _lost(each),
                 "sum": summed(each),
                 "lines": part_lines(each, folders=FOLDERS, named=NAMED),
             }
@@ -53,20 +55,26 @@ def slim_page(payload: Mapping[str, Any], screenshot: bytes | None = None) -> st
     )
 
 
-def _sizes(payload: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What, before, after."""
-    before, after = payload["before"], payload["after"]
-    rows = [("the image's files", _size(before), _size(after))]
-    if payload["proof"] is not None:
-        total = f"{payload['files']} files, {format_size(payload['allocated'])}"
-        rows.append(("what went, on the volume" if len(payload["drives"]) < 2 else "what went", total, "-"))
-    if len(payload["drives"]) > 1:
-        rows += [(f"of that on {each['drive']}", summed(each), "-") for each in payload["drives"]]
-    return rows
+def _done(payload: Mapping[str, Any]) -> str:
+    if payload["refused"]:
+        return "Not slimmed"
+    return "Slimmed" if payload["output"] is not None else "A plan, not carried out"
 
 
-def _size(number: int | None) -> str:
-    return "-" if number is None else format_size(number)
+def _lost(part: Mapping[str, Any]) -> str:
+    """What is lost, behind the title where the id doesn't say it."""
+    named = part["title"].lower() == part["id"].replace("-", " ")
+    return str(part["consequence"]) if named else f"{part['title']}: {part['consequence']}"
+
+
+def _sizes(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What, and what it was before and is after; nothing where nothing was written."""
+    proof = payload["proof"]
+    if proof is None or payload["after"] is None:
+        return []
+    sizes = ("the image's files on the host", format_size(payload["before"]), format_size(payload["after"]))
+    grades = [(row["question"], row["before"], row["after"]) for row in proof["audit"]]
+    return [(what, before if before == after else f"{before} -> {after}") for what, before, after in (sizes, *grades)]
 
 
 def _profiles(payload: Mapping[str, Any]) -> list[tuple[str, str, str]]:

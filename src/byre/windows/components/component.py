@@ -38,6 +38,8 @@ class Places:
     profiles: str = "/Documents and Settings"
     common: str | None = None
     """Where it isn't ``Common Files`` below ``programs``."""
+    local: str = "Local Settings"
+    """The name of each user's folder of that kind."""
     drives: tuple[str, ...] = ()
     """Letters of the other drives in the image that this guest alone uses; paths there begin with ``D:``."""
     loader: str | None = None
@@ -52,6 +54,7 @@ class Places:
             "programs": self.programs,
             "common": self.common or f"{self.programs}/Common Files",
             "profile": f"{self.profiles}/*",
+            "local": f"{self.profiles}/*/{self.local}",
         }
 
 
@@ -60,10 +63,10 @@ class Component:
     """One component.
 
     ``files``: patterns of guest paths (``*`` within a name, ``**`` across folders; ``{root}``, ``{system32}``,
-    ``{programs}``, ``{common}`` and ``{profile}`` stand for places). ``marks``: names of files without any of which
-    the component isn't there, lower case. ``services``: names below Services. ``keys``: registry keys as
-    ``SOFTWARE\\…``, ``SYSTEM\\Services\\…`` (the control set left out) or ``NTUSER\\…`` (every user's hive); ``*``
-    and ``?`` within a name. ``types``: file types (names below Classes, ``*`` and ``?``) whose commands run its
+    ``{programs}``, ``{common}``, ``{profile}`` and ``{local}`` stand for places). ``marks``: names of files
+    without any of which the component isn't there, lower case. ``services``: names below Services. ``keys``: registry
+    keys as ``SOFTWARE\\…``, ``SYSTEM\\Services\\…`` (the control set left out) or ``NTUSER\\…`` (every user's hive);
+    ``*`` and ``?`` within a name. ``types``: file types (names below Classes, ``*`` and ``?``) whose commands run its
     programs. ``runs``: names of values of Run keys, the machine's and users'. ``subcomponents``:
     names below Setup's ``OC Manager\\Subcomponents``. ``uninstall``: keys of the list of installed programs.
     ``needs``: ids of components that it can't do without. ``default``: Setup installs it unasked. ``unless``: one of

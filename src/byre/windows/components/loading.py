@@ -21,7 +21,7 @@ MAX_FILE = 4 << 20
 RESERVED = "dropped"
 """What a plan calls what was named by path."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_PLACE = re.compile(r"\{(root|system32|programs|common|profile)\}/\S.*|/[^{}]+")
+_PLACE = re.compile(r"\{(root|system32|programs|common|profile|local)\}/\S.*|/[^{}]+")
 _TEXTS = ("id", "title", "profile", "consequence", "source")
 _LISTS = ("systems", "files", "marks", "services", "keys", "types", "runs", "subcomponents", "uninstall", "needs")
 _NEEDED = ("systems", "files", "marks")
