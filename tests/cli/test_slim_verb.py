@@ -355,3 +355,13 @@ def test_a_page_says_what_was_done_and_what_is_lost(tmp_path: Path) -> None:
     assert "Windows makes the file anew at its next start" in plan
     assert "Not slimmed" in refused and refused.index("What needs it") < refused.index("What goes")
     assert "Slimmed" in done and "Before and after" in done and "on the host" in done
+
+
+def test_the_source_and_a_folder_are_no_target_and_that_is_known_before_any_work(tmp_path: Path) -> None:
+    image = Path(shutil.copyfile(SPECIMEN, tmp_path / "s.qcow2"))
+    (tmp_path / "other.qcow2").symlink_to(image)
+    for source, out in ((image, image), (f"{image}@clean", tmp_path / "other.qcow2")):
+        said = byre_json("slim", source, "-o", out, "--force", "--recipe", "never.toml", status=64)
+        assert said["what"] == "the target is the source itself"
+    assert byre_json("slim", image, "-o", tmp_path, "--force", status=73)["what"] == "the target is a folder"
+    assert image.read_bytes() == SPECIMEN.read_bytes()

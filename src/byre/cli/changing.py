@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, count
@@ -61,6 +61,21 @@ def check_destination(args: argparse.Namespace) -> None:
         output_format(args.output)
     if args.output and not args.force and not args.dry_run and os.path.lexists(args.output):
         raise ExistsError("exists already", path=args.output, hint="Choose another name, or say --force.")
+    if args.output and os.path.isdir(args.output):  # noqa: PTH112
+        raise ExistsError("the target is a folder", path=args.output, hint="Name a file in it.")
+    if args.output and args.image and _is_one_file(args.output, args.image):
+        raise UsageError(
+            "the target is the source itself", path=args.output, hint="Write to another name, or say --in-place."
+        )
+
+
+def _is_one_file(output: str, image: str) -> bool:
+    """Whether OUT is IMAGE, with or without ``@SNAPSHOT``. Found before any work; its backing images later."""
+    for name in (image, image.rpartition("@")[0]):
+        with suppress(OSError, ValueError):
+            if name and os.path.samefile(output, name):  # noqa: PTH121
+                return True
+    return False
 
 
 def output_format(path: str) -> Format:
