@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import random
 import re
@@ -457,3 +458,14 @@ def test_the_log_s_restart_page(client: int, flags: int, state: str) -> None:
     assert (found.state, found.version) == (state, "1.1")
     page[510] = 7
     assert parse_log(bytes(page) * 2).state == "unknown"
+
+
+def test_a_bitmap_of_more_clusters_than_windows_gives_is_not_read(rich: Manifest) -> None:
+    """It may be one hole of petabytes: the facts of the volume would take days."""
+    fs = open_ntfs(rich.image)
+    assert isinstance(fs, NtfsFileSystem)
+    fs.boot = dataclasses.replace(fs.boot, total_sectors=(1 << 33) * fs.boot.cluster_size // fs.boot.sector_size)
+    with pytest.raises(CorruptImageError) as caught:
+        list(fs.free_extents())
+    assert caught.value.found == 1 << 33
+    assert fs.facts().free is None

@@ -62,6 +62,8 @@ from byre.volumes.problems import Problems
 
 MFT, MFT_MIRROR, LOG_FILE, VOLUME, ROOT, BITMAP_FILE, UPCASE = 0, 1, 2, 3, 5, 6, 10
 BITMAP_SLICE = 1 << 20
+MAX_CLUSTERS = 1 << 32
+"""Windows gives a volume no more. A sparse $Bitmap of far more takes no room in an image, and days to be read."""
 """Bytes of $Bitmap at a time: 8 million clusters, 8 MB unpacked."""
 
 
@@ -295,6 +297,13 @@ class NtfsFileSystem:
 
     def bitmap(self) -> Iterator[tuple[int, np.ndarray[tuple[int], np.dtype[np.uint8]]]]:
         """$Bitmap in slices: the first cluster, and a byte for each cluster, 1 where in use."""
+        if self.boot.clusters > MAX_CLUSTERS:
+            raise CorruptImageError(
+                "the volume says that it has more clusters than any Windows gives one",
+                path=self.volume.name,
+                found=self.boot.clusters,
+                expected=f"at most {MAX_CLUSTERS}",
+            )
         found = self._map(self.attributes(BITMAP_FILE), DATA, "")
         needed = -(-self.boot.clusters // 8)
         if found is None or found.size < needed:
