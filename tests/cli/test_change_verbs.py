@@ -219,6 +219,7 @@ def test_a_link_is_named_and_a_source_that_changes_ends_the_verb(image: Path, tm
     source.write_bytes(b"x" * 4096)
     link.symlink_to(source)
     assert "what it points to" in byre("put", image, link, r"C:\x", "-n", status=64).stderr
+    byre("put", image, "", r"C:\x", "-n", status=64)
     content = _content(source)
     assert content.read(0, 4096) == b"x" * 4096
     source.write_bytes(b"y" * 4096)

@@ -240,6 +240,10 @@ def test_what_the_start_goes_through_gets_its_usual_value_and_the_other_is_kept(
     assert _plan(_mend(image, *named, "-o", off))["refused"] == []
     values = {row["name"]: row["data"] for row in byre_json("reg", off, WINLOGON)["values"]}
     assert (values["Shell"], values["Userinit"]) == ("Explorer.exe", "C:\\WINDOWS\\system32\\userinit.exe,")
+    for name in ("", "run-key:"):  # no name at all is not that of default values
+        _mend(image, "--autostart", name, "-n", status=1)
+    (step,) = _plan(_mend(image, "--autostart", "run-key:(default)", "-n"))["steps"]
+    assert step.startswith(RUN)
     session = byre_json("reg", off, r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager")["values"]
     assert [row["data"] for row in session if row["name"] == "BootExecute"] == [["autocheck autochk *"]]
     (refused,) = _plan(_mend(off, "--autostart", "winlogon:Shell", "-n", status=1))["refused"]

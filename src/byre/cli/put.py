@@ -34,7 +34,7 @@ MAX_FILES = 100_000
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_image(parser, snapshot=False)
-    parser.add_argument("source", metavar="SRC", type=Path, help="a file or folder of the host")
+    parser.add_argument("source", metavar="SRC", help="a file or folder of the host")
     parser.add_argument("path", metavar="PATH", help=r"where it goes, C:\... or /...: the name itself, or a folder")
     parser.add_argument("--partition", type=int, metavar="N", help="this partition instead of the system's drive")
     parser.add_argument("--parents", action="store_true", help="make the folders above PATH that aren't there")
@@ -42,6 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
+    if not args.source:
+        raise UsageError("SRC is empty")  # as a path that would be the folder that one is in
+
     def plan(guest: Inspection) -> list[tuple[OpenVolume, list[Change]]]:
         from byre.lite.guards import refuse_files
 
@@ -63,7 +66,7 @@ def _changes(args: argparse.Namespace, guest: Inspection, out: Output) -> Iterat
         there = files.lookup(args.path)
     except MissingError:
         there = None
-    source: Path = args.source
+    source = Path(args.source)
     if there is not None and there.is_dir and (source.is_file() or not names):
         names = [*names, source.name]
     if args.parents:

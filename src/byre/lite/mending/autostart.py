@@ -22,6 +22,7 @@ from byre.windows.services import Service
 
 FOLDER = "/Byre-disabled"
 KEY = "Byre-disabled"
+DEFAULT = "(default)"
 _LIST = "'byre inspect IMAGE' lists what starts by itself"
 _LIST_KEPT = "'byre mend IMAGE autostart' lists what was disabled"
 _VALUE_OF = {
@@ -107,16 +108,7 @@ def _entry(patient: Patient, wanted: str, done: set[tuple[str, str, str]]) -> Pl
     guest = patient.facts.guest
     rows = (guest.autostarts.value if guest else None) or ()
     lower = wanted.lower()
-    hits = [
-        row
-        for row in rows
-        if lower
-        in (
-            row.name.lower(),
-            f"{row.kind}:{row.name}".lower(),
-            f"{row.location}{'/' if row.kind in _FILES else chr(92)}{row.name}".lower(),
-        )
-    ]
+    hits = [row for row in rows if lower in _names_of(row)]
     if not hits:
         return Plan((), (Refusal(wanted, "nothing of that name starts by itself", _LIST),))
     whole = Plan()
@@ -128,8 +120,16 @@ def _entry(patient: Patient, wanted: str, done: set[tuple[str, str, str]]) -> Pl
     return whole
 
 
+def _names_of(row: Autostart) -> tuple[str, ...]:
+    """What an entry may be called, in lower case; a key's default value as 'byre inspect' shows it."""
+    shown, separator = row.name or DEFAULT, "/" if row.kind in _FILES else "\\"
+    place = f"{row.location}{separator}"
+    names = (shown, f"{row.kind}:{shown}", f"{place}{row.name}", f"{place}{shown}")
+    return tuple(name.lower() for name in names)
+
+
 def _disabled(patient: Patient, row: Autostart) -> Plan:
-    shown = f"{row.kind}:{row.name}"
+    shown = f"{row.kind}:{row.name or DEFAULT}"
     if row.kind in _FILES:
         return _moved_file(patient, f"{row.location}/{row.name}", shown, row)
     name = _VALUE_OF.get(row.kind, row.name)
