@@ -19,6 +19,8 @@ from byre.lite.slimming.drives import AllDrives, Drive, letter_of
 from byre.lite.slimming.guest import list_parts, plan_guest, planned_changes
 from byre.lite.slimming.parts import SlimPlan
 from byre.lite.slimming.plan import Choice
+from byre.windows.registry import open_hive
+from byre.windows.system_paths import system_paths
 
 HOME = "/Program Files/Player"
 PLAYER = f"{HOME}/player.exe"
@@ -507,3 +509,13 @@ def test_infrared_goes_with_the_class_that_its_filter_belongs_to() -> None:
     plan = plan_of(Choice("lean"), Plant(write=files, system=system))
     assert plan.reasons == () and "IRENUM" in plan.services
     assert any(isinstance(step.edit, DeleteKey) and "6BDD1FC5" in step.edit.key for step in plan.steps)
+
+
+def test_variables_of_folders_on_another_drive_lead_there() -> None:
+    root = Node()
+    root.at(r"Microsoft\Windows\CurrentVersion").values["ProgramFilesDir"] = r"D:\Programme"
+    hive = open_hive(build_hive(root, name="SOFTWARE"), path="SOFTWARE")
+    paths = system_paths("/WINDOWS", "C", hive, frozenset("D"))
+    assert paths.resolve(r'"%ProgramFiles%\Player\player.exe"') == "D:/Programme/Player/player.exe"
+    assert paths.resolve(r"%CommonProgramFiles%\x.dll") == "D:/Programme/Common Files/x.dll"
+    assert system_paths("/WINDOWS", "C", hive).resolve(r"%ProgramFiles%\x.exe") == "/Program Files/x.exe"

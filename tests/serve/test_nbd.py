@@ -211,9 +211,9 @@ def test_long_reads_that_nobody_takes_cost_little_memory(tmp_path: Path) -> None
     assert peak < 250 << 10, f"{peak} KiB"
 
 
-@pytest.mark.parametrize("pause", [0.05, 0], ids=["now and then", "without a pause"])
-def test_a_client_that_dawdles_through_the_handshake_loses_its_place(
-    image: Path, monkeypatch: pytest.MonkeyPatch, pause: float
+@pytest.mark.parametrize(("count", "pause"), [(1, 0.05), (500, 0)], ids=["now and then", "without end"])
+def test_a_client_that_never_comes_to_the_end_of_the_handshake_loses_its_place(
+    image: Path, monkeypatch: pytest.MonkeyPatch, count: int, pause: float
 ) -> None:
     monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.5)
     with in_process({"": byre.open_disk(image)}) as where, socket.create_connection(where) as client:
@@ -224,8 +224,8 @@ def test_a_client_that_dawdles_through_the_handshake_loses_its_place(
             client.sendall(b"\0\0\0\3")
             while True:
                 assert time.monotonic() - began < 60, "the server has listened to it for a minute"
-                client.sendall(b"IHAVEOPT" + struct.pack(">II", 3, 0))
-                if not client.recv(4096):
+                client.sendall((b"IHAVEOPT" + struct.pack(">II", 3, 0)) * count)
+                if not client.recv(1 << 20):
                     break
                 time.sleep(pause)
         except TimeoutError:
