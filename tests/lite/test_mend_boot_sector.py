@@ -181,6 +181,19 @@ def test_without_its_mirror_the_mft_is_enough_but_not_the_other_way_round(tmp_pa
         assert "testdisk" in refused[0].remedy
 
 
+def test_index_records_of_more_clusters_than_a_boot_sector_can_say_are_refused(tmp_path: Path) -> None:
+    """128 clusters of 512 bytes: the field is a signed byte."""
+    data = ntfs(tmp_path, None, "-c", "512")
+    mft = START + struct.unpack_from("<Q", data, START + 0x30)[0] * 512
+    at = data.index(struct.pack("<III", 0x30, 1, 4096), mft + 5 * 1024)
+    assert at < mft + 6 * 1024
+    struct.pack_into("<I", data, at + 8, 1 << 16)
+    for at in (START, last_sector(data)):
+        put(data, at, bytes(512))
+    said, refused = mended(data)
+    assert (said, refused[0].what) == ([], "boot sector of partition 1")
+
+
 def test_a_damaged_mft_never_makes_up_fields(tmp_path: Path) -> None:
     data = ntfs(tmp_path)
     mft = START + struct.unpack_from("<Q", data, START + 0x30)[0] * 8 * 512

@@ -43,7 +43,7 @@ def _last(changes: Sequence[Change]) -> list[Change]:
 
 def _is_done(files: FileSystem, change: Change) -> bool:
     if isinstance(change, Move):
-        return _is_done(files, Remove(change.path)) and not _is_done(files, Remove(change.target))
+        return _is_done(files, Remove(change.path)) and _is_file(files, change.target)
     try:
         entry = files.lookup(change.path)
     except MissingError:
@@ -64,6 +64,14 @@ def _is_done(files: FileSystem, change: Change) -> bool:
     except ByreError:
         return False
     return position == content.size
+
+
+def _is_file(files: FileSystem, path: str) -> bool:
+    """A folder above it may be there in another case than the one that was typed."""
+    try:
+        return not files.lookup(path).is_dir
+    except MissingError:
+        return False
 
 
 def _failed(name: str, said: str) -> CorruptImageError:

@@ -122,7 +122,7 @@ def _checked(
     sector[0x24:0x28] = b"\x80\0\x80\0"
     struct.pack_into("<QQQ", sector, 0x28, sectors, *places)
     for offset, size in ((0x40, record), (0x44, index)):
-        if not is_power_of_two(size) or not 512 <= size <= 65536:
+        if not is_power_of_two(size) or not 512 <= size <= 65536 or size // cluster > 127:
             return None
         struct.pack_into("<b", sector, offset, size // cluster if size >= cluster else 1 - size.bit_length())
     sector[0x48:0x50] = serial
