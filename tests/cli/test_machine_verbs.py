@@ -447,7 +447,7 @@ def test_a_guest_that_is_over_before_its_cable_is_pulled_has_shut_down(
 
     def late(client: QmpClient, command: str, **more: Any) -> Any:
         if command == "set_link":
-            bench.until(lambda: not processes_below(bench.folder))
+            until(lambda: not processes_below(bench.folder))
         return execute(client, command, **more)
 
     monkeypatch.setattr(QmpClient, "execute", late)
