@@ -119,8 +119,11 @@ def start(disk: Path, said: str | None = None, *, seconds: float = 300, form: st
         try:
             while process.poll() is None and time.monotonic() < deadline and (said is None or _text(screen) != said):
                 time.sleep(0.05)
+            ended = process.poll()
         finally:
             process.kill()
+        # Nobody but this test ends it: a QEMU that dies is no loader that doesn't start.
+        assert ended is None or ended >= 0, f"signal {-ended}: {process.stderr.read() if process.stderr else b''!r}"
     found = _read(console)
     return parse_found(found) if len(found) == FOUND_SIZE else _text(screen)
 
