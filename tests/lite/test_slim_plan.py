@@ -8,16 +8,9 @@ import pytest
 
 from byre.errors import UsageError
 from byre.filesystems.base import Name
-from byre.lite.slimming.plan import (
-    Choice,
-    SlimPlan,
-    Use,
-    owned_rows,
-    parts_of,
-    plan_slim,
-    unmatched,
-    worth,
-)
+from byre.lite.slimming.owning import owned_rows, parts_of
+from byre.lite.slimming.parts import SlimPlan, Use
+from byre.lite.slimming.plan import Choice, plan_slim, unmatched, worth
 from byre.windows.components import Component, Places
 from byre.windows.paths import SystemPaths
 

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from byre.lite.changes import Applied
     from byre.lite.proof import Planned, Proof
     from byre.lite.slimming.guest import SlimGuest
-    from byre.lite.slimming.parts import Owned
-    from byre.lite.slimming.plan import SlimPlan
+    from byre.lite.slimming.parts import Owned, SlimPlan
     from byre.lite.slimming.recipe import Recipe
     from byre.lite.starting import StartProof
     from byre.windows.components import Component

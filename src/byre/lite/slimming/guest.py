@@ -18,8 +18,9 @@ from byre.lite.slimming.classes import class_roots
 from byre.lite.slimming.drives import AllDrives, Drive, letter_of, own_letter
 from byre.lite.slimming.evidence import read_evidence, read_places
 from byre.lite.slimming.in_use import Evidence, Verdict, judge_all
+from byre.lite.slimming.owning import owned_rows, parts_of
 from byre.lite.slimming.parts import Dependent, Left, Owned, Part, Shortcut, SlimPlan, Use
-from byre.lite.slimming.plan import Choice, left_of, owned_rows, parts_of, plan_slim, unmatched, with_dependents
+from byre.lite.slimming.plan import Choice, left_of, plan_slim, unmatched, with_dependents
 from byre.lite.slimming.programs import MODULES, Programs
 from byre.lite.slimming.registry import registry_steps
 from byre.lite.slimming.uses import read_shortcuts, read_uses
