@@ -41,6 +41,7 @@ FREE_EXTENT = np.dtype([("disk", "<i8"), ("length", "<i8")])
 
 FileExtents: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
 FreeExtents: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +195,18 @@ def file_extents(rows: Iterable[tuple[int, int, int, int, int]]) -> FileExtents:
     return np.array(list(rows), dtype=FILE_EXTENT)
 
 
+def runs_of(chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[Numbers, Numbers]:
+    """Where the runs of True in a row begin and end."""
+    edges = np.flatnonzero(chosen[1:] != chosen[:-1]) + 1
+    if len(chosen):
+        edges = np.concatenate(([0] * bool(chosen[0]), edges, [len(chosen)] * bool(chosen[-1]))).astype(np.int64)
+    return edges[::2], edges[1::2]
+
+
 def free_from_bits(used: np.ndarray[Any, np.dtype[np.uint8]], first: int, unit: int) -> FreeExtents:
     """Free extents of clusters in a row: ``used`` is 0 where free, the first cluster lies at guest offset
     ``first``, each is ``unit`` bytes."""
-    edges = np.diff(np.concatenate(([1], used != 0, [1])).astype(np.int8))
-    starts = np.flatnonzero(edges == -1).astype(np.int64)
-    stops = np.flatnonzero(edges == 1).astype(np.int64)
+    starts, stops = runs_of(used == 0)
     table = np.empty(len(starts), dtype=FREE_EXTENT)
     table["disk"] = first + starts * unit
     table["length"] = (stops - starts) * unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from byre.lite import fat_reader, second_reader
 from byre.lite.fat_reader import compare_fat, count_fat
 from byre.lite.second_reader import compare_ntfs, list_ntfs
 from byre.ranges import touched
+
+SWITCH = 0.0005
+"""Seconds after which the thread that answers a reader's many small questions gets its turn beside our own reading:
+with Python's usual 0.005 a proof took a tenth longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,11 @@ def asking(
                 asked.questions[index] = pool.submit(list_ntfs, disk, each.partition, started=asked.started)
             elif isinstance(files, FatFileSystem):
                 asked.questions[index] = pool.submit(count_fat, files)
+        patience = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
         try:
             yield asked
         finally:
+            sys.setswitchinterval(patience)
             pool.shutdown(wait=False, cancel_futures=True)
             asked.give_up()

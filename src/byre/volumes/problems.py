@@ -45,6 +45,12 @@ class Problems:
             self._seen.add(key)
             kept.append(Problem(kind=kind, code=code, message=message, offset=offset, count=count))
 
+    def take(self, others: Problems) -> None:
+        """Note what another collector holds."""
+        self.hide_names = self.hide_names or others.hide_names
+        for each in others:
+            self.add(each.code or "", each.message, offset=each.offset, kind=each.kind, count=each.count)
+
     def count(self, code: str) -> int:
         return self._counts.get(code, 0)
 

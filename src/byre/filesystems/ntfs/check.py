@@ -8,7 +8,8 @@ import numpy as np
 
 from byre.disks.disk import CheckReport
 from byre.errors import ByreError
-from byre.filesystems.ntfs.allocation import OWNED, owned_runs
+from byre.filesystems.base import runs_of
+from byre.filesystems.ntfs.allocation import OWNED
 from byre.filesystems.ntfs.indexes import check_indexes
 from byre.filesystems.ntfs.names import IN_USE, IS_DIRECTORY
 from byre.filesystems.ntfs.table import HAS_REPARSE, SOUND, Int64s
@@ -70,7 +71,7 @@ def _mft_bitmap(fs: NtfsFileSystem) -> None:
 
 def _clusters(fs: NtfsFileSystem) -> int:
     """Compare every file's runs with each other and with $Bitmap; how many clusters are in use by files."""
-    tables = list(owned_runs(fs.mft, fs.problems))
+    tables = list(fs.mft_runs(fs.problems))
     runs = np.concatenate(tables) if tables else np.zeros(0, dtype=OWNED)
     runs = runs[np.argsort(runs["lcn"], kind="stable")]
     starts, stops = runs["lcn"], runs["lcn"] + runs["clusters"]
@@ -83,8 +84,7 @@ def _clusters(fs: NtfsFileSystem) -> int:
     used = 0
     for first, bits in fs.bitmap():
         mine = _below(low, high, first + len(bits)) - _below(low, high, first)
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], bits, [0])).astype(np.int8))) + first
-        marked_low, marked_high = edges[::2], edges[1::2]
+        marked_low, marked_high = (edges + first for edges in runs_of(bits != 0))
         marked = int((marked_high - marked_low).sum())
         both = int((_below(low, high, marked_high) - _below(low, high, marked_low)).sum())
         used += int(mine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain
 from threading import RLock
 
 import numpy as np
@@ -122,7 +121,13 @@ class NtfsFileSystem:
                 yield from self.tree.deleted()
 
     def walk_names(self) -> Iterator[Name]:
-        return chain(self.tree.walk_names(), map(name_of, self.tree.orphans()))
+        return iter(self._names)
+
+    @cached_property
+    def _names(self) -> tuple[Name, ...]:
+        """Kept: a look inside asks for all of them twice."""
+        with self._lock:
+            return (*self.tree.walk_names(), *map(name_of, self.tree.orphans()))
 
     # Bytes
 
@@ -321,8 +326,16 @@ class NtfsFileSystem:
         return owned_runs(self.mft, self.problems)
 
     def mft_runs(self, problems: Problems) -> Iterator[Table]:
-        """As ``owned_runs``; what is malformed goes to ``problems`` of the caller's own."""
-        return owned_runs(self.mft, problems)
+        """As ``owned_runs``, and kept; what is malformed goes to ``problems`` of the caller's own."""
+        tables, found = self._runs
+        problems.take(found)
+        return iter(tables)
+
+    @cached_property
+    def _runs(self) -> tuple[tuple[Table, ...], Problems]:
+        problems = Problems()
+        with self._lock:
+            return tuple(owned_runs(self.mft, problems)), problems
 
     def mft_bitmap(self) -> bytes:
         """$MFT's own bitmap: one bit for each record, in use or not."""
