@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.internal.conjecture import providers
 
 from builders.opened import AT_THE_END
 from oracles import UNDER_CI, require_tool
@@ -50,8 +49,11 @@ settings.register_profile(
 settings.load_profile("byre")
 # Hypothesis also tries constants of whatever local modules are loaded: other cases with every order of the tests, and
 # with every way in which they are shared out among workers.
-if hasattr(providers, "_get_local_constants"):
-    providers._get_local_constants = lambda: providers._local_constants
+with suppress(ImportError, AttributeError):  # it is Hypothesis' own business, and may be elsewhere in another release
+    from hypothesis.internal.conjecture import providers
+
+    _none = providers._local_constants
+    providers._get_local_constants = lambda: _none
 
 
 @pytest.hookimpl(optionalhook=True)
