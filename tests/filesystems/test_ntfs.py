@@ -21,6 +21,7 @@ from byre.extents import Kind
 from byre.filesystems import Detected, Entry, FileSystem, VolumeFacts, open_filesystem
 from byre.filesystems.base import Name
 from byre.filesystems.ntfs import NtfsFileSystem
+from byre.filesystems.ntfs import filesystem as ntfs_filesystem
 from byre.filesystems.ntfs.logfile import parse_log
 from byre.filesystems.ntfs.lznt1 import decompress
 from byre.filesystems.ntfs.runs import decode_runs
@@ -393,6 +394,15 @@ def test_names_alone_are_those_of_the_walk(rich: Manifest) -> None:
     found = list(fs.walk_names())
     assert found == _as_names(fs.walk())
     assert {each.is_folder for each in found} == {True, False} and any(each.is_link for each in found)
+
+
+def test_names_too_many_to_keep_are_walked_one_by_one(rich: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = open_ntfs(rich.image)
+    assert isinstance(fs, NtfsFileSystem)
+    monkeypatch.setattr(ntfs_filesystem, "MAX_KEPT_NAMES", 10)
+    assert next(fs.walk_names()) == _as_names(fs.walk())[0]
+    assert list(fs.walk_names()) == _as_names(fs.walk())
+    assert "_names" not in vars(fs)
 
 
 def test_a_file_whose_directory_is_gone_is_an_orphan(rich_ntfs: Manifest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from threading import RLock
 
 import numpy as np
@@ -60,6 +61,8 @@ from byre.volumes.partition import VolumeDisk
 from byre.volumes.problems import Problems
 
 MFT, MFT_MIRROR, LOG_FILE, VOLUME, ROOT, BITMAP_FILE, UPCASE = 0, 1, 2, 3, 5, 6, 10
+MAX_KEPT_NAMES = 250_000
+"""About 60 MB of them; a large Windows has 100,000."""
 BITMAP_SLICE = 1 << 20
 MAX_CLUSTERS = 1 << 32
 """Windows gives a volume no more. A sparse $Bitmap of far more takes no room in an image, and days to be read."""
@@ -121,13 +124,16 @@ class NtfsFileSystem:
                 yield from self.tree.deleted()
 
     def walk_names(self) -> Iterator[Name]:
-        return iter(self._names)
+        # Kept, since a look inside asks for them twice; where there are too many, whoever asks may stop on the way.
+        return iter(self._names) if len(self.table.names) <= MAX_KEPT_NAMES else self._walk_names()
 
     @cached_property
     def _names(self) -> tuple[Name, ...]:
-        """Kept: a look inside asks for all of them twice."""
         with self._lock:
-            return (*self.tree.walk_names(), *map(name_of, self.tree.orphans()))
+            return tuple(self._walk_names())
+
+    def _walk_names(self) -> Iterator[Name]:
+        return chain(self.tree.walk_names(), map(name_of, self.tree.orphans()))
 
     # Bytes
 
